@@ -1,0 +1,1 @@
+"""Find false negatives among mined hard negatives, and relabel them."""

@@ -1,0 +1,71 @@
+"""What can go wrong, as a tree. Each error says what, where, and the next thing to type.
+
+    RelabelError
+    ├── InputError            the training file, a label file           exit 2
+    │   └── RowError          one row of it: file, line, field
+    ├── SettingsError         a config, an option                       exit 2
+    │   └── TemplateError     a prompt template: file, line
+    ├── RunError              a run directory: missing, of other input   exit 2
+    ├── MissingPart           an optional package is not installed      exit 2
+    └── ServiceError          the model service: key, model, credit     exit 3
+
+These are shown without a traceback. Anything else is a bug of ours and keeps its traceback.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class RelabelError(Exception):
+    """Base of all expected errors. `hint` is the next thing to type or to change."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class InputError(RelabelError):
+    """A file that the user brought cannot be used."""
+
+
+class RowError(InputError):
+    """One row cannot be used: says file, line (from 1) and field."""
+
+    def __init__(self, problem: str, *, path: Path | str = "", line: int = 0, field: str = "", hint: str = "") -> None:
+        self.problem, self.path, self.line, self.field = problem, str(path), line, field
+        where = f"{path}, line {line}" if path else f"line {line}"
+        super().__init__(f"{where}: {f'field {field!r}: ' if field else ''}{problem}", hint=hint)
+
+
+class SettingsError(RelabelError):
+    """A configuration or an option is wrong."""
+
+
+class TemplateError(SettingsError):
+    """A prompt template cannot be used: says its file and line."""
+
+
+class RunError(RelabelError):
+    """A run directory cannot be used as asked."""
+
+
+class MissingPart(RelabelError):  # noqa: N818 - reads as what it is in a message and a tree
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed, and this needs it",
+            hint=f"type: pip install 'relabel[{extra}]'",
+        )
+
+
+class ServiceError(RelabelError):
+    """The model service cannot go on answering: wrong key, unknown model, no credit, unreachable."""
+
+    exit_code = 3

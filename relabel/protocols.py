@@ -1,0 +1,119 @@
+"""The two seams of relabel: a Judge is what is asked, an Engine is who answers.
+
+Both pull lazily and yield in any order as work completes; how far they look ahead is their own, bounded
+business and is the back-pressure. Neither knows the other's insides.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from relabel.records import NOTHING, Case, Example
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt; `role` is "system" or "user"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model.
+
+    Attributes:
+        address: digest (hex) of what is really asked: messages, reply form, model, sampling.
+        messages: the rendered prompt.
+        choices: when not empty, the answer must be one of these strings, and its probability is wanted.
+        schema: when given, the answer must be JSON of this schema.
+        judge, template, query_id, candidate_ids: whom the question concerns. For recorded replies, logs and
+            errors; no part of the address. `candidate_ids` stand in the order in which the prompt shows them.
+    """
+
+    address: str
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    judge: str = ""
+    template: str = ""
+    query_id: str = ""
+    candidate_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the server says it counted; None where it does not say. Tokens; seconds."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    tokens_cached: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request, or why there is none.
+
+    Attributes:
+        request: what it answers.
+        text: the answer as it came; None when `failure` says why there is none.
+        failure: "" or the reason as it will stand in the judgment: "refused", "filtered", "cut off", "too long",
+            "failed", "no recording". A cut-off answer keeps its text and has `failure="cut off"`.
+        detail: one line for people: the error's own words, without keys and without the prompt.
+        probabilities: for choices, probability of each choice (sums to at most 1); empty where unknown.
+        candidate_ids: the candidates in the order that `text` numbers them, when it is not the request's order (a
+            recorded group reply that is replayed for a part of its group).
+        retryable: True when asking again later may help (nothing was answered), so that a resume asks again.
+    """
+
+    request: Request
+    text: str | None
+    failure: str = ""
+    detail: str = ""
+    finish_reason: str = ""
+    model: str = ""
+    probabilities: Mapping[str, float] = NOTHING
+    usage: Usage = Usage()
+    candidate_ids: tuple[str, ...] = ()
+    retryable: bool = False
+
+    @property
+    def replayed(self) -> bool:
+        """Whether this is a recorded reply to a larger group than was asked."""
+        return bool(self.candidate_ids) and self.candidate_ids != self.request.candidate_ids
+
+
+class Judge(Protocol):
+    """Anything that can say `relevant`, `partial`, `irrelevant` or nothing about pairs."""
+
+    def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Yield every case once, in any order, with one judgment for each of its pairs."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A judge that must see the whole input once before it can judge (to look across rows, to embed)."""
+
+    def prepare(self, examples: Iterable[Example]) -> None:
+        """Take one look at every example; what is learned is kept on disk, not in memory."""
+        ...
+
+
+class Engine(Protocol):
+    """Anything that answers requests."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What changes the answer besides the prompt: model, revision, sampling. Part of every address."""
+        ...
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield one reply for every request, in any order; failures are replies, not exceptions.
+
+        Raises:
+            ServiceError: when going on is pointless (wrong key, unknown model, no credit, server unreachable).
+        """
+        ...

@@ -1,0 +1,182 @@
+"""The nouns of relabel: plain, frozen values that every other module speaks in.
+
+    Example ─▶ Pair ─▶ asked by a Judge, stage by stage ─▶ Judgment ─▶ Verdict ─▶ under a Policy ─▶ Change
+
+Nothing here reads a file, keeps a score or knows a model. Two equal contents are equal; identity in a
+store is a digest of content (`digest`), never an id, a file name or a row number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
+
+Label = Literal["relevant", "partial", "irrelevant"]
+"""What a judge says of a candidate: as good as the reference, relevant but less, or not an answer."""
+
+LABELS: Final[tuple[Label, ...]] = ("relevant", "partial", "irrelevant")
+
+Outcome = Literal["false negative", "partial", "true negative", "undecided", "void"]
+"""What the cascade concludes. `void` is a copy of another negative or an empty text: nothing to judge."""
+
+Action = Literal["promote", "drop", "keep", "ask", "remove"]
+"""What a policy does: to positive, off the negatives, nothing, nothing but list it, the whole example away."""
+
+VOID_REASONS: Final = frozenset({"repeated", "empty"})
+"""Reasons of a missing label that are facts about the row, not failures to judge it."""
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def digest(*parts: str, size: int = 16) -> bytes:
+    """Hash texts into `size` bytes; lengths are hashed too, so ("ab", "c") differs from ("a", "bc")."""
+    hasher = blake2b(digest_size=size)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        hasher.update(b"%d:" % len(data))
+        hasher.update(data)
+    return hasher.digest()
+
+
+def chance(*parts: str) -> float:
+    """Return a number in [0, 1) that depends on nothing but `parts`: dice that need no order of arrival."""
+    return int.from_bytes(digest(*parts, size=8), "big") / 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One text of a training row.
+
+    `item` is the passage exactly as it stood in its list (a dict, a string), and `beside` what stood at its
+    place in the row's parallel lists (`{"scores": 0.7}`): both belong to the format that read it, and move
+    with the passage so that a row can be rebuilt exactly.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    item: Any = None
+    beside: Mapping[str, Any] = NOTHING
+
+    @property
+    def full_text(self) -> str:
+        """Title and text as one string, the title first where there is one."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training row. `row` is the row as parsed; `position` counts rows of the input from 0, bad ones too."""
+
+    id: str
+    query: str
+    positives: tuple[Passage, ...]
+    negatives: tuple[Passage, ...]
+    source: str = ""
+    row: Mapping[str, Any] = NOTHING
+    position: int = 0
+    layout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """What one judge said about one pair.
+
+    Attributes:
+        label: the judge's word, or None when there is none; None never changes a label.
+        reason: why there is no label ("unreadable", "refused", "no recording", …); "" beside a label.
+        evidence: the finding in the judge's own terms ("copy of a positive", "percpos"); the policy may look at it.
+        probability: of `label`, in [0, 1], only where the judge really has one.
+        score: an uncalibrated number of the judge, higher = more likely relevant; comparable within a judge only.
+        rationale: free text for people.
+        reply: address of the raw reply that this was read from, "" where there is none.
+        group: fingerprint of what was asked together, "" for judges that look at pairs alone.
+    """
+
+    label: Label | None
+    reason: str = ""
+    evidence: str = ""
+    probability: float | None = None
+    score: float | None = None
+    rationale: str = ""
+    reply: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One query and one of its negatives: the unit that is judged, stored and routed.
+
+    `index` is the place among the example's negatives; `key` the digest of the candidate (and of its turn,
+    for a text that a row holds twice). With the case's key it addresses the pair.
+    """
+
+    index: int
+    candidate: Passage
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An example with those of its pairs that one judge is asked about, and, once asked, its judgments.
+
+    `reference` is the input's positives (the first k), frozen for the run. `key` is the digest of query and
+    reference. `judgments`, when there, are parallel to `pairs`. `number` names the case within a run.
+    """
+
+    number: int
+    example: Example
+    reference: tuple[Passage, ...]
+    key: bytes
+    pairs: tuple[Pair, ...]
+    judgments: tuple[Judgment, ...] = ()
+
+    def judged(self, judgments: tuple[Judgment, ...]) -> Self:
+        """Return the case with one judgment for each pair, in order."""
+        if len(judgments) != len(self.pairs):
+            message = f"{len(judgments)} judgments for {len(self.pairs)} pairs"
+            raise ValueError(message)
+        return replace(self, judgments=judgments)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the cascade concluded about one pair.
+
+    Attributes:
+        outcome: the conclusion.
+        stage: name of the stage (or "human") whose word it is; "" when nobody settled it.
+        evidence: that stage's finding, or why the pair is undecided.
+        judgment: the judgment it rests on, if any.
+        contradicted: name of a later judge that, asked about a sampled pair, said otherwise; "" if none.
+    """
+
+    outcome: Outcome
+    stage: str = ""
+    evidence: str = ""
+    judgment: Judgment | None = None
+    contradicted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to one passage (or one whole example), why and by whom: one line of the ledger.
+
+    `origin` is the place among the input's negatives, `target` the place among the output's positives
+    (promotions only). A dropped or promoted passage is kept with `item` and `beside`, a removed example with
+    its whole `row`, so that the ledger and the output rebuild the input.
+    """
+
+    position: int
+    example_id: str
+    action: Literal["promote", "drop", "remove"]
+    why: str
+    stage: str = ""
+    passage_id: str = ""
+    origin: int | None = None
+    target: int | None = None
+    item: Any = None
+    beside: Mapping[str, Any] = NOTHING
+    row: Mapping[str, Any] | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
