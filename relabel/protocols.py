@@ -5,7 +5,7 @@ business and is the back-pressure. Neither knows the other's insides.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from relabel.records import NOTHING, Case, Example
@@ -30,6 +30,7 @@ class Request:
         schema: when given, the answer must be JSON of this schema.
         judge, template, query_id, candidate_ids: whom the question concerns. For recorded replies, logs and
             errors; no part of the address. `candidate_ids` stand in the order in which the prompt shows them.
+        ticket: the asker's own mark; comes back with the reply.
     """
 
     address: str
@@ -40,6 +41,7 @@ class Request:
     template: str = ""
     query_id: str = ""
     candidate_ids: tuple[str, ...] = ()
+    ticket: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Reply:
     detail: str = ""
     finish_reason: str = ""
     model: str = ""
-    probabilities: Mapping[str, float] = NOTHING
+    probabilities: Mapping[str, float] = field(default_factory=lambda: NOTHING)
     usage: Usage = Usage()
     candidate_ids: tuple[str, ...] = ()
     retryable: bool = False

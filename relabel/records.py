@@ -6,6 +6,7 @@ Nothing here reads a file, keeps a score or knows a model. Two equal contents ar
 store is a digest of content (`digest`), never an id, a file name or a row number.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -57,7 +58,7 @@ class Passage:
     text: str
     title: str = ""
     item: Any = None
-    beside: Mapping[str, Any] = NOTHING
+    beside: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     @property
     def full_text(self) -> str:
@@ -74,7 +75,7 @@ class Example:
     positives: tuple[Passage, ...]
     negatives: tuple[Passage, ...]
     source: str = ""
-    row: Mapping[str, Any] = NOTHING
+    row: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     position: int = 0
     layout: str = ""
 
@@ -177,6 +178,91 @@ class Change:
     origin: int | None = None
     target: int | None = None
     item: Any = None
-    beside: Mapping[str, Any] = NOTHING
+    beside: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     row: Mapping[str, Any] | None = None
     words: Mapping[str, str] = field(default_factory=dict)
+
+
+Listed = Literal["flagged", "undecided", "contradicted"]
+"""Why a pair is in the audit file: called relevant or partial, nobody's word, another word from a second opinion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A pair that a person should look at, with everything that is known about it.
+
+    `words` holds each asked stage's judgment, by the stage's name, in the cascade's order. `people` holds the labels
+    that people gave so far, by reviewer. `fingerprint` names the pair by content; it starts with a letter and has
+    17 characters, so that no spreadsheet takes it for a number.
+    """
+
+    example: Example
+    reference: tuple[Passage, ...]
+    candidate: Passage
+    verdict: Verdict
+    action: Action
+    listed: Listed
+    words: Mapping[str, Judgment]
+    fingerprint: str
+    people: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+
+def fingerprint(case: Case, pair: Pair) -> str:
+    """Name a pair by content (query, reference, candidate): "r" and 16 hex digits."""
+    return "r" + digest(case.key.hex(), pair.key.hex(), size=8).hex()
+
+
+LABEL_WORDS: Final[Mapping[str, Label]] = MappingProxyType({
+    **{label: label for label in LABELS},
+    **dict.fromkeys(("false negative", "true positive", "positive", "yes", "y", "1"), "relevant"),
+    **dict.fromkeys(("true negative", "negative", "no", "n", "0"), "irrelevant"),
+})  # fmt: skip
+"""How people write labels, folded to lower case."""
+
+
+def read_label(text: str) -> Label | None:
+    """Read a person's label, in any case; None where the cell is empty.
+
+    Raises:
+        ValueError: the word is not a label; the message says what to write.
+    """
+    word = " ".join(text.casefold().split())
+    if not word:
+        return None
+    if word not in LABEL_WORDS:
+        raise ValueError(f"{text.strip()!r} is not a label; write relevant, partial or irrelevant")
+    return LABEL_WORDS[word]
+
+
+_MONTHS: Final = (
+    "jan gen ene feb fév fev mar mär mrt maa apr avr abr mai may mag mei jun jui giu jul lug "
+    "aug aoû aou ago sep set oct okt ott out nov dec dez dic déc"
+).replace(" ", "|")
+
+_REREAD: Final = re.compile(
+    rf"""
+    [\t\r\n]                                                        # see OWASP, "CSV Injection"
+    | [\s\u00ad\u200b-\u200f\u202a-\u202f\u2060-\u2064\ufeff]*+ (?:  # blank, or not to be seen
+        [=+\-@\u2212\uff1d\uff0b\uff0d\uff20]                        # a formula, full width too
+        | [\s(%.,$¢-¥\u20a0-\u20cf]*+ \d [\d\W]*+ (?: [^\W\d_]++ [\d\W]*+ ){{0,2}} \Z  # 007, 7e05, 1-2, 3 May 2020
+        | (?: {_MONTHS} ) [^\W\d_]*+ [\s.,/-]* \d                   # SEPT2, March-1
+        | (?: true | wahr | vrai | verdadero | verdadeiro | vero | waar
+            | false | falsch | faux | falso | onwaar ) \s* \Z
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Texts that a spreadsheet takes for something else: formula, number, date, truth value."""
+
+
+def guard(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula, a number, a date or a truth value.
+
+    Also before one that already looks guarded, so that `unguard` gives every text back.
+    """
+    return f"'{text}" if _REREAD.match(text.lstrip("'")) else text
+
+
+def unguard(cell: str) -> str:
+    """Take off the apostrophe that `guard` put there; a text that never needed one (`'tis`) keeps its own."""
+    return cell[1:] if cell.startswith("'") and _REREAD.match(cell.lstrip("'")) else cell

@@ -1,0 +1,181 @@
+"""Who is asked next, and whose word is final: pure functions over judgments.
+
+A cheap-first cascade is data: each stage says which of its answers are final, and from which probability on.
+Everything else goes up. RLHN's "any flag sends the whole query up" is `escalate="query"`; asking every judge
+about every pair is a stage without final answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from relabel.records import LABELS, VOID_REASONS, Case, Example, Judgment, Label, Outcome, Pair, Verdict, chance, digest
+
+Why = Literal["", "open", "query", "sampled"]
+"""Why a stage is asked about a pair: not (""), it is open, its whole query went up, as a second opinion."""
+
+OPEN: Final = -1
+
+OUTCOMES: Final[Mapping[Label, Outcome]] = {
+    "relevant": "false negative",
+    "partial": "partial",
+    "irrelevant": "true negative",
+}
+
+ALL_FINAL: Final[Mapping[Label, float]] = dict.fromkeys(LABELS, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The routing of one stage.
+
+    Attributes:
+        name: unique within the cascade.
+        final: the labels whose word is final here, each with the probability in [0, 1] from which on it is (0 =
+            always; above 0 a judgment without a probability is never final).
+        escalate: "pair" sends up the pairs that are not settled; "query" sends up every pair that this stage was
+            asked about as soon as one of them is not settled (RLHN, arXiv 2505.16967).
+        sample: share in [0, 1] of the settled pairs that goes up all the same, as a second opinion that changes
+            no verdict. Without it the next judge only ever sees this one's doubts.
+    """
+
+    name: str
+    final: Mapping[Label, float] = field(default_factory=lambda: ALL_FINAL)
+    escalate: Literal["pair", "query"] = "pair"
+    sample: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the pairs of one case stand: `settled[i]` is the index of the stage whose word holds, or OPEN.
+
+    `due[i]` says why the next stage is asked about pair i.
+    """
+
+    settled: tuple[int, ...]
+    due: tuple[Why, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The whole way of one case: for each stage, why each pair was due and what the stage said of it."""
+
+    due: tuple[tuple[Why, ...], ...]
+    words: tuple[tuple[Judgment | None, ...], ...]
+    settled: tuple[int, ...]
+
+
+def open_case(number: int, example: Example, reference_limit: int) -> Case:
+    """Make the case of an example: its first positives as reference, one pair for each negative."""
+    reference = example.positives[:reference_limit]
+    key = digest(example.query, *[part for passage in reference for part in (passage.title, passage.text)])
+    seen: dict[bytes, int] = {}
+    pairs = []
+    for index, candidate in enumerate(example.negatives):
+        content = digest(candidate.title, candidate.text)
+        turn = seen[content] = seen.get(content, 0) + 1
+        pairs.append(Pair(index, candidate, content if turn == 1 else digest(content.hex(), str(turn))))
+    return Case(number, example, reference, key, tuple(pairs))
+
+
+def settles(stage: Stage, judgment: Judgment) -> bool:
+    """Say whether this judgment ends the pair's way at this stage."""
+    if judgment.label is None:
+        return judgment.reason in VOID_REASONS
+    needed = stage.final.get(judgment.label)
+    if needed is None:
+        return False
+    return needed <= 0 or (judgment.probability is not None and judgment.probability >= needed)
+
+
+def start(case: Case) -> Standing:
+    """Return the standing before anybody is asked: every pair open and due."""
+    due: Why = "open"
+    return Standing((OPEN,) * len(case.pairs), (due,) * len(case.pairs))
+
+
+def step(
+    stages: Sequence[Stage], index: int, case: Case, standing: Standing, words: Sequence[Judgment | None], seed: int
+) -> Standing:
+    """Move a case past stage `index`, given what that stage said (None where it was not asked or not reached)."""
+    stage = stages[index]
+    settled = list(standing.settled)
+    for i, (why, word) in enumerate(zip(standing.due, words, strict=True)):
+        if why in ("", "sampled"):
+            continue
+        if word is not None and settles(stage, word):
+            settled[i] = index
+        elif word is None or word.label is not None or why == "open":
+            settled[i] = OPEN
+    if index + 1 == len(stages):
+        nobody: Why = ""
+        return Standing(tuple(settled), (nobody,) * len(settled))
+    everyone = stage.escalate == "query" and any(
+        why in ("open", "query") and now == OPEN for why, now in zip(standing.due, settled, strict=True)
+    )
+    due = tuple(
+        _next(stage, index, case, i, now=settled[i], why=why, everyone=everyone, seed=seed)
+        for i, why in enumerate(standing.due)
+    )
+    return Standing(tuple(settled), due)
+
+
+def _next(stage: Stage, index: int, case: Case, i: int, *, now: int, why: Why, everyone: bool, seed: int) -> Why:
+    """Say why the stage after `index` is asked about pair i, if it is."""
+    if now == OPEN:
+        return "open"
+    if why in ("open", "query"):
+        if everyone:
+            return "query"
+        if now == index and stage.sample > 0:
+            dice = chance("sample", str(seed), stage.name, case.key.hex(), case.pairs[i].key.hex())
+            return "sampled" if dice < stage.sample else ""
+    return ""
+
+
+def follow(stages: Sequence[Stage], case: Case, said: Sequence[Mapping[bytes, Judgment]], seed: int) -> Trail:
+    """Walk a case through all stages by what was said (one mapping from pair key for each stage).
+
+    Words that a stage was not due to say under these settings are left out: another threshold or another
+    second stage reads the same store.
+    """
+    standing = start(case)
+    all_due, all_words = [], []
+    for index, known in enumerate(said):
+        words = tuple(known.get(pair.key) if why else None for pair, why in zip(case.pairs, standing.due, strict=True))
+        all_due.append(standing.due)
+        all_words.append(words)
+        standing = step(stages, index, case, standing, words, seed)
+    return Trail(tuple(all_due), tuple(all_words), standing.settled)
+
+
+def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | None = None) -> Verdict:
+    """Conclude about pair i. A person's word is final; nobody's word is "undecided", never "irrelevant"."""
+    contradicted = _contradiction(stages, trail, i)
+    if person is not None:
+        return _verdict(person, "human", contradicted)
+    at = trail.settled[i]
+    word = trail.words[at][i] if at != OPEN else None
+    if word is not None:
+        return _verdict(word, stages[at].name, contradicted)
+    last = next((words[i] for words in reversed(trail.words) if words[i] is not None), None)
+    missing = any(why[i] and words[i] is None for why, words in zip(trail.due, trail.words, strict=True))
+    evidence = "not asked" if last is None or missing else (last.reason or f"{last.label}, not certain enough")
+    return Verdict("undecided", evidence=evidence, judgment=last)
+
+
+def _verdict(word: Judgment, stage: str, contradicted: str) -> Verdict:
+    if word.label is None:
+        outcome: Outcome = "void" if word.reason in VOID_REASONS else "undecided"
+        return Verdict(outcome, stage, word.reason, word, contradicted)
+    return Verdict(OUTCOMES[word.label], stage, word.evidence or word.label, word, contradicted)
+
+
+def _contradiction(stages: Sequence[Stage], trail: Trail, i: int) -> str:
+    """Name the judge that was asked for a second opinion on pair i and gave another label."""
+    for index in range(1, len(stages)):
+        if trail.due[index][i] == "sampled":
+            first, second = trail.words[trail.settled[i]][i], trail.words[index][i]
+            if first and second and None not in (first.label, second.label) and first.label != second.label:
+                return stages[index].name
+    return ""

@@ -1,0 +1,289 @@
+"""One YAML file → checked, frozen settings. The only place that knows what may be written in a config.
+
+Unknown names are refused; all problems of a file are reported at once, each with its line.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from relabel.cascade import Stage
+from relabel.errors import SettingsError
+from relabel.policy import PRESETS, Policy
+from relabel.records import LABELS, Action, Label
+
+EMBEDDED: Final = """\
+# The cascade that runs when no config is given: no key, no server, no GPU.
+stages:
+  - judge: rules
+  - judge: embedding
+policy:
+  actions: drop
+"""
+
+_FINAL_ALL: Final = dict.fromkeys(LABELS, 0.0)
+_FINAL_CHEAP: Final[Mapping[Label, float]] = {"irrelevant": 0.0}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Price(_Strict):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+
+
+class OpenAI(_Strict):
+    """Any OpenAI-compatible endpoint: OpenAI, Azure, OpenRouter, a vLLM or Ollama server."""
+
+    kind: Literal["openai"]
+    model: str = Field(min_length=1)
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    revision: str = ""
+    temperature: float | None = Field(default=0.0, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    seed: int | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    choices: Literal["logprobs", "structured", "text"] = "logprobs"
+    concurrency: int = Field(default=32, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=60.0, gt=0)
+    max_retries: int = Field(default=6, ge=0)
+    price: Price | None = None
+
+
+class Scripted(_Strict):
+    """Recorded replies: a JSONL file, its path relative to the config."""
+
+    kind: Literal["scripted"]
+    replies: str = Field(min_length=1)
+
+
+class _Stage(_Strict):
+    name: str = ""
+    final: list[Label] | dict[Label, Annotated[float, Field(ge=0, le=1)]] | None = None
+    escalate: Literal["pair", "query"] = "pair"
+    sample: float = Field(default=0.0, ge=0, le=1)
+
+
+class Rules(_Stage):
+    """Copies of positives, repeated and empty passages; no model."""
+
+    judge: Literal["rules"]
+
+
+class Threshold(_Strict):
+    """Candidates whose `by` is at least `at`."""
+
+    by: Literal["sum", "ratio", "margin", "cosine"] = "ratio"
+    at: float
+
+
+class Embedding(_Stage):
+    """A sentence-transformers model that is shown the known positive."""
+
+    judge: Literal["embedding"]
+    model: str = "all-MiniLM-L6-v2"
+    revision: str | None = None
+    batch_size: int = Field(default=64, ge=1)
+    device: str = ""
+    score: Literal["sum", "ratio", "margin", "cosine"] = "sum"
+    flag: Threshold = Threshold(by="ratio", at=0.95)
+    ask: Threshold | None = Threshold(by="ratio", at=0.85)
+
+
+class LLM(_Stage):
+    """A prompt template and the engine that answers it."""
+
+    judge: Literal["llm"]
+    prompt: str = "rlhn"
+    engine: Annotated[OpenAI | Scripted, Field(discriminator="kind")]
+    group_size: int = Field(default=25, ge=1)
+    shuffle: bool = True
+
+
+class Human(_Stage):
+    """Labels from a CSV, its path relative to the config."""
+
+    judge: Literal["human"]
+    labels: str = Field(min_length=1)
+
+
+AnyStage = Annotated[Rules | Embedding | LLM | Human, Field(discriminator="judge")]
+
+
+class PolicySettings(_Strict):
+    """What is done about each verdict: a preset (relabel, drop, remove), or a table, or a preset and what differs."""
+
+    actions: Literal["relabel", "drop", "remove"] | dict[str, Action] = "relabel"
+    max_flagged: int | None = Field(default=None, ge=0)
+    min_negatives: int = Field(default=1, ge=0)
+    exempt: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _speakable(self) -> Self:
+        self.policy()
+        return self
+
+    def policy(self) -> Policy:
+        """Return the policy that these settings mean; what a table leaves out is as in `relabel`."""
+        table = PRESETS[self.actions] if isinstance(self.actions, str) else {**PRESETS["relabel"], **self.actions}
+        return Policy(table, self.max_flagged, self.min_negatives, frozenset(self.exempt))
+
+
+class Settings(_Strict):
+    """A whole config.
+
+    Attributes:
+        stages: the cascade, cheap judges first.
+        policy: what is done about the verdicts.
+        reference: how many of a row's positives the judges are shown, the first ones.
+        seed: of every shuffle, sample and bootstrap.
+        source_field: field of a row that names the data set it comes from ("" = subset, source or dataset).
+    """
+
+    stages: list[AnyStage] = Field(min_length=1)
+    policy: PolicySettings = PolicySettings()
+    reference: int = Field(default=3, ge=1)
+    seed: int = 0
+    source_field: str = ""
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _short_form(cls, stages: Any) -> Any:
+        """Read `- rules` as `- judge: rules`."""
+        if isinstance(stages, list):
+            return [{"judge": stage} if isinstance(stage, str) else stage for stage in stages]
+        return stages
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        names = self.names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two stages are called {', '.join(twice)}; give each its own `name`")
+        if "human" in [name for name, stage in zip(names, self.stages, strict=True) if stage.judge != "human"]:
+            raise ValueError("the name 'human' is kept for people's labels; call the stage otherwise")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The stages' names; a stage without one is called by its judge."""
+        return [stage.name or stage.judge for stage in self.stages]
+
+    def routing(self) -> tuple[Stage, ...]:
+        """Return who is asked next and whose word is final."""
+        last = len(self.stages) - 1
+        return tuple(
+            Stage(name, _final(stage, last=index == last), stage.escalate, stage.sample)
+            for index, (name, stage) in enumerate(zip(self.names, self.stages, strict=True))
+        )
+
+
+def _final(stage: _Stage, *, last: bool) -> Mapping[Label, float]:
+    """Which labels are final: as written; else all of a last stage, of rules and of people, "irrelevant" of others."""
+    if isinstance(stage.final, list):
+        return dict.fromkeys(stage.final, 0.0)
+    if stage.final is not None:
+        return stage.final
+    return _FINAL_ALL if last or isinstance(stage, Rules | Human) else _FINAL_CHEAP
+
+
+def load(path: Path | None, *, prompt: str | None = None) -> Settings:
+    """Read a config; None = the embedded cascade. `prompt` replaces the template of every LLM stage.
+
+    Raises:
+        SettingsError: with every problem of the file, each with its line.
+    """
+    try:
+        text = EMBEDDED if path is None else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"cannot read the config {path}: {error}", hint="give a YAML file: -c cascade.yaml"
+        ) from error
+    settings = _anchored(parse(text, str(path or "the embedded cascade")), path.parent if path else Path())
+    if prompt is None:
+        return settings
+    if not any(isinstance(stage, LLM) for stage in settings.stages):
+        raise SettingsError("--prompt is for a cascade with an LLM stage, and this one has none", hint="use -c")
+    stages = [
+        stage.model_copy(update={"prompt": prompt}) if isinstance(stage, LLM) else stage for stage in settings.stages
+    ]
+    return settings.model_copy(update={"stages": stages})
+
+
+def parse(text: str, name: str = "config") -> Settings:
+    """Check the text of a config."""
+    try:
+        data = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}, line {mark.line + 1}" if mark else name
+        raise SettingsError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise SettingsError(f"{name}: a config is a mapping that begins with `stages:`", hint="see README, Config")
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(name, tree, found) for found in error.errors()]
+        raise SettingsError("\n".join(problems), hint="the README lists every field of a config") from error
+
+
+def _problem(name: str, tree: Any, found: Mapping[str, Any]) -> str:
+    place = [part for part in found["loc"] if not _is_tag(part)]
+    field = ".".join(str(part) for part in place)
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = "there is no such field here"
+    return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"
+
+
+def _is_tag(part: Any) -> bool:
+    """Whether pydantic put the name of a union's member into the place of an error."""
+    return isinstance(part, str) and (part in _TAGS or "[" in part)
+
+
+_TAGS: Final = {"rules", "embedding", "llm", "human", "openai", "scripted"}
+
+
+def _line(node: Any, place: list[Any]) -> int:
+    """Find the line (from 1) of a place in a YAML tree; of its nearest parent where the place is missing."""
+    line = int(node.start_mark.line) + 1 if node is not None else 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry is None:
+                return line
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """Make the paths in a config relative to the config, not to where the command is typed."""
+    stages: list[Any] = []
+    for stage in settings.stages:
+        update: dict[str, Any] = {}
+        if isinstance(stage, Human):
+            update = {"labels": str(folder / stage.labels)}
+        elif isinstance(stage, LLM):
+            if "/" in stage.prompt and (folder / stage.prompt).exists():
+                update["prompt"] = str(folder / stage.prompt)
+            if isinstance(stage.engine, Scripted):
+                update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})
+        stages.append(stage.model_copy(update=update) if update else stage)
+    return settings.model_copy(update={"stages": stages})

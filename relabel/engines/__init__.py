@@ -1,0 +1,1 @@
+"""Who answers: engines take requests and give replies."""

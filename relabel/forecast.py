@@ -1,0 +1,122 @@
+"""What a run would ask and cost, before anything is spent.
+
+An upper bound: every stage as if everything reached it. How many pairs go up is not known before the first stage
+has spoken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relabel import config
+from relabel.building import open_engine, price
+from relabel.cascade import open_case
+from relabel.judges.llm import LLMJudge
+from relabel.pipeline import Source, Survey, survey
+from relabel.prompts import load_template
+from relabel.protocols import Message, Request
+from relabel.records import Case
+from relabel.replies import ReplySpec
+
+CHARACTERS_PER_TOKEN: Final = 4
+"""The usual rule of thumb for English; no vocabulary needs to be downloaded for it."""
+
+OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), "tagged": (40, 30)}
+"""Tokens of a reply by form: for the reply, and for each candidate in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown."""
+
+    name: str
+    judge: str
+    pairs: int
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float | None = 0.0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What `relabel check` finds: the input, each stage at most, and the first prompt as it would be sent."""
+
+    survey: Survey
+    stages: tuple[StageForecast, ...]
+    prompt: tuple[Message, ...] = ()
+    prompt_stage: str = ""
+
+
+def check(source: Source, settings: config.Settings) -> Forecast:
+    """Validate the input and the settings, count pairs and requests, estimate tokens and money; spends nothing.
+
+    Raises:
+        InputError: a broken row, unless the source skips them.
+        SettingsError: a template that does not load.
+    """
+    policy = settings.policy.policy()
+    seen = survey(source, policy.exempt)
+    prompts = {
+        index: _Prompter(name, stage, settings)
+        for index, (name, stage) in enumerate(zip(settings.names, settings.stages, strict=True))
+        if isinstance(stage, config.LLM)
+    }
+    if prompts:
+        for number, example in enumerate(source.examples()):
+            if example.source not in policy.exempt and example.negatives:
+                case = open_case(number, example, settings.reference)
+                for prompter in prompts.values():
+                    prompter.add(case)
+    stages = tuple(
+        prompts[index].forecast(seen.pairs) if index in prompts else StageForecast(name, stage.judge, seen.pairs)
+        for index, (name, stage) in enumerate(zip(settings.names, settings.stages, strict=True))
+    )
+    first = next(iter(prompts.values()), None)
+    return Forecast(seen, stages, first.first if first else (), first.name if first else "")
+
+
+class _Prompter:
+    """Renders what a stage would ask, and counts."""
+
+    def __init__(self, name: str, stage: config.LLM, settings: config.Settings) -> None:
+        self.name, self._stage = name, stage
+        self._template = load_template(stage.prompt)
+        self._judge = LLMJudge(
+            name,
+            self._template,
+            open_engine(stage.engine),
+            group_size=stage.group_size,
+            shuffle=stage.shuffle,
+            seed=settings.seed,
+        )
+        self._requests = self._tokens_in = self._tokens_out = 0
+        self.first: tuple[Message, ...] = ()
+
+    def add(self, case: Case) -> None:
+        for group in self._judge.groups(case):
+            request: Request = self._judge.request(case, group)
+            self.first = self.first or request.messages
+            self._requests += 1
+            self._tokens_in += tokens(request.messages)
+            self._tokens_out += output_tokens(self._template.spec, len(group))
+
+    def forecast(self, pairs: int) -> StageForecast:
+        cost = price(self._stage.engine)
+        usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
+        model = self._stage.engine.model if isinstance(self._stage.engine, config.OpenAI) else "recorded replies"
+        return StageForecast(
+            self.name, "llm", pairs, self._requests, self._tokens_in, self._tokens_out, usd, model
+        )  # fmt: skip
+
+
+def tokens(messages: Sequence[Message]) -> int:
+    """Estimate the tokens of a prompt: characters / 4, and 4 for each message's frame."""
+    return sum(len(message.content) // CHARACTERS_PER_TOKEN + 4 for message in messages)
+
+
+def output_tokens(spec: ReplySpec, candidates: int) -> int:
+    """Estimate the tokens of a reply."""
+    base, each = OUTPUT_TOKENS[spec.form]
+    return base + each * candidates

@@ -1,0 +1,19 @@
+"""Training files in and out: one module per format, one way to read and to write them all."""
+
+from relabel.formats.base import Effects, Format
+from relabel.formats.known import FORMATS, get_format
+from relabel.formats.reading import OnError, Reject, detect, read_examples
+from relabel.formats.writing import Writer, open_writer
+
+__all__ = [
+    "FORMATS",
+    "Effects",
+    "Format",
+    "OnError",
+    "Reject",
+    "Writer",
+    "detect",
+    "get_format",
+    "open_writer",
+    "read_examples",
+]

@@ -1,0 +1,59 @@
+"""The formats there are: by name, and by the look of a row."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from relabel.errors import InputError
+from relabel.formats.base import Format
+from relabel.formats.bge import Bge
+from relabel.formats.lines import is_csv
+from relabel.formats.tevatron import Tevatron
+from relabel.formats.triplets import Triplets
+
+_ALL: Final[tuple[Format, ...]] = (Tevatron(), Bge(), Triplets())
+
+FORMATS: Final[Mapping[str, Format]] = MappingProxyType({each.name: each for each in _ALL})
+"""Every format by its name, in the order in which a row is compared with them."""
+
+
+def get_format(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        InputError: there is none; lists the names.
+    """
+    if name not in FORMATS:
+        raise InputError(f"there is no format {name!r}", hint=f"Type --format and one of: {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def format_for(path: Path, name: str) -> Format:
+    """Return the named format as it stands in a file of that suffix: CSV holds triplets only."""
+    chosen = get_format(name)
+    if not is_csv(path):
+        return chosen
+    if chosen.name != Triplets.name:
+        raise InputError(
+            f"{path}: {name} rows hold lists, which a CSV file cannot", hint="Name a file that ends in .jsonl."
+        )
+    return Triplets(suffix=".csv")
+
+
+def recognise(row: Mapping[str, Any], path: Path) -> Format:
+    """Return the format whose fields a row has.
+
+    Raises:
+        InputError: it has those of none; lists the keys seen and the shapes known.
+    """
+    candidates: Iterable[Format] = (Triplets(suffix=".csv"),) if is_csv(path) else FORMATS.values()
+    for candidate in candidates:
+        if candidate.recognises(row):
+            return candidate
+    seen = ", ".join(map(repr, list(row)[:30])) or "none"
+    shapes = "".join(f"\n    {each.name}: {each.shape}" for each in candidates)
+    raise InputError(
+        f"{path}: the first row has no shape that relabel knows. Keys seen: {seen}. Shapes known:{shapes}",
+        hint="Rename the fields to one of these, or type --format NAME to see which field is missing.",
+    )

@@ -1,0 +1,241 @@
+"""Files as lines of bytes and as rows: plain or gzip, JSON lines or CSV, one bad line never the end of the rest."""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from relabel.errors import InputError, RowError
+
+MAX_LINE: Final = 64 * 1024 * 1024
+"""Longest line that is parsed, in bytes; longer ones are skipped over, never held whole."""
+
+MAX_CONTENT: Final = 10_000
+"""Most characters of a bad row that its reject keeps."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF8_HINT: Final = "Save the file as UTF-8, or take the line out."
+
+
+class Line(NamedTuple):
+    """One line of a file, with its end. A line over the limit has `cut`: its beginning and digest, ready to show."""
+
+    number: int
+    raw: bytes
+    cut: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a file, or why it is none. `raw` is what it was read from, or, for a long one, its `Line.cut`."""
+
+    line: int
+    raw: bytes | str
+    parsed: dict[str, Any] | RowError
+
+    @property
+    def content(self) -> str:
+        """The raw text, shortened, with the digest of the whole where it was."""
+        if isinstance(self.raw, str):
+            return self.raw
+        return _shortened(self.raw, len(self.raw), sha256(self.raw).hexdigest())
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file is compressed, by its name."""
+    return path.name.lower().endswith(".gz")
+
+
+def is_csv(path: Path) -> bool:
+    """Whether the file holds CSV, by its name, ".gz" apart."""
+    return path.name.lower().endswith((".csv", ".csv.gz"))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield the rows of a file one by one, the bad ones with their error. Blank lines are not rows.
+
+    Raises:
+        InputError: the file cannot be read on: truncated, not gzip, a CSV header that cannot be used.
+    """
+    return _csv_records(path) if is_csv(path) else _json_records(path)
+
+
+def _shortened(raw: bytes, size: int, checksum: str) -> str:
+    text = raw.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    if len(text) <= MAX_CONTENT and size == len(raw):
+        return text
+    return f"{text[:MAX_CONTENT]}… [{size} bytes, sha256 {checksum}]"
+
+
+def _read_lines(path: Path) -> Iterator[Line]:
+    number = 0
+    stream: BinaryIO | gzip.GzipFile
+    with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
+        while True:
+            number += 1
+            try:
+                raw = stream.readline(MAX_LINE + 1)
+                cut = _skip_over(stream, raw) if len(raw) > MAX_LINE and not raw.endswith(b"\n") else ""
+            except (EOFError, zlib.error) as error:
+                raise RowError(
+                    f"the compressed file is damaged or cut off: {error}",
+                    path=path,
+                    line=number,
+                    hint="Copy or download the file again.",
+                ) from error
+            except gzip.BadGzipFile as error:
+                raise RowError(
+                    f"not gzip data: {error}", path=path, line=number, hint="Take .gz off the name of a plain file."
+                ) from error
+            except OSError as error:
+                raise RowError(f"cannot be read: {error}", path=path, line=number) from error
+            if not raw:
+                return
+            if number == 1:
+                raw = raw.removeprefix(_BOM)
+            yield Line(number, raw, cut)
+
+
+def _skip_over(stream: BinaryIO | gzip.GzipFile, start: bytes) -> str:
+    """Read to the end of a line without keeping it; return its beginning and the digest of the whole."""
+    checksum, size, part = sha256(start), len(start), start
+    while part and not part.endswith(b"\n"):
+        part = stream.readline(1024 * 1024)
+        checksum.update(part)
+        size += len(part)
+    return _shortened(start[: 4 * MAX_CONTENT], size, checksum.hexdigest())
+
+
+def _too_long(path: Path, number: int) -> RowError:
+    return RowError(
+        f"line longer than {MAX_LINE // 2**20} MiB", path=path, line=number, hint="Is one row to a line? Split it."
+    )
+
+
+def _json_records(path: Path) -> Iterator[Record]:
+    decode = json.JSONDecoder().decode
+    for number, raw, cut in _read_lines(path):
+        if cut:
+            yield Record(number, cut, _too_long(path, number))
+        elif not raw.isspace() and raw:
+            try:
+                row = decode(raw.decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                yield Record(number, raw, _unreadable(error, raw, path, number))
+                continue
+            yield Record(number, raw, row if isinstance(row, dict) else _no_object(row, path, number))
+
+
+def _unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
+    if isinstance(error, UnicodeDecodeError):
+        zipped = raw.startswith(b"\x1f\x8b")
+        return RowError(
+            f"is not UTF-8 (byte {error.start + 1} of the line)",
+            path=path,
+            line=number,
+            hint="This looks like gzip: name the file .jsonl.gz." if zipped else _UTF8_HINT,
+        )
+    if isinstance(error, json.JSONDecodeError):
+        problem = f"is not JSON: {error.msg} at character {error.colno}"
+        spread = raw.strip() in {b"{", b"["}
+        hint = "A row must stand on one line." if spread else "Mend the line, or take it out."
+        return RowError(problem, path=path, line=number, hint=hint)
+    reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+    return RowError(f"is not usable JSON: {reason}", path=path, line=number, hint="Mend the line, or take it out.")
+
+
+def _no_object(value: object, path: Path, number: int) -> RowError:
+    if isinstance(value, list):
+        hint = "Write one object to a line; for one big list type: jq -c '.[]' FILE > FILE.jsonl"
+    else:
+        hint = 'Write one object to a line: {"query": …}.'
+    return RowError("is JSON, but not an object", path=path, line=number, hint=hint)
+
+
+class _Tap:
+    """Feeds lines to a CSV parser as text and remembers those that the present record was made of."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = _read_lines(path)
+        self.taken: list[Line] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.taken.append(line)
+        if line.cut:
+            raise _too_long(self._path, line.number)
+        # Valid UTF-8 never decodes to a surrogate, so whatever this handler leaves in a cell marks a bad byte.
+        return line.raw.decode("utf-8", "surrogateescape")
+
+
+def _csv_records(path: Path) -> Iterator[Record]:
+    tap = _Tap(path)
+    reader = csv.reader(tap, strict=True)
+    header: list[str] = []
+    while True:
+        tap.taken = []
+        cells = _next_cells(reader, tap, path)
+        if cells is None:
+            return
+        if cells == []:
+            continue
+        if not header:
+            header = _checked_header(cells, path)
+            continue
+        number = tap.taken[0].number
+        raw = next((line.cut for line in tap.taken if line.cut), b"".join(line.raw for line in tap.taken))
+        yield Record(number, raw, cells if isinstance(cells, RowError) else _row(header, cells, path, number))
+
+
+def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str] | RowError | None:
+    """Parse one record: its cells ([] for a blank line), what is wrong with it, or None at the end of the file."""
+    # The limit belongs to the whole interpreter: it is lent for one record and given back.
+    before = csv.field_size_limit(MAX_LINE)
+    try:
+        cells = next(reader)
+    except StopIteration:
+        return None
+    except csv.Error as error:
+        return RowError(
+            f"is not CSV: {error}", path=path, line=tap.taken[0].number, hint='Write quotes inside a cell twice: "".'
+        )
+    except RowError as error:
+        if not tap.taken or not tap.taken[-1].cut:
+            raise
+        return error
+    finally:
+        csv.field_size_limit(before)
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return RowError("is not UTF-8", path=path, line=tap.taken[0].number, hint=_UTF8_HINT)
+    return cells
+
+
+def _checked_header(cells: list[str] | RowError, path: Path) -> list[str]:
+    if isinstance(cells, RowError):
+        raise cells
+    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if twice:
+        raise InputError(f"{path}: the header names {twice[0]!r} twice", hint="Give every column its own name.")
+    return cells
+
+
+def _row(header: list[str], cells: list[str], path: Path, number: int) -> dict[str, Any] | RowError:
+    if len(cells) != len(header):
+        return RowError(
+            f"has {len(cells)} cells where the header has {len(header)}",
+            path=path,
+            line=number,
+            hint="Put cells with commas or line breaks between double quotes.",
+        )
+    return dict(zip(header, cells, strict=True))

@@ -1,0 +1,96 @@
+"""Sentence-transformers' triplets: one row, one negative; JSONL or CSV."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from relabel.errors import RowError
+from relabel.formats.base import (
+    Effects,
+    content_id,
+    filled_text,
+    kind,
+    other_fields,
+    placed,
+    present,
+    query_id,
+    source_of,
+)
+from relabel.records import NOTHING, Example, Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Triplets:
+    """`{"anchor", "positive", "negative"}`, the names in any case, the first one also `query`.
+
+    One row is one example with one negative; rows of the same query stay separate examples. A row made from another
+    format holds the example's *first* positive and one negative, titles in front of the texts, ids left out; other
+    positives are not written.
+    """
+
+    suffix: str = ".jsonl"
+
+    name: ClassVar[str] = "triplets"
+    shape: ClassVar[str] = "anchor or query, positive, negative"
+    holds_promotions: ClassVar[bool] = False
+    holds_emptied: ClassVar[bool] = False
+    effects: ClassVar[Effects] = Effects(
+        promote="The row is removed: it has no place for a second positive.",
+        drop="The row is removed: it holds no other negative.",
+        emptied="A row without its negative is not written.",
+    )
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """Whether the three columns are there."""
+        return all(name in row for name in _columns(row))
+
+    def parse(
+        self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
+    ) -> Example:
+        """Read one row; see `Format.parse`."""
+        anchor, positive, negative = _columns(row)
+        try:
+            query = filled_text(row, anchor)
+            filled_text(row, positive)
+            return Example(
+                id=query_id(row, query),
+                query=query,
+                positives=(self._at(row, positive),),
+                negatives=(self._at(row, negative),),
+                source=source_of(row, source_field),
+                row=row,
+                position=position,
+                layout=self.name,
+            )
+        except RowError as error:
+            raise placed(error, path, line) from None
+
+    def render(self, example: Example) -> list[dict[str, Any]]:
+        """Return one row for each negative; see `Format.render`."""
+        if example.layout == self.name:
+            _, _, negative = _columns(example.row)
+            return [{**example.row, negative: passage.item} for passage in example.negatives]
+        start = {"anchor": example.query, "positive": example.positives[0].full_text}
+        rest = other_fields(example, self.name)
+        return [{**start, "negative": passage.full_text, **rest} for passage in example.negatives]
+
+    def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
+        """Build a passage from its text; its id is a digest."""
+        if not isinstance(item, str):
+            raise RowError(f"is {kind(item)}, not text", hint="Write it as text between quotes.")
+        return Passage(content_id("", item), item, "", item, beside)
+
+    def _at(self, row: Mapping[str, Any], column: str) -> Passage:
+        try:
+            return self.passage(present(row, column), NOTHING)
+        except RowError as error:
+            raise RowError(error.problem, field=column, hint=error.hint) from None
+
+
+def _columns(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the row's own names of the three columns; a missing one by its usual name."""
+    if "anchor" in row and "positive" in row and "negative" in row:
+        return "anchor", "positive", "negative"
+    spelt = {key.lower(): key for key in reversed(list(row))} | {key: key for key in row if key.islower()}
+    anchor = spelt.get("anchor", spelt.get("query", "anchor"))
+    return anchor, spelt.get("positive", "positive"), spelt.get("negative", "negative")

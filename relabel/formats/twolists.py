@@ -1,0 +1,160 @@
+"""What the formats share that keep a row's positives in one list and its negatives in another.
+
+Lists that run parallel to a list of passages (`pos_scores` beside `pos`) are known by their prefix. An entry moves
+with its passage: it is taken apart into `Passage.beside` and put together again from there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any, ClassVar, Final
+
+from relabel.errors import RowError
+from relabel.formats.base import (
+    Effects,
+    filled_text,
+    kind,
+    other_fields,
+    placed,
+    present,
+    query_id,
+    source_of,
+)
+from relabel.records import NOTHING, Example, Passage
+
+IDS: Final = ("id", "ids")
+"""What follows the prefix in the name of a parallel list of passage ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two lists: its key, and how the keys of its parallel lists begin."""
+
+    key: str
+    prefix: str
+
+    def parallel(self, row: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+        """Return the parallel lists as (what follows the prefix, list)."""
+        return [
+            (key[len(self.prefix) :], value)
+            for key, value in row.items()
+            if key.startswith(self.prefix) and isinstance(value, list)
+        ]
+
+
+class TwoLists(ABC):
+    """A format of two lists; a subclass says how one passage stands in them."""
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    shape: ClassVar[str]
+    effects: ClassVar[Effects]
+    suffix: ClassVar[str] = ".jsonl"
+    holds_promotions: ClassVar[bool] = True
+    holds_emptied: ClassVar[bool] = True
+    positive: ClassVar[Side]
+    negative: ClassVar[Side]
+
+    @abstractmethod
+    def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
+        """Build a passage from what stood in the list and beside it."""
+
+    @abstractmethod
+    def _fresh(self, example: Example) -> dict[str, Any]:
+        """Return a new row's own fields, parallel lists apart, for an example of another format."""
+
+    def _absent(self, passage: Passage, name: str) -> Any:  # noqa: ARG002 - a subclass may know better than null
+        """Return what a passage brings to a parallel list of the side it was promoted to, if it brought nothing."""
+        return None
+
+    def recognises(self, row: Mapping[str, Any]) -> bool:
+        """Whether either list is there."""
+        return self.positive.key in row or self.negative.key in row
+
+    def parse(
+        self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
+    ) -> Example:
+        """Read one row; see `Format.parse`."""
+        try:
+            query = filled_text(row, "query")
+            return Example(
+                id=query_id(row, query),
+                query=query,
+                positives=self._positives(row),
+                negatives=self._passages(row, self.negative),
+                source=source_of(row, source_field),
+                row=row,
+                position=position,
+                layout=self.name,
+            )
+        except RowError as error:
+            raise placed(error, path, line) from None
+
+    def render(self, example: Example) -> list[dict[str, Any]]:
+        """Return one row; see `Format.render`. Parallel lists of another format of two lists keep their names."""
+        sides = ((self.positive, example.positives), (self.negative, example.negatives))
+        if example.layout != self.name:
+            row = self._fresh(example)
+            for side, passages in sides:
+                for name in dict.fromkeys(chain.from_iterable(passage.beside for passage in passages)):
+                    if name not in IDS:
+                        row[side.prefix + name] = [passage.beside.get(name) for passage in passages]
+            return [row | {key: value for key, value in other_fields(example, self.name).items() if key not in row}]
+        row = dict(example.row)
+        for side, passages in sides:
+            row[side.key] = [passage.item for passage in passages]
+            for name, _ in side.parallel(row):
+                row[side.prefix + name] = [
+                    passage.beside[name] if name in passage.beside else self._absent(passage, name)
+                    for passage in passages
+                ]
+        return [row]
+
+    def _positives(self, row: Mapping[str, Any]) -> tuple[Passage, ...]:
+        passages = self._passages(row, self.positive)
+        key = self.positive.key
+        if not passages:
+            raise RowError(
+                "is an empty list: negatives are judged against a known positive",
+                field=key,
+                hint="Add a positive, or take the row out.",
+            )
+        for index, passage in enumerate(passages):
+            if not passage.full_text.strip():
+                raise RowError("is empty", field=f"{key}[{index}]", hint="Write the passage's text, or take it out.")
+        return passages
+
+    def _passages(self, row: Mapping[str, Any], side: Side) -> tuple[Passage, ...]:
+        items = present(row, side.key)
+        if not isinstance(items, list):
+            raise RowError(
+                f"is {kind(items)}, not a list", field=side.key, hint=f'Write a list, even of one: "{side.key}": […].'
+            )
+        build, besides = self.passage, _besides(row, side, len(items))
+        passages: list[Passage] = []
+        try:
+            for item, beside in zip(items, besides, strict=False):
+                passages.append(build(item, beside))
+        except RowError as error:
+            field = f"{side.key}[{len(passages)}]" + (f".{error.field}" if error.field else "")
+            raise RowError(error.problem, field=field, hint=error.hint) from None
+        return tuple(passages)
+
+
+def _besides(row: Mapping[str, Any], side: Side, count: int) -> Iterable[Mapping[str, Any]]:
+    """Return for each passage what stands at its place in the parallel lists."""
+    lists = side.parallel(row)
+    if not lists:
+        return repeat(NOTHING)
+    for name, values in lists:
+        if len(values) != count:
+            key = side.prefix + name
+            raise RowError(
+                f"has {len(values)} entries where {side.key!r} has {count}",
+                field=key,
+                hint=f"Give {key!r} one entry per passage, or another name if it is not parallel to {side.key!r}.",
+            )
+    names = [name for name, _ in lists]
+    return [dict(zip(names, values, strict=True)) for values in zip(*(values for _, values in lists), strict=True)]

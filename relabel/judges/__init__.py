@@ -1,0 +1,1 @@
+"""What is asked: rules, a similarity, a prompt, a person."""

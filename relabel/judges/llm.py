@@ -1,0 +1,159 @@
+"""A language model as a judge: a prompt template, an engine that answers it, and a reader of the replies.
+
+Pair prompts ask about one candidate. Group prompts ask about all open candidates of a query in one request, in an
+order shuffled by a hash of seed and content, so that place carries no information and a resumed run asks the same.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from relabel.errors import TemplateError
+from relabel.prompts import Template
+from relabel.protocols import Engine, Reply, Request
+from relabel.records import Case, Judgment, Pair, Passage, chance, digest
+from relabel.replies import Answer, read_reply, schema_for
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A case that is being asked about: what has been said, and how many replies are still to come."""
+
+    case: Case
+    left: int
+    said: dict[bytes, Judgment] = field(default_factory=dict)
+
+
+class LLMJudge:
+    """Asks `engine` about the pairs of a case with `template`.
+
+    Args:
+        name: the stage's name; recorded replies are matched by it.
+        template: pair or group.
+        engine: who answers.
+        group_size: most candidates in one group prompt (RLHN: 25).
+        shuffle: whether a group's order is shuffled.
+        seed: of the shuffle.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        template: Template,
+        engine: Engine,
+        *,
+        group_size: int = 25,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self._name, self._template, self._engine = name, template, engine
+        self._group_size = 1 if template.spec.kind == "pair" else group_size
+        self._shuffle, self._seed = shuffle, seed
+        self._identity = json.dumps(dict(engine.identity), sort_keys=True, ensure_ascii=False, default=str)
+
+    def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Yield each case once all its replies are there."""
+        waiting: dict[int, _Waiting] = {}
+        asked: dict[int, tuple[int, tuple[Pair, ...]]] = {}
+        finished: deque[Case] = deque()
+        tickets = count()
+
+        def take(number: int, group: tuple[Pair, ...], words: Sequence[Judgment]) -> None:
+            entry = waiting[number]
+            entry.said |= zip((pair.key for pair in group), words, strict=True)
+            entry.left -= 1
+            if not entry.left:
+                case = waiting.pop(number).case
+                finished.append(case.judged(tuple([entry.said[pair.key] for pair in case.pairs])))
+
+        def requests() -> Iterator[Request]:
+            for case in cases:
+                groups = self.groups(case)
+                waiting[case.number] = _Waiting(case, len(groups))
+                for group in groups:
+                    ticket = next(tickets)
+                    try:
+                        request = self.request(case, group, ticket)
+                    except TemplateError as error:  # a prompt too large to render, found before anything is paid
+                        take(case.number, group, [Judgment(None, "too long", rationale=error.message)] * len(group))
+                        continue
+                    asked[ticket] = (case.number, group)
+                    yield request
+
+        for reply in self._engine.answer(requests()):
+            number, group = asked.pop(reply.request.ticket)
+            take(number, group, self._read(reply, group))
+            while finished:
+                yield finished.popleft()
+        yield from finished
+
+    def groups(self, case: Case) -> list[tuple[Pair, ...]]:
+        """Divide the pairs of a case into the groups that are asked together, each in the order of its prompt."""
+        size = self._group_size
+        groups = [case.pairs[start : start + size] for start in range(0, len(case.pairs), size)]
+        if not self._shuffle or size == 1:
+            return groups
+
+        def order(pair: Pair) -> float:
+            return chance("order", str(self._seed), case.key.hex(), pair.key.hex())
+
+        return [tuple(sorted(group, key=order)) for group in groups]
+
+    def request(self, case: Case, group: tuple[Pair, ...], ticket: int = 0) -> Request:
+        """Render the question about one group."""
+        spec = self._template.spec
+        candidates = [pair.candidate for pair in group]
+        messages = self._template.render(case.example.query, case.reference, candidates)
+        choices, schema = spec.choices, schema_for(spec, len(group))
+        asked = [part for message in messages for part in (message.role, message.content)]
+        address = digest(self._identity, *asked, "choices", *choices, json.dumps(schema, sort_keys=True))
+        return Request(
+            address.hex(),
+            messages,
+            choices,
+            schema,
+            self._name,
+            self._template.name,
+            case.example.id,
+            tuple([passage.id for passage in candidates]),
+            ticket,
+        )
+
+    def _read(self, reply: Reply, group: tuple[Pair, ...]) -> list[Judgment]:
+        """Read the judgments of a group, in the group's order; whatever cannot be read is None with its reason."""
+        asked_with = digest(*[pair.key.hex() for pair in group], size=8).hex() if len(group) > 1 else ""
+        address = reply.request.address
+        if reply.failure or reply.text is None:
+            word = Judgment(None, reply.failure or "failed", rationale=reply.detail, reply=address, group=asked_with)
+            return [word] * len(group)
+        read = self._read_recorded if reply.replayed else self._read_own
+        return [
+            _judgment(answer, replayed=reply.replayed, address=address, asked_with=asked_with)
+            for answer in read(reply, reply.text, [pair.candidate for pair in group])
+        ]
+
+    def _read_own(self, reply: Reply, text: str, candidates: list[Passage]) -> Sequence[Answer]:
+        return read_reply(self._template.spec, text, candidates, reply.probabilities)
+
+    def _read_recorded(self, reply: Reply, text: str, candidates: list[Passage]) -> Sequence[Answer]:
+        """Read a reply to a larger group: its numbers count the recorded candidates, of which these are a part."""
+        known = {passage.id: passage for passage in candidates}
+        shown = [known.get(name) or Passage(name, "") for name in reply.candidate_ids]
+        answers = read_reply(self._template.spec, text, shown, reply.probabilities)
+        by_id = dict(zip(reply.candidate_ids, answers, strict=True))
+        return [by_id[passage.id] for passage in candidates]
+
+
+def _judgment(answer: Answer, *, replayed: bool, address: str, asked_with: str) -> Judgment:
+    return Judgment(
+        answer.label,
+        answer.reason,
+        evidence="replayed" if replayed and answer.label else "",
+        probability=answer.probability,
+        score=answer.score,
+        rationale=answer.rationale,
+        reply=address,
+        group=asked_with,
+    )

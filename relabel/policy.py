@@ -1,0 +1,163 @@
+"""Verdicts and a policy in, a cleaned example and its changes out: pure functions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from relabel.records import Action, Change, Example, Passage, Verdict
+
+EVIDENCE: Final = ("relevant", "partial", "irrelevant", "undecided", "void")
+"""The keys that every table answers; finer ones ("copy of a positive", "STAGE:relevant") may stand beside them."""
+
+PRESETS: Final[Mapping[str, Mapping[str, Action]]] = {
+    "relabel": {
+        "relevant": "promote",
+        "copy of a positive": "drop",
+        "partial": "drop",
+        "irrelevant": "keep",
+        "undecided": "ask",
+        "void": "drop",
+    },
+    "drop": {
+        "relevant": "drop",
+        "partial": "drop",
+        "irrelevant": "keep",
+        "undecided": "ask",
+        "void": "drop",
+    },
+    "remove": {
+        "relevant": "remove",
+        "copy of a positive": "drop",
+        "partial": "keep",
+        "irrelevant": "keep",
+        "undecided": "ask",
+        "void": "drop",
+    },
+}
+
+_KEYS: Final = {
+    "false negative": "relevant",
+    "partial": "partial",
+    "true negative": "irrelevant",
+    "undecided": "undecided",
+    "void": "void",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is done about a verdict.
+
+    Attributes:
+        table: evidence → action. Looked up as "STAGE:evidence", then evidence, then "STAGE:label", then label.
+        max_flagged: an example with more false negatives than this goes whole: its query is likely ambiguous
+            (RLHN: 7). None = no limit.
+        min_negatives: examples left with fewer are kept, counted and listed.
+        exempt: sources whose examples are never judged (RLHN exempts ArguAna: its task is the counter-argument).
+    """
+
+    table: Mapping[str, Action]
+    max_flagged: int | None = None
+    min_negatives: int = 1
+    exempt: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse a table that would turn "no verdict" into a label, or that leaves a question open."""
+        for key in EVIDENCE:
+            if key not in self.table:
+                raise ValueError(f"the policy does not say what to do with {key!r}")
+        for key, action in self.table.items():
+            if key.rpartition(":")[2] == "undecided" and action not in ("keep", "ask"):
+                raise ValueError(f"{key}: {action} would turn no verdict into a label; use keep or ask")
+            if key.rpartition(":")[2] in ("void", "repeated", "empty") and action not in ("keep", "ask", "drop"):
+                raise ValueError(f"{key}: {action} is not for a passage that nobody judged; use drop, keep or ask")
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What the output format can hold: more positives in a row, a row without negatives."""
+
+    promotions: bool = True
+    emptied: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The outcome for one example: the cleaned example (None = removed), its changes, one action for each pair."""
+
+    example: Example | None
+    changes: tuple[Change, ...]
+    actions: tuple[Action, ...]
+
+
+def action_for(policy: Policy, verdict: Verdict) -> Action:
+    """Look the verdict up in the policy's table, from the most specific key to the least."""
+    label = _KEYS[verdict.outcome]
+    table = policy.table
+    if label == "undecided":  # whatever its evidence is called: only keep or ask may follow
+        return table["undecided"]
+    for key in (f"{verdict.stage}:{verdict.evidence}", verdict.evidence, f"{verdict.stage}:{label}"):
+        if key in table:
+            return table[key]
+    return table[label]
+
+
+def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: Holds) -> Edited:
+    """Apply a policy to one example; `verdicts` are parallel to its negatives.
+
+    An unchanged example comes back as it is. An example that must go (policy `remove`, more than `max_flagged`
+    false negatives, or emptied in a format that cannot hold that) becomes one change that keeps its whole row.
+    """
+    actions = tuple([action_for(policy, verdict) for verdict in verdicts])
+    flagged = sum(verdict.outcome == "false negative" for verdict in verdicts)
+    if "remove" in actions:
+        return _removed(example, actions, "a negative of it is relevant")
+    if policy.max_flagged is not None and flagged > policy.max_flagged:
+        return _removed(example, actions, f"{flagged} false negatives, more than max_flagged = {policy.max_flagged}")
+    if "promote" not in actions and "drop" not in actions:
+        return Edited(example, (), actions)
+    texts = {(passage.title, passage.text) for passage in example.positives}
+    promoted, kept, changes = list(example.positives), [], []
+    for index, (passage, verdict, action) in enumerate(zip(example.negatives, verdicts, actions, strict=True)):
+        if action not in ("promote", "drop"):
+            kept.append(passage)
+            continue
+        up = action == "promote" and holds.promotions and (passage.title, passage.text) not in texts
+        if up:
+            texts.add((passage.title, passage.text))
+            promoted.append(passage)
+        changes.append(
+            Change(
+                position=example.position,
+                example_id=example.id,
+                action="promote" if up else "drop",
+                why=verdict.outcome if verdict.outcome != "void" else verdict.evidence,
+                stage=verdict.stage,
+                passage_id=passage.id,
+                origin=index,
+                target=len(promoted) - 1 if up else None,
+                item=passage.item,
+                beside=passage.beside,
+            )
+        )
+    if not kept and not holds.emptied:
+        return _removed(example, actions, f"its only negative is a {changes[0].why}", stage=changes[0].stage)
+    cleaned = replace(example, positives=tuple(promoted), negatives=tuple(kept))
+    return Edited(cleaned, tuple(changes), actions)
+
+
+def _removed(example: Example, actions: tuple[Action, ...], why: str, stage: str = "") -> Edited:
+    change = Change(
+        position=example.position, example_id=example.id, action="remove", why=why, stage=stage, row=example.row
+    )
+    return Edited(None, (change,), actions)
+
+
+def undo(example: Example, changes: Sequence[Change], restore: Callable[[Change], Passage]) -> Example:
+    """Rebuild the input example from a cleaned one and its changes; `restore` makes the passage of a change."""
+    cut = {change.target for change in changes if change.target is not None}
+    negatives = list(example.negatives)
+    for change in sorted(changes, key=lambda change: change.origin or 0):
+        negatives.insert(change.origin or 0, restore(change))
+    positives = tuple([passage for index, passage in enumerate(example.positives) if index not in cut])
+    return replace(example, positives=positives, negatives=tuple(negatives))

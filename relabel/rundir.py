@@ -1,0 +1,93 @@
+"""The files of a run directory: written under a temporary name and renamed, the manifest last."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from relabel.errors import RunError
+from relabel.records import Change
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Open a text file that takes the place of `path` when all went well."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON document for people and programs."""
+    with replacing(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def json_line(content: Mapping[str, Any]) -> str:
+    """Return one line of JSON."""
+    return json.dumps(content, ensure_ascii=False, default=dict) + "\n"
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON document of a run.
+
+    Raises:
+        RunError: it is not there, or is not what a run writes.
+    """
+    try:
+        content = json.loads((folder / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} holds no finished run ({name} is missing)",
+            hint=f"start or finish it: relabel run INPUT -o {folder}",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder / name} cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
+        ) from error
+    if not isinstance(content, dict):
+        raise RunError(f"{folder / name} is not what a run writes", hint=f"write it anew: relabel apply {folder}")
+    return content
+
+
+def sha256_of(path: Path) -> str:
+    """Digest (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def change_to_json(change: Change) -> dict[str, Any]:
+    """Return a line of the ledger; what does not apply is left out."""
+    line: dict[str, Any] = {
+        "position": change.position,
+        "example_id": change.example_id,
+        "action": change.action,
+        "why": change.why,
+        "stage": change.stage,
+    }
+    if change.action == "remove":
+        return line | {"row": change.row}
+    line |= {"passage_id": change.passage_id, "origin": change.origin}
+    if change.target is not None:
+        line["target"] = change.target
+    return line | {"item": change.item, "beside": dict(change.beside)}
+
+
+def changes_of(folder: Path) -> Iterator[Change]:
+    """Read the ledger of a run."""
+    try:
+        with (folder / "changes.jsonl").open(encoding="utf-8", errors="surrogatepass") as lines:
+            for line in lines:
+                yield Change(**json.loads(line))
+    except FileNotFoundError:
+        raise RunError(f"{folder} holds no ledger", hint=f"write it: relabel apply {folder}") from None
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
+        ) from error

@@ -1,0 +1,174 @@
+"""What can be done with a finished run: look at it, audit it, take labels back in, rebuild the input, convert."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relabel import audit
+from relabel.errors import InputError, RunError
+from relabel.formats import get_format, open_writer
+from relabel.pipeline import (
+    Source,
+    candidate_key,
+    concluded,
+    findings,
+    open_run,
+    query_key,
+)  # fmt: skip
+from relabel.policy import undo
+from relabel.records import Change, Finding, Passage, fingerprint
+from relabel.rundir import changes_of, read_json
+from relabel.store import PersonLabel
+
+
+def statistics(folder: Path) -> dict[str, Any]:
+    """Return the statistics of a finished run."""
+    return read_json(folder, "statistics.json")
+
+
+def show(folder: Path, query: str, *, path: Path | None = None) -> list[Finding]:
+    """Return every pair of the examples whose id is `query`, or whose query text contains it (case folded).
+
+    Raises:
+        RunError: no finished run, or no such query in it.
+    """
+    wanted = query.casefold()
+    with open_run(folder, path=path) as (plan, store):
+        found = [
+            finding
+            for one, case in concluded(plan, store, lambda _: None)
+            if one.example.id == query or wanted in one.example.query.casefold()
+            for finding in findings(plan, one, case, everything=True)
+        ]
+    if not found:
+        raise RunError(
+            f"no query of {folder} has the id or the words {query!r}", hint=f"list them: {folder}/flagged.csv"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What `audit import` took in: labels, by how many reviewers, and how many rows had none."""
+
+    labels: int
+    reviewers: tuple[str, ...]
+    unlabelled: int
+
+
+def audit_export(folder: Path, path: Path, *, everything: bool = False, source: Path | None = None) -> int:
+    """Write the audit CSV of a run anew, with people's labels so far; `everything` lists all judged pairs."""
+    with open_run(folder, path=source) as (plan, store):
+        pairs = (
+            finding
+            for one, case in concluded(plan, store, lambda _: None)
+            for finding in findings(plan, one, case, everything=everything)
+        )
+        return audit.write_findings(pairs, path, [stage.name for stage in plan.stages])
+
+
+def audit_import(folder: Path, path: Path, *, reviewer: str = "", source: Path | None = None) -> Imported:
+    """Take the labels of an audited CSV into the run; `apply` then uses them.
+
+    Args:
+        folder: the run.
+        path: the CSV, edited, sorted, filtered and saved as people do.
+        reviewer: who labelled, where the file's own column does not say; "" = the file's name.
+        source: where the input is now, if it was moved.
+
+    Raises:
+        InputError: unreadable file, words that are no labels, or rows that are not of this run (all are listed).
+    """
+    read = audit.read_labels(path, reviewer or path.stem)
+    with open_run(folder, path=source) as (plan, store):
+        pairs = (
+            (fingerprint(case, pair), case.example.id, pair.candidate.id, (case.example.query, pair.candidate))
+            for one, case in concluded(plan, store, lambda _: None)
+            for pair in case.pairs
+        )
+        matched = audit.match(read.labels, pairs)
+        if matched.stale:
+            raise audit.stale_error(path, matched.stale)
+        store.add_people(
+            PersonLabel(
+                query_key(query), candidate_key(passage.title, passage.text), label.reviewer, label.label, label.note
+            )
+            for label, (query, passage) in ((found.label, found.pair) for found in matched.found)
+        )
+    reviewers = tuple(sorted({label.reviewer for label in read.labels}))
+    return Imported(len(read.labels), reviewers, read.rows - len(read.labels))
+
+
+def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the input, in order, from the cleaned file and the ledger alone.
+
+    Rows that could not be read are in `rejects.jsonl` with their text and are not rebuilt.
+    """
+    told = read_json(folder, "manifest.json")["input"]
+    form = get_format(told["format"])
+    ledger = _by_position(changes_of(folder))
+    rejected = {row["position"] for row in _lines(folder / "rejects.jsonl")}
+    cleaned = _cleaned(folder, told).examples()
+    position, ahead = 0, next(ledger, None)
+
+    def restore(change: Change) -> Passage:
+        return form.passage(change.item, change.beside)
+
+    while True:
+        changes: list[Change] = []
+        if position in rejected:
+            position += 1
+            continue
+        if ahead is not None and ahead[0] == position:
+            changes = ahead[1]
+            ahead = next(ledger, None)
+        if changes and changes[0].action == "remove":
+            yield dict(changes[0].row or {})
+        else:
+            example = next(cleaned, None)
+            if example is None:
+                return
+            yield from form.render(undo(example, changes, restore))
+        position += 1
+
+
+def _cleaned(folder: Path, told: dict[str, Any]) -> Source:
+    path = next((path for path in folder.glob("cleaned.*") if path.suffix != ".tmp"), None)
+    if path is None:
+        raise RunError(f"{folder} holds no cleaned file", hint=f"write it: relabel apply {folder}")
+    return Source(path, get_format(told["format"]))
+
+
+def _by_position(changes: Iterator[Change]) -> Iterator[tuple[int, list[Change]]]:
+    group: list[Change] = []
+    for change in changes:
+        if group and change.position != group[0].position:
+            yield group[0].position, group
+            group = []
+        group.append(change)
+    if group:
+        yield group[0].position, group
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", errors="surrogatepass") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def convert(source: Source, path: Path, *, format: str) -> tuple[int, int]:  # noqa: A002 - the word users know
+    """Write a training file in another format; returns (examples read, rows written).
+
+    Raises:
+        InputError: a broken row, or an output that is the input.
+    """
+    if path.resolve() == source.path.resolve():
+        raise InputError(f"{path} is the input itself", hint="name another file")
+    examples = rows = 0
+    with open_writer(path, get_format(format)) as writer:
+        for example in source.examples():
+            examples += 1
+            rows += writer.write(example)
+    return examples, rows

@@ -1,0 +1,199 @@
+"""The judging of a run: each stage in a thread of its own, joined to the next by a bounded queue.
+
+A stage takes its cases from the one before as they come, asks its judge about those pairs that are due, keeps what
+the judge said and sends the case on; the API stage works while the local one is still going. The first
+exception stops all of them.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from relabel.cascade import Stage, Standing, start, step
+from relabel.protocols import Judge
+from relabel.records import Case, Judgment
+from relabel.store import Store
+
+CHUNK: Final = 32
+CHUNKS: Final = 8
+PATIENCE: Final = 0.05
+
+Watch = Callable[[str, int, int], None]
+"""Told (stage, pairs asked about, pairs that passed by or were judged) as work goes on, from the stages' threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One stage as it runs: its routing, its judge, and the judge's number in the store."""
+
+    stage: Stage
+    judge: Judge
+    number: int
+
+
+@dataclass(slots=True)
+class _Traveller:
+    case: Case
+    standing: Standing
+
+
+class _Stopped(Exception):  # noqa: N818 - never leaves this module
+    """Another stage failed, or the run was interrupted."""
+
+
+class _Belt:
+    """A queue of chunks of travellers, bounded; everyone at it wakes up when the run stops."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._queue: queue.Queue[list[_Traveller] | None] = queue.Queue(maxsize=CHUNKS)
+        self._stop = stop
+        self._chunk: list[_Traveller] = []
+        self._sent = 0.0
+
+    def put(self, traveller: _Traveller) -> None:
+        """Send on; a quick stage fills chunks, a slow one sends each case at once."""
+        self._chunk.append(traveller)
+        if len(self._chunk) >= CHUNK or time.monotonic() - self._sent > PATIENCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._chunk:
+            self._put(self._chunk)
+            self._chunk = []
+            self._sent = time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+        self._put(None)
+
+    def _put(self, chunk: list[_Traveller] | None) -> None:
+        while not self._stop.is_set():
+            try:
+                return self._queue.put(chunk, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def __iter__(self) -> Iterator[_Traveller]:
+        while True:
+            try:
+                chunk = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self._stop.is_set():
+                    raise _Stopped from None
+                continue
+            if chunk is None:
+                return
+            yield from chunk
+
+
+def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, seed: int, watch: Watch) -> None:
+    """Send all cases through all stages; every judgment is in the store when this returns.
+
+    Raises:
+        Exception: the first one of any stage, after all threads have ended; KeyboardInterrupt likewise.
+    """
+    stop = threading.Event()
+    errors: list[BaseException] = []
+    belts = [_Belt(stop) for _ in stations[1:]]
+    source: Iterable[_Traveller] = (_Traveller(case, start(case)) for case in cases)
+    threads = []
+    for index, station in enumerate(stations):
+        inbox = source if index == 0 else belts[index - 1]
+        outbox = belts[index] if index < len(belts) else None
+        work = _Work(index, [each.stage for each in stations], station, store, seed, watch)
+        thread = threading.Thread(
+            target=_guarded, args=(work, inbox, outbox, stop, errors), name=f"relabel-{station.stage.name}", daemon=True
+        )
+        threads.append(thread)
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(timeout=0.2)
+    except BaseException:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    store.flush()
+
+
+def _guarded(
+    work: "_Work",
+    inbox: Iterable[_Traveller],
+    outbox: _Belt | None,
+    stop: threading.Event,
+    errors: list[BaseException],
+) -> None:
+    try:
+        work.run(inbox, outbox, stop)
+        if outbox is not None:
+            outbox.close()
+    except _Stopped:
+        pass
+    except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+        errors.append(error)
+        stop.set()
+
+
+class _Work:
+    """What one stage does."""
+
+    def __init__(
+        self, index: int, stages: Sequence[Stage], station: Station, store: Store, seed: int, watch: Watch
+    ) -> None:
+        self._index, self._stages, self._station = index, stages, station
+        self._store, self._seed, self._watch = store, seed, watch
+        self._asked: dict[int, _Traveller] = {}
+        self._passed = 0
+
+    def run(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> None:
+        judged: list[Case] = []
+        last = time.monotonic()
+        for case in self._station.judge.judge(self._due(inbox, outbox, stop)):
+            traveller = self._asked.pop(case.number)
+            self._passed += len(traveller.case.pairs)
+            judged.append(case)
+            if outbox is not None:
+                traveller.standing = self._step(traveller, case)
+                outbox.put(traveller)
+            if len(judged) >= CHUNK or time.monotonic() - last > PATIENCE:
+                self._keep(judged)
+                judged, last = [], time.monotonic()
+        self._keep(judged)
+        if self._asked:
+            raise RuntimeError(f"the judge of stage {self._station.stage.name} lost {len(self._asked)} cases")
+
+    def _due(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> Iterator[Case]:
+        """Yield the cases with pairs that are due here; the others pass by."""
+        for traveller in inbox:
+            if stop.is_set():
+                raise _Stopped
+            case, due = traveller.case, traveller.standing.due
+            pairs = case.pairs if all(due) else tuple([pair for pair, why in zip(case.pairs, due, strict=True) if why])
+            if pairs:
+                self._asked[case.number] = traveller
+                yield case if pairs is case.pairs else replace(case, pairs=pairs)
+                continue
+            self._passed += len(case.pairs)
+            if outbox is not None:
+                traveller.standing = self._step(traveller, replace(case, pairs=()))
+                outbox.put(traveller)
+
+    def _step(self, traveller: _Traveller, judged: Case) -> Standing:
+        words: list[Judgment | None] = [None] * len(traveller.case.pairs)
+        for pair, word in zip(judged.pairs, judged.judgments, strict=True):
+            words[pair.index] = word
+        return step(self._stages, self._index, traveller.case, traveller.standing, words, self._seed)
+
+    def _keep(self, judged: list[Case]) -> None:
+        if judged:
+            self._store.add_judgments(self._station.number, judged)
+        passed, self._passed = self._passed, 0
+        self._watch(self._station.stage.name, sum(len(case.pairs) for case in judged), passed)

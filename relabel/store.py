@@ -1,0 +1,415 @@
+"""The run directory: every judgment and raw reply in SQLite, addressed by content.
+
+One writer thread owns all writing and commits at least every 50 ms, so that a killed run has paid for nothing
+twice but what was in flight. Readers have connections of their own (WAL). Judgments of one query and reference
+lie together, so that one SELECT fetches a case.
+"""
+
+import json
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from filelock import FileLock, Timeout
+
+from relabel.errors import RunError
+from relabel.protocols import Engine, Reply, Request, Usage
+from relabel.records import Case, Judgment
+
+VERSION: Final = 1
+COMMIT_SECONDS: Final = 0.05
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS judges (
+    id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS judgments (
+    query BLOB NOT NULL, candidate BLOB NOT NULL, judge INTEGER NOT NULL,
+    label TEXT, reason TEXT, evidence TEXT, probability REAL, score REAL, rationale TEXT, reply TEXT, asked_with TEXT,
+    PRIMARY KEY (query, candidate, judge)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replies (
+    address TEXT PRIMARY KEY, text TEXT, failure TEXT, detail TEXT, finish_reason TEXT, model TEXT,
+    probabilities TEXT, candidate_ids TEXT, tokens_in INTEGER, tokens_out INTEGER, tokens_cached INTEGER,
+    seconds REAL, at REAL, judge TEXT, template TEXT, query_id TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS people (
+    query BLOB NOT NULL, candidate BLOB NOT NULL, reviewer TEXT NOT NULL, label TEXT NOT NULL, note TEXT, at REAL,
+    PRIMARY KEY (query, candidate, reviewer)) WITHOUT ROWID;
+"""
+
+_Work = tuple[str, Sequence[Sequence[Any]]]
+
+
+class Store:
+    """A run directory opened for reading and writing; one process at a time.
+
+    Raises:
+        RunError: another process is using the directory, or it was made by another version of the schema.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / "run.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{folder} is in use by another relabel process", hint="wait for it, or use -o") from None
+        self._path = folder / "judgments.sqlite"
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        try:
+            self._check()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._work: queue.Queue[_Work | threading.Event | None] = queue.Queue(maxsize=256)
+        self._failure: BaseException | None = None
+        self._writer = threading.Thread(target=self._write, name="relabel-store", daemon=True)
+        self._writer.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is waiting and let go of the directory."""
+        if self._writer.is_alive():
+            self._work.put(None)
+            self._writer.join()
+        for connection in self._readers:
+            connection.close()
+        self._readers.clear()
+        self._lock.release()
+        if self._failure:
+            raise self._failure
+
+    def _check(self) -> None:
+        try:
+            connection = self._connect()
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, VERSION):
+                raise RunError(
+                    f"{self._path} has schema {version}, this relabel reads {VERSION}", hint="use a new directory: -o"
+                )
+            connection.executescript(SCHEMA)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.commit()
+            connection.close()
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self._path} cannot be used: {error}", hint="use another directory: -o") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=60, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -8000")  # 8 MB: memory stays the same however large the file
+        return connection
+
+    @property
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            self._readers.append(connection)
+        return connection
+
+    # -- writing: one thread, one queue ------------------------------------------------------------------
+
+    def _write(self) -> None:
+        connection = self._connect()
+        try:
+            running = True
+            while running:
+                running = self._write_until(connection, self._work.get())
+        except BaseException as error:  # noqa: BLE001 - handed to the next caller, who stops the run
+            self._failure = error
+            while True:  # nobody may wait for ever on a full queue
+                work = self._work.get()
+                if work is None:
+                    break
+                if isinstance(work, threading.Event):
+                    work.set()
+        finally:
+            connection.close()
+
+    def _write_until(self, connection: sqlite3.Connection, work: _Work | threading.Event | None) -> bool:
+        """Write what comes within one commit's time; False when the store is closing."""
+        ends = time.monotonic() + COMMIT_SECONDS
+        waiting: list[threading.Event] = []
+        running = True
+        while True:
+            if work is None:
+                running = False
+            elif isinstance(work, threading.Event):
+                waiting.append(work)
+            else:
+                connection.executemany(*work)
+            left = ends - time.monotonic()
+            if not running or waiting or left <= 0:
+                break
+            try:
+                work = self._work.get(timeout=left)
+            except queue.Empty:
+                break
+        connection.commit()
+        for event in waiting:
+            event.set()
+        return running
+
+    def _put(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        if self._failure:
+            raise self._failure
+        self._work.put((statement, rows))
+
+    def flush(self) -> None:
+        """Return once everything handed over so far is committed."""
+        done = threading.Event()
+        self._work.put(done)
+        done.wait()
+        if self._failure:
+            raise self._failure
+
+    # -- judgments -------------------------------------------------------------------------------------
+
+    def judge_id(self, fingerprint: str, settings: Mapping[str, Any]) -> int:
+        """Return the number of a judge, known by all that changes its answers; a new one is entered."""
+        self._put(
+            "INSERT OR IGNORE INTO judges (fingerprint, settings) VALUES (?, ?)",
+            [(fingerprint, json.dumps(settings, sort_keys=True, ensure_ascii=False))],
+        )
+        self.flush()
+        row = self._reader.execute("SELECT id FROM judges WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        return int(row[0])
+
+    def add_judgments(self, judge: int, cases: Iterable[Case]) -> None:
+        """Keep the judgments of some judged cases; a new word on a pair by the same judge replaces the old."""
+        rows = [
+            (
+                case.key, pair.key, judge, word.label, word.reason, word.evidence, word.probability, word.score,
+                word.rationale, word.reply, word.group,
+            )
+            for case in cases
+            for pair, word in zip(case.pairs, case.judgments, strict=True)
+        ]  # fmt: skip
+        self._put("INSERT OR REPLACE INTO judgments VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def has_judgments(self, judge: int) -> bool:
+        """Whether this judge has said anything yet: a fresh run need not look for old words."""
+        found = self._reader.execute("SELECT 1 FROM judgments WHERE judge = ? LIMIT 1", (judge,)).fetchone()
+        return found is not None
+
+    def judgments(self, case: Case) -> dict[int, dict[bytes, Judgment]]:
+        """Return everything ever said about the case's pairs: judge → pair key → judgment. One SELECT."""
+        said: dict[int, dict[bytes, Judgment]] = {}
+        rows = self._reader.execute(
+            "SELECT candidate, judge, label, reason, evidence, probability, score, rationale, reply, asked_with"
+            " FROM judgments WHERE query = ?",
+            (case.key,),
+        )
+        for candidate, judge, *word in rows:
+            said.setdefault(judge, {})[candidate] = Judgment(*word)
+        return said
+
+    # -- replies ---------------------------------------------------------------------------------------
+
+    def add_reply(self, reply: Reply) -> None:
+        """Keep a raw reply under the address of what was asked."""
+        request, usage = reply.request, reply.usage
+        self._put(
+            "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            [(
+                request.address, reply.text, reply.failure, reply.detail, reply.finish_reason, reply.model,
+                json.dumps(dict(reply.probabilities)), json.dumps(reply.candidate_ids), usage.tokens_in,
+                usage.tokens_out, usage.tokens_cached, usage.seconds, time.time(), request.judge, request.template,
+                request.query_id,
+            )],
+        )  # fmt: skip
+
+    def reply_to(self, request: Request) -> Reply | None:
+        """Return what was answered when exactly this was asked before, if it was."""
+        row = self._reader.execute(
+            "SELECT text, failure, detail, finish_reason, model, probabilities, candidate_ids, tokens_in, tokens_out,"
+            " tokens_cached, seconds FROM replies WHERE address = ?",
+            (request.address,),
+        ).fetchone()
+        if row is None:
+            return None
+        text, failure, detail, finish_reason, model, probabilities, ids, *usage = row
+        return Reply(
+            request,
+            text,
+            failure,
+            detail,
+            finish_reason,
+            model,
+            json.loads(probabilities),
+            Usage(*usage),
+            tuple(json.loads(ids)),
+        )
+
+    # -- people ----------------------------------------------------------------------------------------
+
+    def add_people(self, labels: Iterable["PersonLabel"]) -> None:
+        """Keep people's labels; each reviewer has one word on a pair, the newest."""
+        now = time.time()
+        rows = [(label.query, label.candidate, label.reviewer, label.label, label.note, now) for label in labels]
+        self._put("INSERT OR REPLACE INTO people VALUES (?,?,?,?,?,?)", rows)
+        self.flush()
+
+    def people(self, query: bytes) -> dict[bytes, list[tuple[str, str, str]]]:
+        """Return people's labels on a query's candidates: candidate → [(reviewer, label, note)]."""
+        found: dict[bytes, list[tuple[str, str, str]]] = {}
+        rows = self._reader.execute(
+            "SELECT candidate, reviewer, label, note FROM people WHERE query = ? ORDER BY candidate, reviewer", (query,)
+        )
+        for candidate, reviewer, label, note in rows:
+            found.setdefault(candidate, []).append((reviewer, label, note))
+        return found
+
+    def has_people(self) -> bool:
+        """Whether anybody's labels were imported."""
+        return self._reader.execute("SELECT 1 FROM people LIMIT 1").fetchone() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonLabel:
+    """One reviewer's word on one pair; `query` and `candidate` are digests of their texts."""
+
+    query: bytes
+    candidate: bytes
+    reviewer: str
+    label: str
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Spending:
+    """What one stage's replies cost in this execution; tokens as the server counted them."""
+
+    asked: int = 0
+    from_store: int = 0
+    unanswered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count one fresh reply."""
+        self.asked += 1
+        self.unanswered += reply.text is None
+        self.tokens_in += reply.usage.tokens_in or 0
+        self.tokens_out += reply.usage.tokens_out or 0
+        self.tokens_cached += reply.usage.tokens_cached or 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+class Remembering:
+    """An engine around an engine: asks only what the store does not hold, and keeps what comes.
+
+    The same question asked twice at once is asked once. Replies of which nothing was received (`retryable`) are not
+    kept, so that a later run asks again; all others are, refusals and cut-off answers too: they were paid for.
+    """
+
+    def __init__(self, engine: Engine, store: Store, *, lookahead: int = 256) -> None:
+        self._engine, self._store, self._lookahead = engine, store, lookahead
+        self.spending = Spending()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The inner engine's."""
+        return self._engine.identity
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Yield a reply for every request, from the store or from the engine, in any order.
+
+        The engine works in a thread of its own and known replies pass it by: a million known replies neither
+        pile up behind a slow unknown one nor starve it.
+        """
+        line = _Line(self._lookahead)
+        worker = threading.Thread(target=self._work, args=(requests, line), name="relabel-engine", daemon=True)
+        worker.start()
+        try:
+            yield from line
+        finally:
+            line.stopped.set()
+            worker.join()
+
+    def _unknown(self, requests: Iterable[Request], waiting: "_Waiting", line: "_Line") -> Iterator[Request]:
+        """Pass on what must be asked; send on at once what the store knows."""
+        for request in requests:
+            if line.stopped.is_set():
+                return
+            if request.address in waiting:
+                waiting[request.address].append(request)
+            elif known := self._store.reply_to(request):
+                self.spending.from_store += 1
+                line.put(known)
+            else:
+                waiting[request.address] = []
+                yield request
+
+    def _work(self, requests: Iterable[Request], line: "_Line") -> None:
+        waiting: _Waiting = {}
+        answers = self._engine.answer(self._unknown(requests, waiting, line))
+        try:
+            for reply in answers:
+                self.spending.add(reply)
+                if not reply.retryable:
+                    self._store.add_reply(reply)
+                line.put(reply)
+                for twin in waiting.pop(reply.request.address, ()):
+                    line.put(_for_twin(reply, twin))
+                if line.stopped.is_set():
+                    break
+            line.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            line.put(error)
+        finally:
+            if isinstance(answers, Generator):
+                answers.close()
+
+
+_Waiting = dict[str, list[Request]]
+
+
+class _Line:
+    """A bounded queue that a consumer can leave without anybody waiting for ever."""
+
+    def __init__(self, size: int) -> None:
+        self._queue: queue.Queue[Reply | BaseException | None] = queue.Queue(maxsize=size)
+        self.stopped = threading.Event()
+
+    def put(self, item: Reply | BaseException | None) -> None:
+        while not self.stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def __iter__(self) -> Iterator[Reply]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+def _for_twin(reply: Reply, twin: Request) -> Reply:
+    """The same answer for another asker of the same question, whose candidates may go by other ids."""
+    own = dict(zip(reply.request.candidate_ids, twin.candidate_ids, strict=True))
+    ids = tuple(own.get(name, name) for name in reply.candidate_ids)
+    return Reply(
+        twin, reply.text, reply.failure, reply.detail, reply.finish_reason, reply.model, reply.probabilities,
+        candidate_ids=ids, retryable=reply.retryable,
+    )  # fmt: skip

@@ -1,0 +1,551 @@
+"""The OpenAI engine against a real server that misbehaves, over a real socket."""
+
+import asyncio
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server import PERMANENT, TRANSIENT, FakeServer, Plan, oracle
+
+from relabel.engines.openai import LONGEST_WAIT, OpenAIEngine, OpenAISettings, _asked_wait
+from relabel.errors import ServiceError, SettingsError
+from relabel.protocols import Engine, Message, Reply, Request
+
+KEY = "sk-quite-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give every test a key; afterwards no thread of an engine may be left."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    yield
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("relabel-")] == []
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[FakeServer]:
+    """One server for the module: starting one for each test is slow."""
+    with FakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: FakeServer) -> FakeServer:
+    """Give the server, behaving well and with nothing counted."""
+    shared.answer, shared.plan, shared.latency = oracle, Plan(), 0.0
+    shared.asked.clear()
+    shared.bodies.clear()
+    shared.most_at_once = 0
+    return shared
+
+
+class Sleep:
+    """A sleep that takes no time and remembers how long it was to be."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        """Give the others a turn."""
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
+
+
+def ask(number: int | str = 1, **more: Any) -> Request:
+    """Return a request; another number is another content."""
+    question = f"Is passage {number} an answer to the query, all things considered?"
+    return Request(address=str(number), messages=(Message("system", "You judge."), Message("user", question)), **more)
+
+
+def engine(server: FakeServer, sleep: Sleep | None = None, **settings: Any) -> OpenAIEngine:
+    """Return an engine for the server that is quick to give up."""
+    chosen = OpenAISettings("fake", base_url=server.url, **({"max_retries": 2, "timeout": 5.0} | settings))
+    return OpenAIEngine(chosen, sleep=sleep or Sleep())
+
+
+def one(server: FakeServer, kind: str, sleep: Sleep | None = None, **settings: Any) -> Reply:
+    """Return the reply to one request that meets one fault, again and again."""
+    server.plan = Plan(1.0, (kind,), clears_after=99)
+    [reply] = engine(server, sleep, **settings).answer([ask(kind)])
+    return reply
+
+
+def test_a_good_reply(server: FakeServer) -> None:
+    """Text, model, tokens and time of an ordinary answer all arrive, and the body holds what the settings say."""
+    server.answer = lambda *_: "Yes"
+    tested: Engine = engine(server, temperature=0.3, top_p=0.9, max_tokens=50, seed=7, extra_body={"min_p": 0.1})
+    [reply] = tested.answer([ask(1)])
+    assert reply.request == ask(1)
+    assert (reply.text, reply.failure, reply.finish_reason, reply.model) == ("Yes", "", "stop", "fake-2026-01-01")
+    assert (reply.usage.tokens_in, reply.usage.tokens_out, reply.usage.tokens_cached) == (13, 1, 6)
+    assert reply.usage.seconds is not None
+    assert 0 < reply.usage.seconds < 5
+    assert server.bodies[0] == {
+        "messages": [{"role": message.role, "content": message.content} for message in ask(1).messages],
+        "model": "fake",
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "max_tokens": 50,
+        "seed": 7,
+        "min_p": 0.1,
+    }
+
+
+def test_settings_that_are_none_are_not_sent(server: FakeServer) -> None:
+    """Models that refuse a parameter can be asked: None leaves it out."""
+    list(engine(server, temperature=None, max_tokens=None).answer([ask()]))
+    assert set(server.bodies[0]) == {"messages", "model"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "extra"),
+    [
+        ("text", {}),
+        ("logprobs", {"logprobs": True, "top_logprobs": 20}),
+        ("structured", {"logprobs": True, "top_logprobs": 20, "structured_outputs": {"choice": ["Yes", "No"]}}),
+    ],
+)
+def test_choices_are_asked_for_as_set(server: FakeServer, mode: str, extra: dict[str, Any]) -> None:
+    """Each mode adds its own fields, and probabilities come back where log-probabilities were asked for."""
+    server.answer = lambda *_: "Yes"
+    [reply] = engine(server, choices=mode).answer([ask(1, choices=("Yes", "No"))])
+    sent = {name: value for name, value in server.bodies[0].items() if "log" in name or "struct" in name}
+    assert sent == extra
+    assert reply.text == "Yes"
+    # .75 for "Yes" and .05 for " yes"; .15 is shared by four other words, "No" among them
+    assert dict(reply.probabilities) == (pytest.approx({"Yes": 0.8, "No": 0.0375}) if extra else {})
+
+
+def test_a_schema_is_asked_for(server: FakeServer) -> None:
+    """A request with a schema is sent as a strict JSON schema and answered with an instance of it."""
+    schema = {"type": "object", "properties": {"relevant": {"enum": ["yes", "no"]}}, "required": ["relevant"]}
+    [reply] = engine(server).answer([ask(schema=schema)])
+    form = server.bodies[0]["response_format"]
+    assert form == {
+        "type": "json_schema",
+        "json_schema": {"name": "verdicts", "strict": True, "schema": schema},
+    }
+    assert json.loads(reply.text or "") in [{"relevant": "yes"}, {"relevant": "no"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "detail", "retryable"),
+    [
+        ("refusal", "refused", "I can't help.", False),
+        ("filter", "filtered", "the server's content filter stopped the answer", False),
+        ("empty", "failed", "the reply is empty", True),
+        ("no content", "failed", "the reply holds no text", True),
+        ("error in 200", "failed", "upstream is down", True),
+        ("page in 200", "failed", "a web page came instead of JSON", True),
+        ("no json", "failed", "what came is not JSON", True),
+        ("list", "failed", "the reply is empty", True),
+        ("too long", "too long", "HTTP 400: maximum context length is 10 tokens", False),
+        ("too long at vllm", "too long", "HTTP 400: This model's maximum context length is 10 tokens.", False),
+        ("filtered", "filtered", "HTTP 400: The prompt triggered the policy", False),
+        ("moderated", "filtered", "HTTP 403: requires moderation; your input was flagged", False),
+        ("bad request", "failed", "HTTP 400: Unknown parameter in [prompt] line two", False),
+        ("bad fields", "failed", "HTTP 422: Input too big", False),
+        ("echo", "failed", "HTTP 400: Cannot read header Bearer ***", False),
+    ],
+)
+def test_a_fault_of_one_answer(server: FakeServer, kind: str, failure: str, detail: str, retryable: bool) -> None:
+    """What one request suffers is one reply without text, asked once, with the server's words and without the key."""
+    reply = one(server, kind)
+    assert (reply.text, reply.failure, reply.detail, reply.retryable) == (None, failure, detail, retryable)
+    assert server.total == 1
+
+
+def test_a_cut_off_answer_keeps_its_text(server: FakeServer) -> None:
+    """finish_reason "length" is a failure that still shows what was written."""
+    reply = one(server, "length")
+    assert (reply.failure, reply.finish_reason, reply.retryable) == ("cut off", "length", False)
+    assert reply.text in {"Yes", "No"}
+
+
+def test_broken_words_are_an_answer(server: FakeServer) -> None:
+    """Unreadable text is not the engine's business: it arrives as it came."""
+    reply = one(server, "broken")
+    assert (reply.text, reply.failure) == ('{"verdict": "relev', "")
+
+
+@pytest.mark.parametrize("kind", ["usage", "no usage"])
+def test_a_wrong_count_of_tokens_is_no_count(server: FakeServer, kind: str) -> None:
+    """A nonsensical or missing usage leaves the answer as it is and the counts unknown."""
+    reply = one(server, kind)
+    assert (reply.text in {"Yes", "No"}, reply.failure) == (True, "")
+    assert (reply.usage.tokens_in, reply.usage.tokens_out, reply.usage.tokens_cached) == (None, None, None)
+
+
+@pytest.mark.parametrize("kind", TRANSIENT)
+def test_a_transient_fault_is_tried_again(server: FakeServer, kind: str) -> None:
+    """A fault that clears costs two further attempts and nothing else."""
+    server.plan = Plan(1.0, (kind,), clears_after=2)
+    sleep = Sleep()
+    [reply] = engine(server, sleep, timeout=0.3).answer([ask(kind)])
+    assert (reply.text in {"Yes", "No"}, reply.failure) == (True, "")
+    assert (server.total, len(sleep.waits)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [
+        ("rate limit", "HTTP 429: Rate limit reached, see /account/billing, tried 3 times"),
+        ("error", "HTTP 500: The server had an error, tried 3 times"),
+        ("page", "HTTP 503, tried 3 times"),
+        ("hang", "timed out, tried 3 times"),
+        ("cut", "connection lost (ContentLengthError), tried 3 times"),
+        ("reset", "connection lost (ServerDisconnectedError), tried 3 times"),
+    ],
+)
+def test_a_fault_that_stays_is_given_up(server: FakeServer, kind: str, detail: str) -> None:
+    """After the last attempt the reply says what happened and how often, and that a resume may ask again."""
+    reply = one(server, kind, timeout=0.3)
+    assert (reply.text, reply.failure, reply.detail, reply.retryable) == (None, "failed", detail, True)
+    assert server.total == 3
+
+
+def test_no_retries(server: FakeServer) -> None:
+    """max_retries counts attempts after the first: 0 asks once."""
+    assert one(server, "error", max_retries=0).detail == "HTTP 500: The server had an error"
+    assert server.total == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [("rate limit", 7, 7), ("rate limit ms", 0.03, 0.03), ("rate limit date", 3, 5), ("error", 0, 1)],
+)
+def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float, high: float) -> None:
+    """Retry-After in seconds, milliseconds or as a date is obeyed; without it the first wait is random below 1 s."""
+    sleep = Sleep()
+    one(server, kind, sleep, max_retries=1)
+    [wait] = sleep.waits
+    assert low <= wait <= high
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "3600"}, LONGEST_WAIT),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after": "Wed, 01 Jan 2020 00:00:00 GMT"}, None),
+        ({"retry-after": "Wed, 01 Jan 2200 00:00:00 -0000"}, LONGEST_WAIT),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "later"}, None),
+        ({}, None),
+    ],
+)
+def test_what_retry_after_may_hold(headers: dict[str, str], wait: float | None) -> None:
+    """Long waits are bounded, and what is past or no time at all is as good as absent."""
+    assert _asked_wait(headers) == wait
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "hint"),
+    [
+        ("key", "does not accept the key in OPENAI_API_KEY", "export OPENAI_API_KEY="),
+        ("forbidden", "does not accept the key in OPENAI_API_KEY", "export OPENAI_API_KEY="),
+        ("model", "does not serve the model 'fake'", "correct model or base_url"),
+        ("no credit", "has no more credit for the key in OPENAI_API_KEY", "add credit"),
+        ("payment", "has no more credit for the key in OPENAI_API_KEY", "add credit"),
+    ],
+)
+def test_what_every_request_would_suffer_ends_the_run(server: FakeServer, kind: str, said: str, hint: str) -> None:
+    """A wrong key, an unknown model and an empty account raise at once, say what to type, and never show the key."""
+    server.plan = Plan(1.0, (kind,))
+    with pytest.raises(ServiceError) as caught:
+        list(engine(server, concurrency=4).answer(ask(number) for number in range(1000)))
+    assert said in caught.value.message
+    assert server.url in caught.value.message
+    assert hint in caught.value.hint
+    assert server.total <= 8
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_was_answered_before_the_end_is_not_lost(server: FakeServer) -> None:
+    """The replies that came before a ServiceError are yielded before it is raised."""
+    replies = engine(server, concurrency=1).answer(ask(number) for number in range(10))
+    assert next(replies).failure == ""
+    server.plan = Plan(1.0, ("key",))
+    with pytest.raises(ServiceError):
+        list(replies)
+
+
+def unused_port() -> int:
+    """Return a port where nobody listens."""
+    with FakeServer() as gone:
+        return int(gone.url.rpartition(":")[2].removesuffix("/v1"))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", "http://nowhere.invalid/v1", "http://:/v1"])
+def test_an_unreachable_server_ends_the_run_at_once(address: str) -> None:
+    """When the very first connection fails nobody waits for retries; the message names the address."""
+    url, sleep = address.format(port=unused_port()), Sleep()
+    tested = OpenAIEngine(OpenAISettings("fake", base_url=url), sleep=sleep)
+    with pytest.raises(ServiceError, match="does not answer: no connection") as caught:
+        list(tested.answer([ask()]))
+    assert "base_url" in caught.value.hint
+    assert sleep.waits == []
+
+
+def test_a_server_that_goes_away_ends_the_run() -> None:
+    """A server that answered and then cannot be reached through all retries raises, too."""
+    sleep = Sleep()
+    with FakeServer() as server:
+        replies = engine(server, sleep, concurrency=1).answer(iter_after(2, stopped := threading.Event()))
+        assert next(replies).failure == ""
+    stopped.set()
+    with pytest.raises(ServiceError, match="does not answer"):
+        next(replies)
+    assert len(sleep.waits) == 2
+
+
+def iter_after(count: int, event: threading.Event) -> Iterator[Request]:
+    """Yield requests, all but the first only after the event."""
+    for number in range(count):
+        if number:
+            event.wait(10)
+        yield ask(number)
+
+
+def test_a_missing_key_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without key and base_url `answer` itself refuses, before anything is pulled, and names the variable."""
+    monkeypatch.delenv("MY_KEY", raising=False)
+    tested = OpenAIEngine(OpenAISettings("gpt-4o-mini", api_key_env="MY_KEY"))
+    with pytest.raises(SettingsError, match="MY_KEY") as caught:
+        tested.answer([])
+    assert "export MY_KEY" in caught.value.hint
+
+
+def test_a_server_of_ones_own_needs_no_key(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a base_url an absent key is sent as "none"; the word then stays in messages."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert one(server, "echo").detail == "HTTP 400: Cannot read header Bearer none"
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.plan = Plan()
+    [reply] = OpenAIEngine(OpenAISettings("fake")).answer([ask()])
+    assert reply.failure == ""
+
+
+def test_half_a_character_is_a_failure_of_its_request(server: FakeServer) -> None:
+    """A prompt that is no valid Unicode cannot be sent; the others are."""
+    replies = list(engine(server).answer([ask("\ud800"), ask(2)]))
+    assert {reply.request.address: reply.failure for reply in replies} == {"\ud800": "failed", "2": ""}
+
+
+def outcome(reply: Reply) -> tuple[str, str | None, str]:
+    """Return what must not depend on order or timing."""
+    return reply.request.address, reply.text, reply.failure
+
+
+def test_order_and_concurrency_change_nothing(server: FakeServer) -> None:
+    """With half the contents going wrong, any order and any concurrency bring the same replies, each once."""
+    server.plan = Plan(0.5, tuple(kind for kind in TRANSIENT + PERMANENT if kind != "hang"), seed=3)
+    requests = [ask(number) for number in range(150)]
+    forwards = list(engine(server, concurrency=32).answer(requests))
+    assert sorted(reply.request.address for reply in forwards) == sorted(request.address for request in requests)
+    assert {reply.failure for reply in forwards} == {"", "refused", "cut off", "failed"}
+    server.asked.clear()
+    backwards = list(engine(server, concurrency=3).answer(reversed(requests)))
+    assert set(map(outcome, forwards)) == set(map(outcome, backwards))
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_concurrency_is_bounded_and_used(server: FakeServer, workers: int) -> None:
+    """The server never sees more requests at once than set, and does see that many."""
+    server.latency = 0.02
+    assert len(list(engine(server, concurrency=workers).answer(ask(number) for number in range(30)))) == 30
+    assert server.most_at_once == workers
+
+
+def test_requests_per_minute_are_kept(server: FakeServer) -> None:
+    """At 600 a minute, one second's 10 may go at once and the next 10 take a second: 20 take about 1 s."""
+    started = time.perf_counter()
+    list(engine(server, requests_per_minute=600).answer(ask(number) for number in range(20)))
+    assert 0.9 < time.perf_counter() - started < 5
+
+
+def test_retries_count_against_requests_per_minute(server: FakeServer) -> None:
+    """Three attempts at 60 a minute take two seconds though no wait was asked for."""
+    started = time.perf_counter()
+    one(server, "error", requests_per_minute=60)
+    assert 1.9 < time.perf_counter() - started < 6
+
+
+def test_the_iterator_is_not_pulled_far_ahead(server: FakeServer) -> None:
+    """A consumer that stops holds everything back: at most twice the concurrency is pulled and not consumed."""
+    pulled = 0
+
+    def requests() -> Iterator[Request]:
+        nonlocal pulled
+        for number in range(150):
+            pulled += 1
+            yield ask(number)
+
+    replies = engine(server, concurrency=4).answer(requests())
+    for consumed in range(20):
+        next(replies)
+        if consumed % 5 == 0:
+            time.sleep(0.1)
+        assert pulled <= consumed + 2 * 4
+    assert len(list(replies)) == 130
+    assert pulled == 150
+
+
+def test_nothing_runs_before_the_first_reply_is_wanted(server: FakeServer) -> None:
+    """A generator that nobody iterates starts no thread and asks nothing."""
+    _replies = engine(server).answer([ask()])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("relabel-")]
+    assert server.total == 0
+
+
+def test_no_requests_no_replies(server: FakeServer) -> None:
+    """An empty input ends at once."""
+    assert list(engine(server).answer([])) == []
+
+
+def test_closing_early_cancels_and_joins(server: FakeServer) -> None:
+    """Closing while the server hangs returns soon; the fixture checks that no thread is left, and no request is."""
+    server.plan = Plan(0.5, ("hang",))
+    replies = engine(server, timeout=60.0, concurrency=8).answer(ask(number) for number in range(10**9))
+    next(replies)
+    started = time.perf_counter()
+    replies.close()  # type: ignore[attr-defined]
+    assert time.perf_counter() - started < 2
+    deadline = time.perf_counter() + 5
+    while server.at_once and time.perf_counter() < deadline:
+        time.sleep(0.02)
+    assert server.at_once == 0
+
+
+def test_closing_after_the_last_reply(server: FakeServer) -> None:
+    """Closing when nothing is in flight any more is as clean: no unclosed session, no thread."""
+    for _ in range(5):
+        replies = engine(server).answer([ask()])
+        next(replies)
+        replies.close()  # type: ignore[attr-defined]
+
+
+def test_closing_does_not_wait_for_a_blocked_iterator(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator that blocks holds closing up for no longer than the stated patience."""
+    monkeypatch.setattr("relabel.engines.pool.PATIENCE", 0.1)
+    blocked: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+    blocked.put(ask())
+    replies = engine(server).answer(iter(blocked.get, None))
+    next(replies)
+    started = time.perf_counter()
+    replies.close()  # type: ignore[attr-defined]
+    assert time.perf_counter() - started < 2
+    blocked.put(None)
+    for thread in threading.enumerate():
+        if thread.name == "relabel-feeder":
+            thread.join(5)
+
+
+def test_an_interrupted_consumer_leaves_nothing(server: FakeServer) -> None:
+    """An exception where the replies are used stops the engine when the generator is collected."""
+    server.latency = 0.05
+
+    def consume() -> None:
+        for _ in engine(server).answer(ask(number) for number in range(10**9)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+
+
+def test_an_error_of_the_iterator_arrives_after_the_replies(server: FakeServer) -> None:
+    """What the caller's iterator raises is raised to the consumer, once what was pulled before it is answered."""
+
+    def requests() -> Iterator[Request]:
+        yield from (ask(number) for number in range(3))
+        raise LookupError("row 4 is broken")
+
+    replies = engine(server).answer(requests())
+    assert sorted(next(replies).request.address for _ in range(3)) == ["0", "1", "2"]
+    with pytest.raises(LookupError, match="row 4"):
+        next(replies)
+
+
+def test_one_engine_serves_two_stages_at_once(server: FakeServer) -> None:
+    """Two generators of one engine do not disturb each other."""
+    tested = engine(server)
+    first, second = tested.answer([ask(1), ask(2)]), tested.answer([ask(3), ask(4)])
+    addresses = [reply.request.address for pair in zip(first, second, strict=True) for reply in pair]
+    assert sorted(addresses) == ["1", "2", "3", "4"]
+    assert next(first, None) is None
+    assert next(second, None) is None
+
+
+def test_the_identity_is_what_changes_the_answer() -> None:
+    """Sampling and model are part of the identity; address, key and limits are not."""
+    base = OpenAISettings("m", temperature=0.5, extra_body={"min_p": 0.1})
+    assert OpenAIEngine(base).identity == {
+        "engine": "openai",
+        "model": "m",
+        "revision": "",
+        "temperature": 0.5,
+        "top_p": None,
+        "max_tokens": 2048,
+        "seed": None,
+        "extra_body": {"min_p": 0.1},
+        "choices": "logprobs",
+    }
+    json.dumps(OpenAIEngine(base).identity)
+    moved = OpenAISettings(
+        "m",
+        base_url="http://elsewhere/v1",
+        api_key_env="OTHER",
+        temperature=0.5,
+        extra_body={"min_p": 0.1},
+        concurrency=2,
+        requests_per_minute=9,
+        timeout=1,
+        max_retries=0,
+    )
+    assert OpenAIEngine(moved).identity == OpenAIEngine(base).identity
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", ""),
+        ("base_url", "127.0.0.1:8000/v1"),
+        ("choices", "maybe"),
+        ("concurrency", 0),
+        ("requests_per_minute", 0),
+        ("timeout", 0),
+        ("max_retries", -1),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(name: str, value: Any) -> None:
+    """Each bad value is refused by name, with what it may be."""
+    with pytest.raises(SettingsError, match=name) as caught:
+        OpenAISettings(**({"model": "m"} | {name: value}))
+    assert f"set {name} to " in caught.value.hint
+
+
+def test_the_server_runs_as_a_process() -> None:
+    """`python tests/server.py` prints its address, answers, and counts."""
+    command = [sys.executable, str(Path(__file__).with_name("server.py")), "--port", "0", "--faults", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            [reply] = OpenAIEngine(OpenAISettings("fake", base_url=url)).answer([ask()])
+            assert reply.failure == ""
+            with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as answer:  # noqa: S310 - our own server
+                assert json.load(answer)["total"] == 1
+        finally:
+            process.terminate()
