@@ -50,7 +50,7 @@ class OpenAI(_Strict):
     revision: str = ""
     temperature: float | None = Field(default=0.0, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int = Field(default=2048, ge=1)
+    max_tokens: int | None = Field(default=2048, ge=1)
     seed: int | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
     choices: Literal["logprobs", "structured", "text"] = "logprobs"
@@ -198,8 +198,13 @@ def _final(stage: _Stage, *, last: bool) -> Mapping[Label, float]:
     return _FINAL_ALL if last or isinstance(stage, Rules | Human) else _FINAL_CHEAP
 
 
-def load(path: Path | None, *, prompt: str | None = None) -> Settings:
-    """Read a config; None = the embedded cascade. `prompt` replaces the template of every LLM stage.
+def load(path: Path | None, *, prompt: str | None = None, policy: str | None = None) -> Settings:
+    """Read a config; None = the embedded cascade.
+
+    Args:
+        path: YAML file.
+        prompt: template of every LLM stage, in place of the config's.
+        policy: preset of actions, in place of the config's.
 
     Raises:
         SettingsError: with every problem of the file, each with its line.
@@ -207,18 +212,21 @@ def load(path: Path | None, *, prompt: str | None = None) -> Settings:
     try:
         text = EMBEDDED if path is None else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"cannot read the config {path}: {error}", hint="give a YAML file: -c cascade.yaml"
-        ) from error
+        raise SettingsError(f"cannot read the config {path}: {error}", hint="give a YAML file: -c FILE") from error
     settings = _anchored(parse(text, str(path or "the embedded cascade")), path.parent if path else Path())
-    if prompt is None:
-        return settings
-    if not any(isinstance(stage, LLM) for stage in settings.stages):
-        raise SettingsError("--prompt is for a cascade with an LLM stage, and this one has none", hint="use -c")
-    stages = [
-        stage.model_copy(update={"prompt": prompt}) if isinstance(stage, LLM) else stage for stage in settings.stages
-    ]
-    return settings.model_copy(update={"stages": stages})
+    update: dict[str, Any] = {}
+    if prompt is not None:
+        if not any(isinstance(stage, LLM) for stage in settings.stages):
+            raise SettingsError("--prompt is for a cascade with an LLM stage, and this one has none", hint="use -c")
+        update["stages"] = [
+            stage.model_copy(update={"prompt": prompt}) if isinstance(stage, LLM) else stage
+            for stage in settings.stages
+        ]
+    if policy is not None:
+        if policy not in PRESETS:
+            raise SettingsError(f"there is no policy {policy!r}", hint=f"choose one of {', '.join(PRESETS)}")
+        update["policy"] = settings.policy.model_copy(update={"actions": policy})
+    return settings.model_copy(update=update)
 
 
 def parse(text: str, name: str = "config") -> Settings:

@@ -11,6 +11,7 @@ from typing import Final
 from relabel import config
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
+from relabel.errors import InputError
 from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Source, Survey, survey
 from relabel.prompts import load_template
@@ -120,3 +121,17 @@ def output_tokens(spec: ReplySpec, candidates: int) -> int:
     """Estimate the tokens of a reply."""
     base, each = OUTPUT_TOKENS[spec.form]
     return base + each * candidates
+
+
+def render(name: str, source: Source, query: str | None = None) -> tuple[Message, ...]:
+    """Fill a template in with the first row of a file, or with the row whose query id is `query`.
+
+    Raises:
+        InputError: no such row, or none with a negative.
+    """
+    template = load_template(name)
+    for example in source.examples():
+        if example.negatives and query in (None, example.id):
+            candidates = example.negatives[:1] if template.spec.kind == "pair" else example.negatives
+            return template.render(example.query, example.positives, candidates)
+    raise InputError(f"{source.path}: no row with negatives{f' and the query id {query!r}' if query else ''}")

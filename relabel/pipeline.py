@@ -328,7 +328,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         min_negatives=plan.policy.min_negatives,
         people=store.has_people(),
     )
-    best = _Best()
+    best = MostCertain()
     with ExitStack() as stack:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
@@ -356,7 +356,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
     return Summary(folder, files, statistics, best.found())
 
 
-class _Best:
+class MostCertain:
     """The most certain false negatives, the first of equals first."""
 
     def __init__(self) -> None:
@@ -364,6 +364,7 @@ class _Best:
         self._seen = 0
 
     def add(self, finding: Finding) -> None:
+        """Take a finding in, if it is one of them."""
         word = finding.verdict.judgment
         if finding.verdict.outcome != "false negative" or word is None:
             return
@@ -376,6 +377,7 @@ class _Best:
             heapq.heappop(self._heap)
 
     def found(self) -> tuple[Finding, ...]:
+        """Return them, most certain first."""
         return tuple(finding for *_, finding in sorted(self._heap, reverse=True, key=lambda entry: entry[:2]))
 
 

@@ -10,6 +10,7 @@ from relabel import audit
 from relabel.errors import InputError, RunError
 from relabel.formats import get_format, open_writer
 from relabel.pipeline import (
+    MostCertain,
     Source,
     candidate_key,
     concluded,
@@ -28,14 +29,22 @@ def statistics(folder: Path) -> dict[str, Any]:
     return read_json(folder, "statistics.json")
 
 
-def show(folder: Path, query: str, *, path: Path | None = None) -> list[Finding]:
+def show(folder: Path, query: str | None = None, *, path: Path | None = None) -> list[Finding]:
     """Return every pair of the examples whose id is `query`, or whose query text contains it (case folded).
+
+    Without a query: the most certain false negatives of the run.
 
     Raises:
         RunError: no finished run, or no such query in it.
     """
-    wanted = query.casefold()
     with open_run(folder, path=path) as (plan, store):
+        if query is None:
+            best = MostCertain()
+            for one, case in concluded(plan, store, lambda _: None):
+                for finding in findings(plan, one, case):
+                    best.add(finding)
+            return list(best.found())
+        wanted = query.casefold()
         found = [
             finding
             for one, case in concluded(plan, store, lambda _: None)
@@ -43,9 +52,7 @@ def show(folder: Path, query: str, *, path: Path | None = None) -> list[Finding]
             for finding in findings(plan, one, case, everything=True)
         ]
     if not found:
-        raise RunError(
-            f"no query of {folder} has the id or the words {query!r}", hint=f"list them: {folder}/flagged.csv"
-        )
+        raise RunError(f"no query of {folder} has the id or the words {query!r}", hint=f"see {folder}/flagged.csv")
     return found
 
 
@@ -158,17 +165,27 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def convert(source: Source, path: Path, *, format: str) -> tuple[int, int]:  # noqa: A002 - the word users know
-    """Write a training file in another format; returns (examples read, rows written).
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What `convert` read and wrote."""
+
+    examples: int
+    rows: int
+    rejected: int
+
+
+def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A002 - the word users know
+    """Write a training file in another format.
 
     Raises:
         InputError: a broken row, or an output that is the input.
     """
     if path.resolve() == source.path.resolve():
         raise InputError(f"{path} is the input itself", hint="name another file")
+    rejected: list[int] = []
     examples = rows = 0
     with open_writer(path, get_format(format)) as writer:
-        for example in source.examples():
+        for example in source.examples(lambda reject: rejected.append(reject.line)):
             examples += 1
             rows += writer.write(example)
-    return examples, rows
+    return Converted(examples, rows, len(rejected))

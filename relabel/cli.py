@@ -1,0 +1,281 @@
+"""The door: arguments in, exit codes out. Each command is one call into the library.
+
+Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 2 your input or settings ·
+3 the model service · 130 interrupted, with the command that resumes.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relabel.errors import RelabelError, SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from relabel.config import Settings
+    from relabel.pipeline import Source, Summary
+
+app = typer.Typer(
+    help="Find the false negatives among mined hard negatives, and relabel them.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+audit_app = typer.Typer(help="Flagged pairs to a CSV for people, and back.", no_args_is_help=True)
+prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+app.add_typer(prompts_app, name="prompts")
+
+Input = Annotated[Path, typer.Argument(help="Training file: .jsonl or .csv, or the same with .gz.", metavar="INPUT")]
+Run = Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")]
+Moved = Annotated[Path | None, typer.Option("--input", help="Where the input is now, if it was moved.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("-c", "--config", help="Cascade, YAML. Without: rules, then embedding.")
+]
+PromptName = Annotated[str | None, typer.Option("--prompt", help="Template of every LLM stage: a name or a file.")]
+PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop or remove, in place of the config's.")]
+FormatName = Annotated[str, typer.Option("--format", help="tevatron, bge, triplets; auto = by the first row.")]
+OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
+
+
+@app.command()
+def run(
+    input: Input,  # noqa: A002 - the word users know
+    config: ConfigFile = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run directory; runs/NAME without.")] = None,
+    prompt: PromptName = None,
+    policy: PolicyName = None,
+    format: FormatName = "auto",  # noqa: A002
+    on_error: OnError = "stop",
+    max_undecided: Annotated[
+        str | None, typer.Option("--max-undecided", help="Exit with 1 if more pairs than this: 100, or 5%.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
+) -> None:
+    """Judge every hard negative, relabel, write. Called again it goes on where it was; nothing is paid for twice."""
+    from relabel import pipeline, screen
+
+    limit = _limit(max_undecided)
+    settings = _settings(config, prompt, policy)
+    source = _source(input, format, on_error)
+    folder = output or _folder(input, config, prompt, policy)
+    bars = screen.Bars(_console(stderr=True))
+    with bars if not quiet else _nothing():
+        done = pipeline.run(source, settings, folder, watch=bars.watch, begin=bars.begin)
+    screen.summary(_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
+    _end(done, limit)
+
+
+@app.command()
+def check(
+    input: Input,  # noqa: A002
+    config: ConfigFile = None,
+    prompt: PromptName = None,
+    format: FormatName = "auto",  # noqa: A002
+    on_error: OnError = "stop",
+) -> None:
+    """Validate, count pairs and requests, estimate tokens and money, show one prompt. Spends nothing."""
+    from relabel import forecast, screen
+
+    found = forecast.check(_source(input, format, on_error), _settings(config, prompt, None))
+    screen.forecast(_console(), found)
+
+
+@app.command()
+def apply(
+    run: Run,
+    policy: PolicyName = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="Take policy and thresholds from this config; asks nobody.")
+    ] = None,
+    input: Moved = None,  # noqa: A002
+    max_undecided: Annotated[str | None, typer.Option("--max-undecided", help="As in run.")] = None,
+) -> None:
+    """Decide and write again from what the judges have said: another policy, or people's labels. Asks nobody."""
+    from relabel import pipeline, screen
+
+    limit = _limit(max_undecided)
+    settings = _settings(config, None, policy) if config or policy else None
+    done = pipeline.apply(
+        run,
+        policy=settings.policy.policy() if settings else None,
+        stages=settings.routing() if config and settings else None,
+        path=input,
+    )
+    screen.summary(_console(), done)
+    _end(done, limit)
+
+
+@app.command()
+def show(
+    run: Run,
+    query: Annotated[
+        str | None, typer.Argument(help="Query id, or words of it. Without: the most certain findings.")
+    ] = None,
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Lay query, known positive and candidate side by side, with every judge's word, verdict and change."""
+    from relabel import runs, screen
+
+    screen.life(_console(), runs.show(run, query, path=input))
+
+
+@app.command()
+def stats(run: Run) -> None:
+    """Show accounting, flagged rates and agreement between judges, with 95 % intervals over queries."""
+    from relabel import runs, screen
+
+    screen.statistics(_console(), runs.statistics(run))
+
+
+@app.command()
+def convert(
+    input: Input,  # noqa: A002
+    output: Annotated[Path, typer.Argument(help="File to write; .gz compresses.")],
+    to: Annotated[str, typer.Option("--to", help="tevatron, bge or triplets.")],
+    format: FormatName = "auto",  # noqa: A002
+    on_error: OnError = "stop",
+) -> None:
+    """Write a training file in another format."""
+    from relabel import runs
+
+    done = runs.convert(_source(input, format, on_error), output, format=to)
+    typer.echo(
+        f"{done.examples:,} examples read, {done.rejected:,} rows rejected, {done.rows:,} rows written: {output}"
+    )
+
+
+@audit_app.command("export")
+def audit_export(
+    run: Run,
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")],
+    all_pairs: Annotated[bool, typer.Option("--all", help="Every pair, not only the flagged.")] = False,  # noqa: FBT002
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Write the pairs that a person should look at, with the labels that people gave so far."""
+    from relabel import runs
+
+    rows = runs.audit_export(run, output, everything=all_pairs, source=input)
+    typer.echo(f"{rows:,} pairs: {output}\nfill in human_label (relevant, partial, irrelevant)")
+    typer.echo(f"then: relabel audit import {run} {output}")
+
+
+@audit_app.command("import")
+def audit_import(
+    run: Run,
+    labels: Annotated[Path, typer.Argument(help="The CSV, edited.", metavar="CSV")],
+    reviewer: Annotated[str, typer.Option("--reviewer", help="Who labelled; the file's name without.")] = "",
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Take people's labels into the run; `relabel apply` then uses them. Their word is final."""
+    from relabel import runs
+
+    done = runs.audit_import(run, labels, reviewer=reviewer, source=input)
+    who = ", ".join(done.reviewers) or "nobody"
+    typer.echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
+
+
+@prompts_app.command("list")
+def prompts_list() -> None:
+    """List the shipped templates."""
+    from relabel import prompts
+
+    for name in prompts.list_templates():
+        template = prompts.load_template(name)
+        typer.echo(f"{name:12} {template.spec.kind:6} {template.spec.form:8} {template.description}")
+
+
+@prompts_app.command("show")
+def prompts_show(name: Annotated[str, typer.Argument(help="Name or file.")]) -> None:
+    """Print a template as it stands in its file: copy, change, and use it by --prompt FILE."""
+    from relabel import prompts
+
+    typer.echo(prompts.load_template(name).content, nl=False)
+
+
+@prompts_app.command("render")
+def prompts_render(
+    name: Annotated[str, typer.Argument(help="Name or file.")],
+    input: Input,  # noqa: A002
+    query: Annotated[str | None, typer.Argument(help="Query id; the first row without.")] = None,
+    format: FormatName = "auto",  # noqa: A002
+) -> None:
+    """Show a template filled in with a row of a training file."""
+    from relabel import forecast, screen
+
+    screen.messages(_console(), forecast.render(name, _source(input, format, "stop"), query), title=name)
+
+
+# -- what the commands share -------------------------------------------------------------------------------
+
+
+def _settings(path: Path | None, prompt: str | None, policy: str | None) -> "Settings":
+    from relabel import config
+
+    return config.load(path, prompt=prompt, policy=policy)
+
+
+def _source(path: Path, form: str, on_error: str) -> "Source":
+    from relabel import pipeline
+
+    return pipeline.open_source(path, format=form, on_error=on_error)
+
+
+def _folder(path: Path, *parts: object) -> Path:
+    """Name a run after its input, config, prompt and policy: the same command finds the same directory."""
+    names = [Path(str(part)).stem for part in (path, *parts) if part]
+    return Path("runs") / "-".join(names)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=False)
+
+
+def _nothing() -> "Console":
+    """Stand in for the bars: a quiet console is a context manager that shows nothing."""
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def _limit(text: str | None) -> tuple[float, bool] | None:
+    """Read --max-undecided: a number of pairs, or a share of them in percent."""
+    if text is None:
+        return None
+    share = text.strip().endswith("%")
+    try:
+        value = float(text.strip().rstrip("%"))
+    except ValueError:
+        value = -1.0
+    if value < 0:
+        raise SettingsError(f"--max-undecided {text!r} is neither a number nor a percentage", hint="100, or 5%")
+    return value, share
+
+
+def _end(done: "Summary", limit: tuple[float, bool] | None) -> None:
+    if limit is None:
+        return
+    pairs = sum(done.statistics["verdicts"].values())
+    allowed = limit[0] * pairs / 100 if limit[1] else limit[0]
+    if done.undecided > allowed:
+        typer.echo(f"{done.undecided:,} of {pairs:,} pairs are undecided, more than --max-undecided allows", err=True)
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; expected errors become one message and an exit code."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except RelabelError as error:
+        typer.echo(f"relabel: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
+        sys.exit(130)

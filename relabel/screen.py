@@ -1,0 +1,303 @@
+"""What people see in a terminal: tables, findings side by side, progress. Nothing here decides anything."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from relabel.building import Opened
+from relabel.forecast import Forecast
+from relabel.pipeline import Summary, Survey
+from relabel.records import Finding, Judgment, Passage
+
+EXCERPT: Final = 420
+_COLOURS: Final = {
+    "relevant": "green",
+    "partial": "yellow",
+    "irrelevant": "dim",
+    "false negative": "bold green",
+    "true negative": "dim",
+    "undecided": "magenta",
+    "void": "dim",
+}
+_AGREEMENT: Final = ("agreement", "kappa", "kappa_relevant_or_partial", "ac1", "alpha_nominal", "alpha_ordinal")
+
+
+class Bars:
+    """Progress of a run: one bar for each stage, with rate, cost so far and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._console = console
+        self._lock = threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+        self._asked: dict[str, int] = {}
+        self._total = 0
+        self._opened: dict[str, Opened] = {}
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, seen: Survey, opened: Sequence[Opened]) -> None:
+        """Take in what there is to do."""
+        self._total = seen.pairs
+        self._opened = {each.name: each for each in opened}
+        rejected = f", {seen.rejected:,} rows rejected" if seen.rejected else ""
+        self._console.print(f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}", highlight=False)
+
+    def watch(self, stage: str, asked: int, passed: int) -> None:
+        """Move a stage's bar on; called from the stages' threads."""
+        with self._lock:
+            task = self._tasks.get(stage)
+            if task is None:
+                task = self._tasks[stage] = self._progress.add_task(stage, total=self._total, note="")
+                self._since = time.monotonic()
+            self._asked[stage] = self._asked.get(stage, 0) + asked
+        self._progress.update(task, advance=passed, note=self._note(stage))
+
+    def _note(self, stage: str) -> str:
+        task = next((task for task in self._progress.tasks if task.description == stage), None)
+        rate = f"{task.speed:,.0f}/s" if task is not None and task.speed else ""
+        opened = self._opened.get(stage)
+        if opened is None or opened.engine is None:
+            return rate
+        usd = opened.spending()["usd"]
+        money = "" if not usd else f"  ${usd:,.2f}"
+        return f"{rate}  {self._asked[stage]:,} asked{money}"
+
+
+def summary(console: Console, done: Summary, *, after: str = "") -> None:
+    """Show the end of a run: the most certain false negatives, the accounting, the files."""
+    if done.certain:
+        console.print(Text(f"\nThe {len(done.certain)} most certain false negatives", style="bold"))
+        for finding in done.certain:
+            console.print(_finding(finding, limit=EXCERPT))
+    accounting(console, done.statistics)
+    spending(console, done.spending)
+    console.print(_files(done))
+    if after:
+        console.print(Text(after, style="bold"))
+
+
+def life(console: Console, findings: Sequence[Finding]) -> None:
+    """Show pairs in full: query, known positive, candidate, and every judge's word."""
+    for finding in findings:
+        console.print(_finding(finding, limit=None))
+
+
+def _finding(finding: Finding, *, limit: int | None) -> RenderableType:
+    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False)
+    table.add_column("query", ratio=2)
+    table.add_column("known positive", ratio=4)
+    table.add_column(f"candidate {finding.candidate.id}", ratio=4)
+    reference: Passage | None = finding.reference[0] if finding.reference else None
+    more = len(finding.reference) - 1
+    known = _passage(reference, limit) if reference else Text("none")
+    if more > 0:
+        known.append(f"\n(and {more} more)", style="dim")
+    table.add_row(Text(finding.example.query), known, _passage(finding.candidate, limit))
+    return Panel(Group(table, _words(finding)), title=_title(finding), title_align="left", border_style="dim")
+
+
+def _title(finding: Finding) -> Text:
+    verdict = finding.verdict
+    title = Text(verdict.outcome, style=_COLOURS.get(verdict.outcome, ""))
+    by = f" by {verdict.stage}" if verdict.stage else ""
+    title.append(f"{by} → {finding.action}", style="default")
+    source = f" · {finding.example.source}" if finding.example.source else ""
+    return title.append(f" · {finding.example.id}{source}", style="dim")
+
+
+def _passage(passage: Passage, limit: int | None) -> Text:
+    text = Text()
+    if passage.title:
+        text.append(passage.title + "\n", style="bold")
+    body = passage.text
+    if limit is not None and len(body) > limit:
+        return text.append(body[:limit].rsplit(" ", 1)[0] + " …")
+    return text.append(body)
+
+
+def _words(finding: Finding) -> Text:
+    line = Text()
+    for stage, word in finding.words.items():
+        line.append("   " if line else "").append(f"{stage} ", style="bold").append(_said(word))
+    for reviewer, label in finding.people.items():
+        line.append("   ").append(f"{reviewer} ", style="bold").append(label)
+    if finding.verdict.contradicted:
+        line.append(f"   contradicted by {finding.verdict.contradicted}", style="magenta")
+    return line
+
+
+def _said(word: Judgment) -> Text:
+    text = Text(word.label or f"no word ({word.reason})", style=_COLOURS.get(word.label or "undecided", ""))
+    details = [
+        f"p = {word.probability:.2f}" if word.probability is not None else "",
+        f"score {word.score:.2f}" if word.score is not None else "",
+        word.evidence,
+        word.rationale,
+    ]
+    told = ", ".join(detail for detail in details if detail)
+    return text.append(f" ({told})" if told else "", style="default")
+
+
+def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
+    """Show the three lines that must add up."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "asked", "relevant", "partial", "irrelevant", "none"):
+        table.add_column(column, justify="left" if column in ("stage", "none") else "right", overflow="fold")
+    for stage in statistics["stages"]:
+        for name, part in ((stage["name"], stage), ("  second opinions", stage["second_opinions"])):
+            if part["asked"] or part is stage:
+                none = ", ".join(f"{count:,} {reason}" for reason, count in part["none"].items())
+                counts = [f"{part[key]:,}" for key in ("asked", "relevant", "partial", "irrelevant")]
+                table.add_row(Text(name), *counts, Text(none or "0"))
+    console.print(table)
+    rows, passages, verdicts = statistics["rows"], statistics["passages"], statistics["verdicts"]
+    lines = (
+        ("verdicts", f"{sum(verdicts.values()):,} pairs", verdicts),
+        ("passages", f"{passages['in']:,} negatives in", {k: v for k, v in passages.items() if k != "in"}),
+        (
+            "rows",
+            f"{rows['in']:,} in",
+            {key: rows[key] for key in ("written", "removed", "rejected")},
+        ),
+    )
+    for name, total, parts in lines:
+        shown = " + ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in parts.items())
+        console.print(f"{name:9} {total} = {shown}", highlight=False)
+    if rows["below_min_negatives"]:
+        console.print(f"          {rows['below_min_negatives']:,} rows are left below min_negatives", highlight=False)
+
+
+def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
+    """Show what this execution asked and paid."""
+    for name, part in spent.items():
+        money = "price unknown" if part["usd"] is None else f"${part['usd']:,.4f}"
+        console.print(
+            f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
+            f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
+            highlight=False,
+        )
+
+
+def _files(done: Summary) -> RenderableType:
+    purposes = {
+        "cleaned": "the training set",
+        "flagged": "pairs that a person should look at",
+        "changes": "the ledger: every change, undoable",
+        "rejects": "rows that could not be read",
+        "statistics": "every figure",
+    }
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, path in done.files.items():
+        if name != "rejects" or done.statistics["rows"]["rejected"]:
+            table.add_row(
+                Text(str(path), style="bold", no_wrap=True, overflow="fold"), Text(purposes[name], style="dim")
+            )
+    return table
+
+
+def statistics(console: Console, figures: Mapping[str, Any]) -> None:
+    """Show a run's statistics: accounting, rates and agreement, each with its interval."""
+    accounting(console, figures)
+    rates = Table(title="Rates, 95 % intervals over queries", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("rate", "of", "value", "interval"):
+        rates.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
+    for name, rate in figures["rates"].items():
+        rates.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
+    console.print(rates)
+    if not figures["agreement"]:
+        return
+    table = Table(
+        title="Agreement of judges on pairs that both were asked about",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ("judges", "n", "none", *_AGREEMENT):
+        table.add_column(column.replace("_", " "), justify="left" if column == "judges" else "right", overflow="fold")
+    for entry in figures["agreement"]:
+        cells = [_figure(entry["figures"][name]) for name in _AGREEMENT]
+        none = f"{entry['none_first']:,} / {entry['none_second']:,}"
+        table.add_row(Text(f"{entry['first']}\n{entry['second']}"), f"{entry['n']:,}", none, *cells)
+    console.print(table)
+    console.print(
+        "A later judge sees what an earlier one sent up and its sampled second opinions: without `sample` the figure"
+        " says nothing about the rest.",
+        style="dim",
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _interval(figure: Mapping[str, Any], show: Any) -> str:
+    return "–" if figure["low"] is None else f"{show(figure['low'])} to {show(figure['high'])}"
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    return (
+        f"{_plain(figure['value'])}\n{_interval(figure, _plain)}"
+        if figure["low"] is not None
+        else _plain(figure["value"])
+    )
+
+
+def forecast(console: Console, found: Forecast) -> None:
+    """Show what a run would ask at most, and the first prompt as it would be sent."""
+    seen = found.survey
+    sources = ", ".join(f"{name or 'no source'} {count:,}" for name, count in seen.sources.items())
+    console.print(
+        f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})", highlight=False
+    )
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, title="At most, if every pair reached the stage", title_justify="left"
+    )
+    for column in ("stage", "judge", "pairs", "requests", "tokens in", "tokens out", "US $"):
+        table.add_column(column, justify="left" if column in ("stage", "judge") else "right", overflow="fold")
+    for stage in found.stages:
+        money = "price unknown" if stage.usd is None else f"{stage.usd:,.2f}"
+        judge = f"{stage.judge} {stage.model}".strip()
+        counts = [f"{number:,}" for number in (stage.pairs, stage.requests, stage.tokens_in, stage.tokens_out)]
+        table.add_row(Text(stage.name), Text(judge), *counts, money)
+    console.print(table)
+    console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
+    if found.prompt:
+        messages(console, found.prompt, title=f"The first prompt of stage {found.prompt_stage}")
+
+
+def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:
+    """Show a rendered prompt."""
+    for message in prompt:
+        console.print(Panel(Text(message.content), title=Text(f"{title}: {message.role}"), title_align="left"))
