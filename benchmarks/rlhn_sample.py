@@ -22,10 +22,13 @@ from relabel.judges.llm import LLMJudge
 from relabel.prompts import load_template
 
 FILES = {  # judge: its files, one for each data set
-    "mini": {"fiqa": "fiqa.stage_1.gpt-4o-mini.jsonl", "msmarco": "msmarco_passage.stage_1.gpt-4o-mini.jsonl"},
-    "strong": {"fiqa": "fiqa.stage_2.gpt-4o.jsonl", "msmarco": "msmarco_passage.stage_2.gpt-4o.jsonl"},
+    "mini": {"fiqa": "fiqa.stage_1.gpt-4o-mini.jsonl", "msmarco_passage": "msmarco_passage.stage_1.gpt-4o-mini.jsonl"},
+    "strong": {"fiqa": "fiqa.stage_2.gpt-4o.jsonl", "msmarco_passage": "msmarco_passage.stage_2.gpt-4o.jsonl"},
 }
-TITLES = {"fiqa": "FiQA", "msmarco": "MS MARCO"}
+KNOWN = {  # data set: its title, the known share of confirmed flags, κ of better ∪ worse, κ of better alone
+    "fiqa": ("FiQA", "35%", "0.41", "-0.01"),
+    "msmarco_passage": ("MS MARCO", "55%", "0.65", "0.28"),
+}
 CASCADE = """\
 stages:
   - {{judge: llm, name: mini, prompt: rlhn, shuffle: false, final: [irrelevant], escalate: {escalate},
@@ -34,9 +37,9 @@ stages:
      engine: {{kind: scripted, replies: {replies}}}}}
 """
 WAYS = {  # what the table calls it: (escalation, largest group of stage 2, known pairs, known findings)
-    "by query (RLHN)": ("query", 25, 730, 76),
-    "by pair, one group per query": ("pair", 25, 150, 71),
-    "by pair, single prompts": ("pair", 1, 150, 71),
+    "by query (RLHN)": ("query", 25, "730", "76"),
+    "by pair, one group per query": ("pair", 25, "150", "71"),
+    "by pair, single prompts": ("pair", 1, "150", "71"),
 }
 SOURCE = """\
 The folder holds the four JSONL files of judged rows that RLHN's authors publish beside their code
@@ -48,22 +51,41 @@ Rows are Tevatron's, with negative_passage_ids and the raw reply in `response`.
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table: a figure as measured, its interval if it has one, and as known, rounded alike."""
+class Cell:
+    """A figure as measured, with its interval if it has one, and as known, both rounded alike."""
 
-    name: str
     measured: str
     known: str
     interval: str = ""
 
     @property
     def met(self) -> bool:
-        """Whether nothing was known, or the same."""
-        return self.known in ("", self.measured)
+        """Whether measured and known are the same."""
+        return self.measured == self.known
+
+    def __str__(self) -> str:
+        return f"{self.measured:>9}{self.known:>8} {'=' if self.met else '≠'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What one way of escalating asks of stage 2 and finds; `tokens` is an estimate."""
+
+    name: str
+    pairs: Cell
+    findings: Cell
+    requests: int
+    tokens: int
+    without_word: int
+
+    @property
+    def met(self) -> bool:
+        """Whether pairs and findings are the known ones and every pair has a word."""
+        return self.pairs.met and self.findings.met and not self.without_word
 
 
 def convert(data: Path, work: Path) -> Path:
-    """Write `both.jsonl`, `fiqa.jsonl` and `msmarco.jsonl` (the rows of stage 1) and the script of all replies."""
+    """Write the rows of stage 1, together and by data set, and the script of all replies."""
     replies = work / "replies.jsonl"
     with replies.open("w", encoding="utf-8") as script, (work / "both.jsonl").open("w", encoding="utf-8") as both:
         for judge, files in FILES.items():
@@ -90,7 +112,9 @@ def cascade(work: Path, name: str, replies: Path, escalate: str, group_size: int
 
 def asked(folder: Path, replies: Path, group_size: int) -> tuple[int, int]:
     """Return the requests that stage 2 of a finished run was sent, and their estimated input tokens."""
-    judge = LLMJudge("strong", load_template("rlhn"), ScriptedEngine(replies), group_size=group_size, shuffle=False)
+    judge = LLMJudge(
+        "strong", load_template("rlhn"), ScriptedEngine(replies, "strong"), group_size=group_size, shuffle=False
+    )
     requests = estimate = 0
     with pipeline.open_run(folder) as (plan, store):
         for one, case in pipeline.concluded(plan, store, lambda _: None):
@@ -103,55 +127,66 @@ def asked(folder: Path, replies: Path, group_size: int) -> tuple[int, int]:
     return requests, estimate
 
 
-def percent(figure: Mapping[str, Any], name: str, known: str) -> Line:
-    """Make the line of a rate."""
-    return Line(name, f"{figure['value']:.0%}", known, f"{figure['low']:.1%} to {figure['high']:.1%}")
+def percent(figure: Mapping[str, Any], known: str) -> Cell:
+    """Make the cell of a rate."""
+    return Cell(f"{figure['value']:.0%}", known, f"{figure['low']:.0%} to {figure['high']:.0%}")
 
 
-def kappa(figure: Mapping[str, Any], name: str, known: str) -> Line:
-    """Make the line of a kappa."""
-    return Line(name, f"{figure['value']:.2f}", known, f"{figure['low']:.2f} to {figure['high']:.2f}")
+def kappa(figure: Mapping[str, Any], known: str) -> Cell:
+    """Make the cell of a kappa."""
+    return Cell(f"{figure['value']:.2f}", known, f"{figure['low']:.2f} to {figure['high']:.2f}")
 
 
-def agreement_lines(work: Path, replies: Path) -> list[Line]:
-    """Judge the two data sets, together and apart, as RLHN does, and say how far the two models agree."""
+def agreement_cells(work: Path, replies: Path) -> dict[str, Cell]:
+    """Judge both data sets together and each alone, as RLHN does, and say how far the two models agree."""
     both = cascade(work, "both", replies, "query", 25)
-    apart = {name: cascade(work, name, replies, "query", 25) for name in TITLES}
-    said = {name: found["agreement"][0]["figures"] for name, found in apart.items()}
-    lines = [percent(both["rates"]["flagged by mini"], "flagged by gpt-4o-mini, both data sets", "15%")]
-    for name, known in (("fiqa", "35%"), ("msmarco", "55%")):
-        line = f"of these confirmed by gpt-4o, {TITLES[name]}"
-        lines.append(percent(apart[name]["rates"]["confirmed after mini"], line, known))
-    for name, known in (("fiqa", "0.41"), ("msmarco", "0.65")):
-        lines.append(kappa(said[name]["kappa_relevant_or_partial"], f"κ of better ∪ worse, {TITLES[name]}", known))
-    for name, known in (("fiqa", "-0.01"), ("msmarco", "0.28")):
-        lines.append(kappa(said[name]["kappa_relevant"], f"κ of better alone, {TITLES[name]}", known))
-    return lines
+    cells = {"flagged by gpt-4o-mini, both data sets": percent(both["rates"]["flagged by mini"], "15%")}
+    for name, (title, confirmed, _, _) in KNOWN.items():
+        rate = both["rates"][f"confirmed after mini [{name}]"]
+        cells[f"of these confirmed by gpt-4o, {title}"] = percent(rate, confirmed)
+    # statistics hold agreement for a whole run only: each data set gets a run of its own
+    apart = {name: cascade(work, name, replies, "query", 25)["agreement"][0]["figures"] for name in KNOWN}
+    for name, (title, _, known, _) in KNOWN.items():
+        cells[f"κ of better ∪ worse, {title}"] = kappa(apart[name]["kappa_relevant_or_partial"], known)
+    for name, (title, _, _, known) in KNOWN.items():
+        cells[f"κ of better alone, {title}"] = kappa(apart[name]["kappa_relevant"], known)
+    return cells
 
 
-def escalation_lines(work: Path, replies: Path) -> list[Line]:
-    """Say what each way of escalating asks of stage 2 and what it finds."""
-    lines = []
+def ways(work: Path, replies: Path) -> list[Way]:
+    """Escalate in each way."""
+    found = []
     for name, (escalate, group_size, pairs, findings) in WAYS.items():
         statistics = cascade(work, "both", replies, escalate, group_size)
         stage, verdicts = statistics["stages"][1], statistics["verdicts"]
         requests, estimate = asked(work / f"both-{escalate}-{group_size}", replies, group_size)
-        lines += [
-            Line(f"{name}: pairs asked", str(stage["asked"]), str(pairs)),
-            Line(f"{name}: findings kept", str(verdicts["false_negative"] + verdicts["partial"]), str(findings)),
-            Line(f"{name}: requests", str(requests), ""),
-            Line(f"{name}: input tokens*", f"{estimate:,}", ""),
-            Line(f"{name}: without a word", str(sum(stage["none"].values())), "0"),
-        ]
-    return lines
+        wrong = verdicts["false_negative"] + verdicts["partial"]
+        without_word = sum(stage["none"].values())
+        cells = Cell(str(stage["asked"]), pairs), Cell(str(wrong), findings)
+        found.append(Way(name, *cells, requests, estimate, without_word))
+    return found
 
 
-FOOTNOTE = """\
-Pairs that stage 2 was asked about by query are all those of a query with a flag. Findings: better ∪ worse of stage 2.
-Intervals: 95 %, bootstrap over queries. κ: pairs of the queries that went up, which both models saw.
-* an estimate: characters / 4 of relabel's own prompt `rlhn`, not of the prompt that was recorded.
-By pair, the recorded word on each pair is read out of gpt-4o's reply about its whole group (marked `replayed`):
-the requests and tokens are what relabel would send, what gpt-4o would say to fewer candidates is not known."""
+FOOTNOTE = """
+Findings: better ∪ worse of stage 2. κ: the pairs of the queries that went up, which both models saw whole; one run
+for each data set. Intervals: 95 %, bootstrap over queries.
+* an estimate: characters / 4 of relabel's own prompt `rlhn` with at most three positives, not of the recorded prompt.
+By pair, the word on each pair is read out of gpt-4o's recorded reply about its whole group (marked `replayed`):
+requests and tokens are what relabel would send; what gpt-4o would say to fewer candidates nobody has asked."""
+
+
+def print_table(cells: Mapping[str, Cell], escalated: list[Way]) -> None:
+    """Print the agreement of the two models, then the ways of escalating."""
+    print(f"{'':<40}{'measured':>9}{'known':>8}   95 % interval")
+    for name, cell in cells.items():
+        print(f"{name:<40}{cell} {cell.interval}")
+    print(
+        f"\n{'escalation':<30}{'pairs':>9}{'known':>8}  {'findings':>9}{'known':>8}  {'requests':>10}{'tokens in*':>12}"
+    )
+    for way in escalated:
+        silent = f"  ≠ {way.without_word} pairs without a word" if way.without_word else ""
+        print(f"{way.name:<30}{way.pairs}{way.findings}{way.requests:>10}{way.tokens:>12,}{silent}")
+    print(FOOTNOTE)
 
 
 def main() -> int:
@@ -171,16 +206,12 @@ def main() -> int:
             work = options.work or Path(temporary)
             work.mkdir(parents=True, exist_ok=True)
             replies = convert(options.data, work.resolve())
-            lines = agreement_lines(work, replies) + escalation_lines(work, replies)
+            cells, escalated = agreement_cells(work, replies), ways(work, replies)
     except RelabelError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{'':<46}{'measured':>10}{'known':>8}      {'95 % interval'}")
-    for line in lines:
-        mark = "" if not line.known else "=" if line.met else "≠"
-        print(f"{line.name:<46}{line.measured:>10}{line.known:>8}  {mark:<4}{line.interval}".rstrip())
-    print(FOOTNOTE)
-    return 0 if all(line.met for line in lines) else 1
+    print_table(cells, escalated)
+    return 0 if all(cell.met for cell in cells.values()) and all(way.met for way in escalated) else 1
 
 
 if __name__ == "__main__":

@@ -1,1 +1,82 @@
-"""Find false negatives among mined hard negatives, and relabel them."""
+"""Find the false negatives among mined hard negatives, relabel them, and write clean training data.
+
+    import relabel
+
+    done = relabel.run("train.jsonl")              # rules, then a packaged embedding model
+    done = relabel.run("train.jsonl", "cascade.yaml", output="runs/first")
+    print(done.statistics["verdicts"], done.files["cleaned"])
+
+Everything is imported when it is first used, so that `import relabel` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from relabel.api import (
+        apply,
+        audit_export,
+        audit_import,
+        check,
+        convert,
+        flips,
+        load_config,
+        read,
+        rebuild,
+        run,
+        show,
+        stats,
+    )
+    from relabel.config import Settings
+    from relabel.errors import (
+        InputError,
+        MissingPart,
+        RelabelError,
+        RowError,
+        RunError,
+        ServiceError,
+        SettingsError,
+        TemplateError,
+    )
+    from relabel.forecast import Forecast
+    from relabel.pipeline import Summary
+    from relabel.prompts import Template, list_templates, load_template
+    from relabel.protocols import Engine, Judge, Reply, Request
+    from relabel.records import Case, Change, Example, Finding, Judgment, Pair, Passage, Verdict
+
+_HOME: Final = {
+    "api": (
+        "apply", "audit_export", "audit_import", "check", "convert", "flips", "load_config", "read", "rebuild", "run",
+        "show", "stats",
+    ),
+    "config": ("Settings",),
+    "errors": (
+        "InputError", "MissingPart", "RelabelError", "RowError", "RunError", "ServiceError", "SettingsError",
+        "TemplateError",
+    ),
+    "forecast": ("Forecast",),
+    "pipeline": ("Summary",),
+    "prompts": ("Template", "list_templates", "load_template"),
+    "protocols": ("Engine", "Judge", "Reply", "Request"),
+    "records": ("Case", "Change", "Example", "Finding", "Judgment", "Pair", "Passage", "Verdict"),
+}  # fmt: skip
+_WHERE: Final = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment", "MissingPart",
+    "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings",
+    "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "apply", "audit_export", "audit_import",
+    "check", "convert", "flips", "list_templates", "load_config", "load_template", "read", "rebuild", "run", "show",
+    "stats",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'relabel' has no attribute {name!r}")
+    return getattr(import_module(f"relabel.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

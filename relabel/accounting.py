@@ -116,7 +116,7 @@ class Account:
     def _count_stage(self, stage: int, source: str, trail: Trail, hits: Counter[str], totals: Counter[str]) -> None:
         words, name = trail.words[stage], self._stages[stage]
         after = trail.words[stage + 1] if stage + 1 < len(trail.words) else None
-        flagged = labelled = confirmed = asked_on = 0
+        flagged = asked = confirmed = asked_on = 0
         for i, why in enumerate(trail.due[stage]):
             if not why:
                 continue
@@ -124,9 +124,9 @@ class Account:
             label = word.label if word is not None else None
             reason = "" if label else (word.reason if word is not None else NEVER_SAID)
             self._words[stage, source, why == "sampled", label or "none", reason] += 1
-            if label is None or why == "sampled":
+            if why == "sampled":
                 continue
-            labelled += 1
+            asked += 1
             if label in _FLAGS:
                 flagged += 1
                 second = after[i] if after is not None else None
@@ -134,7 +134,7 @@ class Account:
                     asked_on += 1
                     confirmed += second.label in _FLAGS
         for key, found, of in (
-            (f"flagged by {name}", flagged, labelled), (f"confirmed after {name}", confirmed, asked_on),
+            (f"flagged by {name}", flagged, asked), (f"confirmed after {name}", confirmed, asked_on),
         ):  # fmt: skip
             if of:
                 for rate in (key, f"{key} [{source}]"):

@@ -12,7 +12,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -136,6 +136,20 @@ def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str
     finally:
         temporary.unlink(missing_ok=True)
     return count - 1
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move a CSV in which people wrote labels out of the way of the next one; return where to, None if none did."""
+    try:
+        read = read_labels(path, "anyone") if path.exists() else AuditFile((), 0, 0)
+    except InputError:  # somebody worked on it, if not well: theirs to mend, not ours to overwrite
+        read = None
+    if read is not None and not read.labels:
+        return None
+    free = (path.with_name(f"{path.stem}-labelled{number or ''}{path.suffix}") for number in count())
+    target = next(name for name in free if not name.exists())
+    path.rename(target)
+    return target
 
 
 def read_labels(path: Path, reviewer: str) -> AuditFile:

@@ -96,7 +96,7 @@ def _embedding(name: str, stage: config.Embedding, settings: config.Settings, ca
 
 def _llm(name: str, stage: config.LLM, settings: config.Settings, store: Store) -> Opened:
     template = load_template(stage.prompt)
-    engine = Remembering(open_engine(stage.engine), store)
+    engine = Remembering(open_engine(stage.engine, name), store)
     judge = LLMJudge(
         name, template, engine, group_size=stage.group_size, shuffle=stage.shuffle, seed=settings.seed
     )  # fmt: skip
@@ -114,13 +114,13 @@ def _llm(name: str, stage: config.LLM, settings: config.Settings, store: Store) 
     return Opened(name, judge, provenance, template, engine, price(stage.engine))
 
 
-def open_engine(settings: config.OpenAI | config.Scripted) -> Engine:
-    """Open the engine that the settings name."""
+def open_engine(settings: config.OpenAI | config.Scripted, judge: str) -> Engine:
+    """Open the engine that the settings name, for the stage called `judge`."""
     match settings:
         case config.OpenAI():
             return OpenAIEngine(OpenAISettings(**settings.model_dump(exclude={"kind", "price"})))
         case config.Scripted():
-            return ScriptedEngine(Path(settings.replies))
+            return ScriptedEngine(Path(settings.replies), judge)
 
 
 def price(settings: config.OpenAI | config.Scripted) -> Price | None:

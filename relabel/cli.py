@@ -16,8 +16,7 @@ from relabel.errors import RelabelError, SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from relabel.config import Settings
-    from relabel.pipeline import Source, Summary
+    from relabel.pipeline import Summary
 
 app = typer.Typer(
     help="Find the false negatives among mined hard negatives, and relabel them.",
@@ -58,15 +57,15 @@ def run(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
 ) -> None:
     """Judge every hard negative, relabel, write. Called again it goes on where it was; nothing is paid for twice."""
-    from relabel import pipeline, screen
+    from relabel import api, screen
 
     limit = _limit(max_undecided)
-    settings = _settings(config, prompt, policy)
-    source = _source(input, format, on_error)
-    folder = output or _folder(input, config, prompt, policy)
-    bars = screen.Bars(_console(stderr=True))
-    with bars if not quiet else _nothing():
-        done = pipeline.run(source, settings, folder, watch=bars.watch, begin=bars.begin)
+    settings = api.load_config(config, prompt=prompt, policy=policy)
+    folder = output or api.default_folder(input, config, prompt, policy)
+    with screen.Bars(_console(stderr=True, quiet=quiet)) as bars:
+        done = api.run(
+            input, settings, output=folder, format=format, on_error=on_error, watch=bars.watch, begin=bars.begin
+        )
     screen.summary(_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
     _end(done, limit)
 
@@ -80,10 +79,10 @@ def check(
     on_error: OnError = "stop",
 ) -> None:
     """Validate, count pairs and requests, estimate tokens and money, show one prompt. Spends nothing."""
-    from relabel import forecast, screen
+    from relabel import api, screen
 
-    found = forecast.check(_source(input, format, on_error), _settings(config, prompt, None))
-    screen.forecast(_console(), found)
+    settings = api.load_config(config, prompt=prompt)
+    screen.forecast(_console(), api.check(input, settings, format=format, on_error=on_error))
 
 
 @app.command()
@@ -97,16 +96,10 @@ def apply(
     max_undecided: Annotated[str | None, typer.Option("--max-undecided", help="As in run.")] = None,
 ) -> None:
     """Decide and write again from what the judges have said: another policy, or people's labels. Asks nobody."""
-    from relabel import pipeline, screen
+    from relabel import api, screen
 
     limit = _limit(max_undecided)
-    settings = _settings(config, None, policy) if config or policy else None
-    done = pipeline.apply(
-        run,
-        policy=settings.policy.policy() if settings else None,
-        stages=settings.routing() if config and settings else None,
-        path=input,
-    )
+    done = api.apply(run, config, policy=policy, path=input)
     screen.summary(_console(), done)
     _end(done, limit)
 
@@ -117,20 +110,24 @@ def show(
     query: Annotated[
         str | None, typer.Argument(help="Query id, or words of it. Without: the most certain findings.")
     ] = None,
+    against: Annotated[Path | None, typer.Option("--against", help="List what flips from this run to RUN.")] = None,
     input: Moved = None,  # noqa: A002
 ) -> None:
     """Lay query, known positive and candidate side by side, with every judge's word, verdict and change."""
-    from relabel import runs, screen
+    from relabel import api, screen
 
-    screen.life(_console(), runs.show(run, query, path=input))
+    if against is not None:
+        screen.flips(_console(), api.flips(run, against, path=input), before=against, after=run)
+        return
+    screen.life(_console(), api.show(run, query, path=input))
 
 
 @app.command()
 def stats(run: Run) -> None:
     """Show accounting, flagged rates and agreement between judges, with 95 % intervals over queries."""
-    from relabel import runs, screen
+    from relabel import api, screen
 
-    screen.statistics(_console(), runs.statistics(run))
+    screen.statistics(_console(), api.stats(run))
 
 
 @app.command()
@@ -142,9 +139,9 @@ def convert(
     on_error: OnError = "stop",
 ) -> None:
     """Write a training file in another format."""
-    from relabel import runs
+    from relabel import api
 
-    done = runs.convert(_source(input, format, on_error), output, format=to)
+    done = api.convert(input, output, to=to, format=format, on_error=on_error)
     typer.echo(
         f"{done.examples:,} examples read, {done.rejected:,} rows rejected, {done.rows:,} rows written: {output}"
     )
@@ -158,9 +155,9 @@ def audit_export(
     input: Moved = None,  # noqa: A002
 ) -> None:
     """Write the pairs that a person should look at, with the labels that people gave so far."""
-    from relabel import runs
+    from relabel import api
 
-    rows = runs.audit_export(run, output, everything=all_pairs, source=input)
+    rows = api.audit_export(run, output, everything=all_pairs, path=input)
     typer.echo(f"{rows:,} pairs: {output}\nfill in human_label (relevant, partial, irrelevant)")
     typer.echo(f"then: relabel audit import {run} {output}")
 
@@ -173,9 +170,9 @@ def audit_import(
     input: Moved = None,  # noqa: A002
 ) -> None:
     """Take people's labels into the run; `relabel apply` then uses them. Their word is final."""
-    from relabel import runs
+    from relabel import api
 
-    done = runs.audit_import(run, labels, reviewer=reviewer, source=input)
+    done = api.audit_import(run, labels, reviewer=reviewer, path=input)
     who = ", ".join(done.reviewers) or "nobody"
     typer.echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
 
@@ -206,43 +203,19 @@ def prompts_render(
     format: FormatName = "auto",  # noqa: A002
 ) -> None:
     """Show a template filled in with a row of a training file."""
-    from relabel import forecast, screen
+    from relabel import forecast, pipeline, screen
 
-    screen.messages(_console(), forecast.render(name, _source(input, format, "stop"), query), title=name)
+    source = pipeline.open_source(input, format=format)
+    screen.messages(_console(), forecast.render(name, source, query), title=name)
 
 
 # -- what the commands share -------------------------------------------------------------------------------
 
 
-def _settings(path: Path | None, prompt: str | None, policy: str | None) -> "Settings":
-    from relabel import config
-
-    return config.load(path, prompt=prompt, policy=policy)
-
-
-def _source(path: Path, form: str, on_error: str) -> "Source":
-    from relabel import pipeline
-
-    return pipeline.open_source(path, format=form, on_error=on_error)
-
-
-def _folder(path: Path, *parts: object) -> Path:
-    """Name a run after its input, config, prompt and policy: the same command finds the same directory."""
-    names = [Path(str(part)).stem for part in (path, *parts) if part]
-    return Path("runs") / "-".join(names)
-
-
-def _console(*, stderr: bool = False) -> "Console":
+def _console(*, stderr: bool = False, quiet: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=False)
-
-
-def _nothing() -> "Console":
-    """Stand in for the bars: a quiet console is a context manager that shows nothing."""
-    from rich.console import Console
-
-    return Console(quiet=True)
+    return Console(stderr=stderr, quiet=quiet)
 
 
 def _limit(text: str | None) -> tuple[float, bool] | None:

@@ -223,10 +223,20 @@ def load(path: Path | None, *, prompt: str | None = None, policy: str | None = N
             for stage in settings.stages
         ]
     if policy is not None:
-        if policy not in PRESETS:
-            raise SettingsError(f"there is no policy {policy!r}", hint=f"choose one of {', '.join(PRESETS)}")
+        preset(policy)
         update["policy"] = settings.policy.model_copy(update={"actions": policy})
     return settings.model_copy(update=update)
+
+
+def preset(name: str) -> Mapping[str, Action]:
+    """Return the table of actions that has this name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name not in PRESETS:
+        raise SettingsError(f"there is no policy {name!r}", hint=f"choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def parse(text: str, name: str = "config") -> Settings:

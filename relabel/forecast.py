@@ -87,7 +87,7 @@ class _Prompter:
         self._judge = LLMJudge(
             name,
             self._template,
-            open_engine(stage.engine),
+            open_engine(stage.engine, name),
             group_size=stage.group_size,
             shuffle=stage.shuffle,
             seed=settings.seed,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from relabel import audit, config
 from relabel.accounting import Account, Concluded
 from relabel.building import Opened, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
-from relabel.errors import InputError, RunError
+from relabel.errors import InputError, RunError, SettingsError
 from relabel.formats import Format, Reject, detect, get_format, open_writer, read_examples
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
@@ -178,22 +179,33 @@ def run(
 
 
 def apply(
-    folder: Path, *, policy: Policy | None = None, stages: Sequence[Stage] | None = None, path: Path | None = None
+    folder: Path, *, settings: config.Settings | None = None, actions: str | None = None, path: Path | None = None
 ) -> Summary:
     """Decide and write again from what the store holds; asks nobody.
 
     Args:
         folder: a run directory that was finished once.
-        policy: another policy than the run's.
-        stages: another routing (thresholds, escalation) of the same stages.
+        settings: take policy and routing (thresholds, escalation, samples) from here, in place of the run's own.
+        actions: preset of actions, in place of the policy's.
         path: where the input is now, if it was moved.
 
     Raises:
         RunError: no finished run is there, or its input is gone or another.
+        SettingsError: the settings' stages are not those of the run.
     """
     with open_run(folder, path=path) as (plan, store):
-        changed = replace(plan, policy=policy or plan.policy, stages=tuple(stages or plan.stages))
-        return write_results(changed, store, folder)
+        if settings is not None:
+            stages = settings.routing()
+            if [stage.name for stage in stages] != [stage.name for stage in plan.stages]:
+                raise SettingsError(
+                    f"the config's stages are {', '.join(stage.name for stage in stages)}, the run's"
+                    f" {', '.join(stage.name for stage in plan.stages)}",
+                    hint="another cascade has to be asked: relabel run",
+                )
+            plan = replace(plan, stages=stages, policy=settings.policy.policy())  # noqa: PLW2901 - the plan, amended
+        if actions is not None:
+            plan = replace(plan, policy=replace(plan.policy, table=config.preset(actions)))  # noqa: PLW2901
+        return write_results(plan, store, folder)
 
 
 @contextmanager
@@ -350,17 +362,23 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
                     best.add(finding)
                     yield finding
 
+        kept = audit.set_aside(files["flagged"])
         audit.write_findings(decided(), files["flagged"], [stage.name for stage in plan.stages])
     statistics = account.statistics()
     write_json(files["statistics"], statistics)
+    if kept is not None:
+        files["labelled"] = kept
     return Summary(folder, files, statistics, best.found())
 
 
 class MostCertain:
-    """The most certain false negatives, the first of equals first."""
+    """The most certain false negatives: the best of each kind of evidence in turn, the first of equals first.
+
+    A copy of a positive is always more certain than a judge's word; taking turns shows each kind.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[tuple[float, ...], int, Finding]] = []
+        self._heaps: dict[tuple[str, str], list[tuple[tuple[float, ...], int, Finding]]] = {}
         self._seen = 0
 
     def add(self, finding: Finding) -> None:
@@ -369,16 +387,18 @@ class MostCertain:
         if finding.verdict.outcome != "false negative" or word is None:
             return
         voices = sum(said.label == "relevant" for said in finding.words.values())
-        copy = float(word.probability is None and word.score is None and bool(word.evidence))
-        certainty = (-copy, float(voices), word.probability or 0.0, word.score or 0.0)
+        certainty = (float(voices), word.probability or 0.0, word.score or 0.0)
         self._seen += 1
-        heapq.heappush(self._heap, (certainty, -self._seen, finding))
-        if len(self._heap) > CERTAIN:
-            heapq.heappop(self._heap)
+        heap = self._heaps.setdefault((finding.verdict.stage, finding.verdict.evidence), [])
+        heapq.heappush(heap, (certainty, -self._seen, finding))
+        if len(heap) > CERTAIN:
+            heapq.heappop(heap)
 
     def found(self) -> tuple[Finding, ...]:
         """Return them, most certain first."""
-        return tuple(finding for *_, finding in sorted(self._heap, reverse=True, key=lambda entry: entry[:2]))
+        kinds = [sorted(heap, reverse=True, key=lambda entry: entry[:2]) for heap in self._heaps.values()]
+        turns = (entry[2] for turn in zip_longest(*kinds) for entry in turn if entry is not None)
+        return tuple(islice(turns, CERTAIN))
 
 
 # -- provenance ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from relabel.errors import InputError, RunError
 from relabel.formats import get_format, open_writer
 from relabel.pipeline import (
     MostCertain,
+    Plan,
     Source,
     candidate_key,
     concluded,
@@ -21,7 +22,7 @@ from relabel.pipeline import (
 from relabel.policy import undo
 from relabel.records import Change, Finding, Passage, fingerprint
 from relabel.rundir import changes_of, read_json
-from relabel.store import PersonLabel
+from relabel.store import PersonLabel, Store
 
 
 def statistics(folder: Path) -> dict[str, Any]:
@@ -47,13 +48,40 @@ def show(folder: Path, query: str | None = None, *, path: Path | None = None) ->
         wanted = query.casefold()
         found = [
             finding
-            for one, case in concluded(plan, store, lambda _: None)
-            if one.example.id == query or wanted in one.example.query.casefold()
-            for finding in findings(plan, one, case, everything=True)
+            for finding in _all_findings(plan, store)
+            if finding.example.id == query or wanted in finding.example.query.casefold()
         ]
     if not found:
         raise RunError(f"no query of {folder} has the id or the words {query!r}", hint=f"see {folder}/flagged.csv")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A pair on which two runs differ: the finding of each."""
+
+    before: Finding
+    after: Finding
+
+
+def flips(folder: Path, other: Path, *, path: Path | None = None) -> list[Flip]:
+    """Return the pairs whose verdict is not the same in two runs over the same input.
+
+    Raises:
+        RunError: the runs read different inputs, or were shown different positives as reference.
+    """
+    with open_run(folder, path=path) as (plan, store), open_run(other, path=path) as (other_plan, other_store):
+        if plan.sha256 != other_plan.sha256:
+            raise RunError(f"{folder} and {other} read different inputs", hint="compare runs over the same file")
+        before, after = _all_findings(other_plan, other_store), _all_findings(plan, store)
+        return [
+            Flip(old, new) for old, new in zip(before, after, strict=True) if old.verdict.outcome != new.verdict.outcome
+        ]
+
+
+def _all_findings(plan: Plan, store: Store) -> Iterator[Finding]:
+    for one, case in concluded(plan, store, lambda _: None):
+        yield from findings(plan, one, case, everything=True)
 
 
 @dataclass(frozen=True, slots=True)

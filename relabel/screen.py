@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,6 +18,7 @@ from relabel.building import Opened
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary, Survey
 from relabel.records import Finding, Judgment, Passage
+from relabel.runs import Flip
 
 EXCERPT: Final = 420
 _COLOURS: Final = {
@@ -28,7 +30,17 @@ _COLOURS: Final = {
     "undecided": "magenta",
     "void": "dim",
 }
-_AGREEMENT: Final = ("agreement", "kappa", "kappa_relevant_or_partial", "ac1", "alpha_nominal", "alpha_ordinal")
+_AGREEMENT: Final = {
+    "agreement": "raw agreement",
+    "kappa": "Cohen's κ",
+    "kappa_relevant_or_partial": "Cohen's κ, relevant or partial against rest",
+    "kappa_relevant": "Cohen's κ, relevant against rest",
+    "ac1": "Gwet's AC1",
+    "alpha_nominal": "Krippendorff's α, nominal",
+    "alpha_ordinal": "Krippendorff's α, ordinal",
+    "prevalence_first_relevant": "prevalence of relevant, first judge",
+    "prevalence_second_relevant": "prevalence of relevant, second judge",
+}
 
 
 class Bars:
@@ -94,7 +106,12 @@ class Bars:
 def summary(console: Console, done: Summary, *, after: str = "") -> None:
     """Show the end of a run: the most certain false negatives, the accounting, the files."""
     if done.certain:
-        console.print(Text(f"\nThe {len(done.certain)} most certain false negatives", style="bold"))
+        console.print(
+            Text(
+                f"\nThe {len(done.certain)} most certain false negatives, of each kind of evidence in turn",
+                style="bold",
+            )
+        )
         for finding in done.certain:
             console.print(_finding(finding, limit=EXCERPT))
     accounting(console, done.statistics)
@@ -108,6 +125,26 @@ def life(console: Console, findings: Sequence[Finding]) -> None:
     """Show pairs in full: query, known positive, candidate, and every judge's word."""
     for finding in findings:
         console.print(_finding(finding, limit=None))
+
+
+def flips(console: Console, found: Sequence[Flip], *, before: object, after: object) -> None:
+    """Show the pairs on which two runs differ."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("query", "candidate", str(before), str(after)):
+        table.add_column(column, overflow="fold")
+    for flip in found:
+        query = f"{flip.after.example.query[:EXCERPT]} ({flip.after.example.id})"
+        words = [_verdict(finding) for finding in (flip.before, flip.after)]
+        table.add_row(Text(query), Text(flip.after.candidate.id), *words)
+    console.print(table)
+    kinds = Counter(f"{flip.before.verdict.outcome} → {flip.after.verdict.outcome}" for flip in found)
+    shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    console.print(f"{len(found):,} verdicts flip{': ' if found else ''}{shown}", highlight=False)
+
+
+def _verdict(finding: Finding) -> Text:
+    by = f" ({finding.verdict.stage})" if finding.verdict.stage else f" ({finding.verdict.evidence})"
+    return Text(finding.verdict.outcome + by, style=_COLOURS.get(finding.verdict.outcome, ""))
 
 
 def _finding(finding: Finding, *, limit: int | None) -> RenderableType:
@@ -212,6 +249,7 @@ def _files(done: Summary) -> RenderableType:
         "flagged": "pairs that a person should look at",
         "changes": "the ledger: every change, undoable",
         "rejects": "rows that could not be read",
+        "labelled": "your labels in the flagged.csv before: relabel audit import takes them in",
         "statistics": "every figure",
     }
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -226,32 +264,62 @@ def _files(done: Summary) -> RenderableType:
 def statistics(console: Console, figures: Mapping[str, Any]) -> None:
     """Show a run's statistics: accounting, rates and agreement, each with its interval."""
     accounting(console, figures)
-    rates = Table(title="Rates, 95 % intervals over queries", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("rate", "of", "value", "interval"):
-        rates.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
-    for name, rate in figures["rates"].items():
-        rates.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
-    console.print(rates)
-    if not figures["agreement"]:
-        return
+    rates = figures["rates"]
     table = Table(
-        title="Agreement of judges on pairs that both were asked about",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
+        title="Rates, with 95 % intervals over queries", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
-    for column in ("judges", "n", "none", *_AGREEMENT):
-        table.add_column(column.replace("_", " "), justify="left" if column == "judges" else "right", overflow="fold")
-    for entry in figures["agreement"]:
-        cells = [_figure(entry["figures"][name]) for name in _AGREEMENT]
-        none = f"{entry['none_first']:,} / {entry['none_second']:,}"
-        table.add_row(Text(f"{entry['first']}\n{entry['second']}"), f"{entry['n']:,}", none, *cells)
+    for column in ("rate", "of", "value", "interval"):
+        table.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
+    for name, rate in rates.items():
+        if not name.endswith("]"):
+            table.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
     console.print(table)
+    if len(figures["sources"]) > 1:
+        console.print(_by_source(figures))
+    compared = [entry for entry in figures["agreement"] if entry["n"]]
+    for entry in compared:
+        _agreement(console, entry)
+    if compared:
+        console.print(
+            "A later judge sees what an earlier one sent up and its sampled second opinions: without `sample` the"
+            " figures say nothing about the rest.",
+            style="dim",
+        )
+
+
+def _by_source(figures: Mapping[str, Any]) -> Table:
+    stages = [stage["name"] for stage in figures["stages"] if stage["asked"]]
+    names = ["rows with a false negative", "pairs called relevant", *[f"flagged by {stage}" for stage in stages]]
+    names += [name for stage in stages if (name := f"confirmed after {stage}") in figures["rates"]]
+    table = Table(title="By source", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
+    for source in figures["sources"]:
+        found = [figures["rates"].get(f"{name} [{source}]") for name in names]
+        table.add_row(Text(source or "none"), *[_percent(rate["value"]) if rate else "–" for rate in found])
+    return table
+
+
+def _agreement(console: Console, entry: Mapping[str, Any]) -> None:
+    first, second = entry["first"], entry["second"]
+    console.print(Text(f"Agreement of {first} and {second}", style="italic"))
     console.print(
-        "A later judge sees what an earlier one sent up and its sampled second opinions: without `sample` the figure"
-        " says nothing about the rest.",
-        style="dim",
+        f"{entry['n']:,} pairs of {entry['clusters']:,} queries had a label of both; no label:"
+        f" {entry['none_first']:,} by {first}, {entry['none_second']:,} by {second}",
+        highlight=False,
     )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"{first} ↓   {second} →")
+    for label in entry["labels"]:
+        table.add_column(label, justify="right")
+    for label, row in zip(entry["labels"], entry["confusion"], strict=False):
+        table.add_row(label, *[f"{count:,}" for count in row[: len(entry["labels"])]])
+    console.print(table)
+    for name, title in _AGREEMENT.items():
+        figure = entry["figures"][name]
+        console.print(f"  {title:44} {_plain(figure['value']):>6}   {_interval(figure, _plain)}", highlight=False)
+    console.print()
 
 
 def _percent(value: float | None) -> str:
@@ -262,16 +330,8 @@ def _plain(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
-def _interval(figure: Mapping[str, Any], show: Any) -> str:
+def _interval(figure: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
     return "–" if figure["low"] is None else f"{show(figure['low'])} to {show(figure['high'])}"
-
-
-def _figure(figure: Mapping[str, Any]) -> str:
-    return (
-        f"{_plain(figure['value'])}\n{_interval(figure, _plain)}"
-        if figure["low"] is not None
-        else _plain(figure["value"])
-    )
 
 
 def forecast(console: Console, found: Forecast) -> None:

@@ -10,8 +10,9 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,6 +25,7 @@ from relabel.records import Case, Judgment
 
 VERSION: Final = 1
 COMMIT_SECONDS: Final = 0.05
+_ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS judges (
     id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, settings TEXT NOT NULL);
@@ -68,6 +70,7 @@ class Store:
             raise
         self._work: queue.Queue[_Work | threading.Event | None] = queue.Queue(maxsize=256)
         self._failure: BaseException | None = None
+        self._fresh: dict[str, Reply] = {}  # handed over, and perhaps not yet committed
         self._writer = threading.Thread(target=self._write, name="relabel-store", daemon=True)
         self._writer.start()
 
@@ -144,6 +147,7 @@ class Store:
         """Write what comes within one commit's time; False when the store is closing."""
         ends = time.monotonic() + COMMIT_SECONDS
         waiting: list[threading.Event] = []
+        replies: list[str] = []
         running = True
         while True:
             if work is None:
@@ -152,6 +156,8 @@ class Store:
                 waiting.append(work)
             else:
                 connection.executemany(*work)
+                if work[0] is _ADD_REPLY:
+                    replies += [row[0] for row in work[1]]
             left = ends - time.monotonic()
             if not running or waiting or left <= 0:
                 break
@@ -160,6 +166,8 @@ class Store:
             except queue.Empty:
                 break
         connection.commit()
+        for address in replies:
+            self._fresh.pop(address, None)
         for event in waiting:
             event.set()
         return running
@@ -223,8 +231,9 @@ class Store:
     def add_reply(self, reply: Reply) -> None:
         """Keep a raw reply under the address of what was asked."""
         request, usage = reply.request, reply.usage
+        self._fresh[request.address] = reply
         self._put(
-            "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            _ADD_REPLY,
             [(
                 request.address, reply.text, reply.failure, reply.detail, reply.finish_reason, reply.model,
                 json.dumps(dict(reply.probabilities)), json.dumps(reply.candidate_ids), usage.tokens_in,
@@ -234,7 +243,9 @@ class Store:
         )  # fmt: skip
 
     def reply_to(self, request: Request) -> Reply | None:
-        """Return what was answered when exactly this was asked before, if it was."""
+        """Return what was answered when exactly this was asked before, be it a moment ago; None if it never was."""
+        if fresh := self._fresh.get(request.address):
+            return replace(fresh, request=request)
         row = self._reader.execute(
             "SELECT text, failure, detail, finish_reason, model, probabilities, candidate_ids, tokens_in, tokens_out,"
             " tokens_cached, seconds FROM replies WHERE address = ?",
@@ -334,7 +345,8 @@ class Remembering:
         """Yield a reply for every request, from the store or from the engine, in any order.
 
         The engine works in a thread of its own and known replies pass it by: a million known replies neither
-        pile up behind a slow unknown one nor starve it.
+        pile up behind a slow unknown one nor starve it. A fresh reply is in the store before it is yielded, and never
+        waits for the consumer to get there: the look-ahead bounds what is asked, not what is received.
         """
         line = _Line(self._lookahead)
         worker = threading.Thread(target=self._work, args=(requests, line), name="relabel-engine", daemon=True)
@@ -342,35 +354,36 @@ class Remembering:
         try:
             yield from line
         finally:
-            line.stopped.set()
+            line.stop()
             worker.join()
 
-    def _unknown(self, requests: Iterable[Request], waiting: "_Waiting", line: "_Line") -> Iterator[Request]:
+    def _unknown(self, requests: Iterable[Request], twins: "_Twins", line: "_Line") -> Iterator[Request]:
         """Pass on what must be asked; send on at once what the store knows."""
         for request in requests:
-            if line.stopped.is_set():
+            if not line.has_room():
                 return
-            if request.address in waiting:
-                waiting[request.address].append(request)
-            elif known := self._store.reply_to(request):
+            if twins.joins(request):
+                continue
+            if known := self._store.reply_to(request):
+                twins.of(request)
                 self.spending.from_store += 1
                 line.put(known)
             else:
-                waiting[request.address] = []
                 yield request
 
     def _work(self, requests: Iterable[Request], line: "_Line") -> None:
-        waiting: _Waiting = {}
-        answers = self._engine.answer(self._unknown(requests, waiting, line))
+        twins = _Twins()
+        answers: Iterator[Reply] = iter(())
         try:
+            answers = self._engine.answer(self._unknown(requests, twins, line))
             for reply in answers:
                 self.spending.add(reply)
                 if not reply.retryable:
                     self._store.add_reply(reply)
                 line.put(reply)
-                for twin in waiting.pop(reply.request.address, ()):
+                for twin in twins.of(reply.request):
                     line.put(_for_twin(reply, twin))
-                if line.stopped.is_set():
+                if line.stopped:
                     break
             line.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
@@ -380,26 +393,61 @@ class Remembering:
                 answers.close()
 
 
-_Waiting = dict[str, list[Request]]
+class _Twins:
+    """Who waits for the answer to a question that somebody else is asking just now; at home in two threads."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Request]] = {}
+        self._lock = threading.Lock()
+
+    def joins(self, request: Request) -> bool:
+        """Whether the same question is already being asked; if not, this request is the one that asks it."""
+        with self._lock:
+            if request.address in self._waiting:
+                self._waiting[request.address].append(request)
+                return True
+            self._waiting[request.address] = []
+            return False
+
+    def of(self, request: Request) -> list[Request]:
+        """Return those who waited; from now on the question is not being asked."""
+        with self._lock:
+            return self._waiting.pop(request.address, [])
 
 
 class _Line:
-    """A bounded queue that a consumer can leave without anybody waiting for ever."""
+    """A queue that takes everything, a mark above which no more should be asked, and a consumer who may leave."""
 
-    def __init__(self, size: int) -> None:
-        self._queue: queue.Queue[Reply | BaseException | None] = queue.Queue(maxsize=size)
-        self.stopped = threading.Event()
+    def __init__(self, mark: int) -> None:
+        self._items: deque[Reply | BaseException | None] = deque()
+        self._mark = mark
+        self._changed = threading.Condition()
+        self.stopped = False
 
     def put(self, item: Reply | BaseException | None) -> None:
-        while not self.stopped.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def has_room(self) -> bool:
+        """Wait until fewer than `mark` items wait; False when the consumer has left."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.stopped or len(self._items) < self._mark)
+            return not self.stopped
+
+    def stop(self) -> None:
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Reply]:
-        while (item := self._queue.get()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items)
+                item = self._items.popleft()
+                self._changed.notify_all()
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
             yield item

@@ -34,19 +34,19 @@ class Recording:
 
 
 class ScriptedEngine:
-    """Answers from the recordings in `path`.
+    """Answers from the recordings in `path`, for the judge called `judge`.
 
     Raises:
         InputError: the file is missing or a line of it is not a recording.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._recordings = _read(path)
+    def __init__(self, path: Path, judge: str = "") -> None:
+        self._recordings, self._judge = _read(path), judge
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """A script has no model; whether a reply is found depends on the request alone."""
-        return {"engine": "scripted"}
+        """The judge stands for the model: two recorded judges that were asked the same said different things."""
+        return {"engine": "scripted", "judge": self._judge}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer each request as it comes."""

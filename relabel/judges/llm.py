@@ -57,6 +57,7 @@ class LLMJudge:
         """Yield each case once all its replies are there."""
         waiting: dict[int, _Waiting] = {}
         asked: dict[int, tuple[int, tuple[Pair, ...]]] = {}
+        refused: deque[tuple[int, tuple[Pair, ...], str]] = deque()  # from the thread that pulls the requests
         finished: deque[Case] = deque()
         tickets = count()
 
@@ -77,16 +78,23 @@ class LLMJudge:
                     try:
                         request = self.request(case, group, ticket)
                     except TemplateError as error:  # a prompt too large to render, found before anything is paid
-                        take(case.number, group, [Judgment(None, "too long", rationale=error.message)] * len(group))
+                        refused.append((case.number, group, error.message))
                         continue
                     asked[ticket] = (case.number, group)
                     yield request
 
+        def take_refused() -> None:
+            while refused:
+                number, group, why = refused.popleft()
+                take(number, group, [Judgment(None, "too long", rationale=why)] * len(group))
+
         for reply in self._engine.answer(requests()):
             number, group = asked.pop(reply.request.ticket)
             take(number, group, self._read(reply, group))
+            take_refused()
             while finished:
                 yield finished.popleft()
+        take_refused()
         yield from finished
 
     def groups(self, case: Case) -> list[tuple[Pair, ...]]:

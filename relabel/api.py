@@ -1,0 +1,175 @@
+"""The library as functions: what the command line does, for notebooks and pipelines."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relabel import config, forecast, pipeline, runs
+from relabel.building import Opened
+from relabel.config import Settings
+from relabel.forecast import Forecast
+from relabel.formats import Reject
+from relabel.pipeline import Summary, Survey
+from relabel.protocols import Judge
+from relabel.records import Example, Finding
+from relabel.runs import Converted, Flip, Imported
+from relabel.stages import Watch
+
+AnyPath = Path | str
+AnyConfig = Settings | AnyPath | None
+
+
+def load_config(path: AnyPath | None = None, *, prompt: str | None = None, policy: str | None = None) -> Settings:
+    """Read a config file; None = the embedded cascade (rules, then the packaged embedding model).
+
+    Args:
+        path: YAML file.
+        prompt: template of every LLM stage (name or file), in place of the config's.
+        policy: "relabel", "drop" or "remove", in place of the config's actions.
+
+    Raises:
+        SettingsError: with every problem of the file, each with its line.
+    """
+    return config.load(Path(path) if path is not None else None, prompt=prompt, policy=policy)
+
+
+def read(
+    path: AnyPath,
+    *,
+    format: str = "auto",  # noqa: A002 - the word users know
+    on_error: str = "stop",
+    on_reject: Callable[[Reject], None] | None = None,
+) -> Iterator[Example]:
+    """Read a training file row by row.
+
+    Args:
+        path: `.jsonl` or `.csv`, or the same with `.gz`.
+        format: "tevatron", "bge", "triplets", or "auto".
+        on_error: "stop", or "skip" to leave bad rows out.
+        on_reject: told about every row left out.
+    """
+    return pipeline.open_source(path, format=format, on_error=on_error).examples(on_reject)
+
+
+def run(
+    path: AnyPath,
+    config: AnyConfig = None,
+    *,
+    output: AnyPath | None = None,
+    format: str = "auto",  # noqa: A002
+    on_error: str = "stop",
+    judges: Mapping[str, Judge] | None = None,
+    watch: Watch = lambda *_: None,
+    begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
+) -> Summary:
+    """Judge every hard negative of a training file, relabel, and write the results.
+
+    Called again with the same output it goes on where it was: nothing is asked or paid for twice.
+
+    Args:
+        path: the training file.
+        config: a config file, settings, or None for the embedded cascade.
+        output: run directory; `runs/NAME` without.
+        format: see `read`.
+        on_error: see `read`; rows left out land in `rejects.jsonl`.
+        judges: judges of your own by stage name, in place of those in the config.
+        watch: told (stage, pairs asked, pairs passed) from other threads as work goes on.
+        begin: told what the input holds and who will be asked, before anybody is.
+
+    Raises:
+        InputError: the file cannot be used; nothing was asked.
+        SettingsError: the config cannot be used; nothing was asked.
+        ServiceError: the model service cannot go on; the store keeps what was answered.
+    """
+    settings = config if isinstance(config, Settings) else load_config(config)
+    source = pipeline.open_source(path, format=format, on_error=on_error)
+    folder = Path(output) if output is not None else default_folder(path, config)
+    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin)
+
+
+def default_folder(path: AnyPath, *parts: object) -> Path:
+    """Name a run after its input and settings, so that the same call finds the same directory."""
+    names = [Path(str(part)).stem for part in (path, *parts) if part and not isinstance(part, Settings)]
+    return Path("runs") / "-".join(names)
+
+
+def check(
+    path: AnyPath,
+    config: AnyConfig = None,
+    *,
+    format: str = "auto",  # noqa: A002
+    on_error: str = "stop",
+) -> Forecast:
+    """Validate input and settings, count pairs and requests, estimate tokens and money. Spends nothing."""
+    settings = config if isinstance(config, Settings) else load_config(config)
+    return forecast.check(pipeline.open_source(path, format=format, on_error=on_error), settings)
+
+
+def apply(
+    folder: AnyPath, config: AnyConfig = None, *, policy: str | None = None, path: AnyPath | None = None
+) -> Summary:
+    """Decide and write again from what the judges have said. Asks nobody.
+
+    Args:
+        folder: a finished run.
+        config: take policy and thresholds from here; the stages must be the run's.
+        policy: "relabel", "drop" or "remove", in place of the actions.
+        path: where the input is now, if it was moved.
+    """
+    where = Path(path) if path is not None else None
+    if isinstance(config, Settings):
+        settings: Settings | None = config
+    else:
+        settings = load_config(config, policy=policy) if config is not None else None
+    return pipeline.apply(Path(folder), settings=settings, actions=policy, path=where)
+
+
+def show(folder: AnyPath, query: str | None = None, *, path: AnyPath | None = None) -> list[Finding]:
+    """Return every pair of a query (by id or words) with each judge's word, verdict and action.
+
+    Without a query: the most certain false negatives.
+    """
+    return runs.show(Path(folder), query, path=Path(path) if path is not None else None)
+
+
+def flips(folder: AnyPath, against: AnyPath, *, path: AnyPath | None = None) -> list[Flip]:
+    """Return the pairs whose verdict in run `folder` is not the one in run `against`."""
+    return runs.flips(Path(folder), Path(against), path=Path(path) if path is not None else None)
+
+
+def stats(folder: AnyPath) -> dict[str, Any]:
+    """Return a run's statistics: counts, rates and agreement with 95 % intervals over queries."""
+    return runs.statistics(Path(folder))
+
+
+def audit_export(folder: AnyPath, output: AnyPath, *, everything: bool = False, path: AnyPath | None = None) -> int:
+    """Write the audit CSV, with people's labels so far; returns its rows. `everything` lists all pairs."""
+    source = Path(path) if path is not None else None
+    return runs.audit_export(Path(folder), Path(output), everything=everything, source=source)
+
+
+def audit_import(folder: AnyPath, labels: AnyPath, *, reviewer: str = "", path: AnyPath | None = None) -> Imported:
+    """Take people's labels from an audited CSV into the run; `apply` then uses them.
+
+    Raises:
+        InputError: words that are no labels, or rows that are not of this run; all are listed.
+    """
+    source = Path(path) if path is not None else None
+    return runs.audit_import(Path(folder), Path(labels), reviewer=reviewer, source=source)
+
+
+def rebuild(folder: AnyPath) -> Iterator[dict[str, Any]]:
+    """Yield the input's rows, in order, from a run's cleaned file and ledger alone."""
+    return runs.rebuild(Path(folder))
+
+
+def convert(
+    path: AnyPath,
+    output: AnyPath,
+    *,
+    to: str,
+    format: str = "auto",  # noqa: A002
+    on_error: str = "stop",
+) -> Converted:
+    """Write a training file in another format."""
+    return runs.convert(pipeline.open_source(path, format=format, on_error=on_error), Path(output), format=to)

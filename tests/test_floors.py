@@ -1,0 +1,140 @@
+"""Arrows go down only: who may import whom, for every module, wherever in it the import stands."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
+
+FLOORS = {
+    "records": 0, "errors": 0, "protocols": 0,
+    "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1,
+    "prompts": 2, "config": 2,
+    "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3,
+    "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4,
+    "screen": 5, "cli": 5, "__init__": 5, "__main__": 5,
+}  # fmt: skip
+"""Every room of the package and its floor; a folder is one room. A new module fails the test until it stands here."""
+
+NEIGHBOURLY = frozenset({0, 1, 4, 5})
+"""Floors on which a module may import its neighbours, as long as there is no cycle."""
+
+HEAVY = (
+    "torch", "openai", "sentence_transformers", "pandas", "datasets", "ray", "vllm", "matplotlib", "numpy",
+)  # fmt: skip
+
+
+def name_of(path: Path, package: Path) -> str:
+    """Name a file as a module below the package: `formats/bge.py` is `formats.bge`, `formats/__init__.py` `formats`."""
+    parts = list(path.relative_to(package).with_suffix("").parts)
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def imports_of(source: str, module: str, known: frozenset[str]) -> Iterator[str]:
+    """Yield the modules of the package that a module imports: inside functions and for type checkers too."""
+    here = ["relabel", *([] if module == "__init__" else module.split("."))]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level] + ([node.module] if node.module else []) if node.level else []
+            start = ".".join(base) if node.level else node.module or ""
+            found = [f"{start}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in found:
+            if name == "relabel" or name.startswith("relabel."):
+                yield longest(name.removeprefix("relabel").removeprefix("."), known)
+
+
+def longest(name: str, known: frozenset[str]) -> str:
+    """Return the module that a dotted name leads to: `records.Case` is in `records`, a name of the root in it."""
+    parts = name.split(".")
+    while parts and ".".join(parts) not in known:
+        parts.pop()
+    return ".".join(parts) or "__init__"
+
+
+def graph_of(package: Path) -> dict[str, set[str]]:
+    """Return for every module of the package those that it imports."""
+    paths = {name_of(path, package): path for path in package.rglob("*.py")}
+    known = frozenset(paths)
+    return {
+        name: set(imports_of(path.read_text(encoding="utf-8"), name, known)) - {name} for name, path in paths.items()
+    }
+
+
+def faults(graph: Mapping[str, set[str]]) -> list[str]:
+    """List everything that is wrong with a graph of imports, by the table above."""
+    found = [f"{name}: not in the table" for name in sorted(graph) if room(name) not in FLOORS]
+    if found:
+        return found
+    for name, targets in sorted(graph.items()):
+        for target in sorted(targets):
+            above, below = FLOORS[room(name)], FLOORS[room(target)]
+            if room(name) == room(target):
+                continue
+            if below > above:
+                found.append(f"{name} (floor {above}) imports {target} (floor {below})")
+            elif below == above and above not in NEIGHBOURLY:
+                found.append(f"{name} and {target} are both on floor {above}")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found.append(f"cycle: {' → '.join(error.args[1])}")
+    return found
+
+
+def room(name: str) -> str:
+    """Return the room that a module lies in."""
+    return name.partition(".")[0]
+
+
+def test_arrows_go_down_only() -> None:
+    """No module imports from above, no edge room another, nothing goes round, and the table is complete."""
+    assert faults(graph_of(PACKAGE)) == []
+
+
+def test_the_table_lists_nothing_that_is_gone() -> None:
+    """Every room of the table is there."""
+    rooms = {room(name) for name in graph_of(PACKAGE)}
+    assert sorted(set(FLOORS) - rooms) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"records.py": "from relabel.policy import edit"}, "records (floor 0) imports policy (floor 1)"),
+        ({"records.py": "def f():\n    from relabel import policy"}, "records (floor 0) imports policy (floor 1)"),
+        ({"records.py": "if TYPE_CHECKING:\n    from .policy import edit"}, "records (floor 0) imports policy"),
+        ({"audit.py": "import relabel.store"}, "audit and store are both on floor 3"),
+        ({"judges/llm.py": "from relabel.engines.openai import X"}, "judges.llm and engines.openai are both"),
+        ({"judges/llm.py": "from ..engines import openai"}, "judges.llm and engines.openai are both"),
+        ({"config.py": "from relabel.prompts import Template"}, "config and prompts are both on floor 2"),
+        ({"store.py": "from relabel import Anything"}, "store (floor 3) imports __init__ (floor 5)"),
+        ({"runs.py": "import relabel.pipeline", "pipeline.py": "from relabel import runs"}, "cycle: "),
+        ({"judges/llm.py": "from relabel.judges import rules", "judges/rules.py": "from . import llm"}, "cycle: "),
+        ({"utils.py": ""}, "utils: not in the table"),
+        ({"web/page.py": ""}, "web.page: not in the table"),
+    ],
+)
+def test_each_kind_of_fault_is_found(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    """The test above can fail: it sees every way to write an import, and every fault there is."""
+    rest = ("policy.py", "store.py", "prompts.py", "engines/openai.py", "judges/rules.py", "__init__.py")
+    for name, source in {**dict.fromkeys(rest, ""), **files}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    (fault,) = faults(graph_of(tmp_path))
+    assert fault.startswith(words)
+
+
+def test_the_door_opens_without_the_heavy_packages() -> None:
+    """Importing the command line loads nothing that takes seconds, so that --help is quick."""
+    code = f"import sys, relabel.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
