@@ -42,6 +42,23 @@ FormatName = Annotated[str, typer.Option("--format", help="tevatron, bge, triple
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
 
 
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"relabel {version('relabel')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find the false negatives among mined hard negatives, and relabel them."""
+
+
 @app.command()
 def run(
     input: Input,  # noqa: A002 - the word users know
@@ -252,3 +269,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         typer.echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
         sys.exit(130)
+    except Exception as error:
+        show = getattr(error, "show", None)  # an error of usage, whose class typer does not export
+        if show is None:
+            raise
+        show()
+        sys.exit(2)

@@ -5,6 +5,7 @@ order shuffled by a hash of seed and content, so that place carries no informati
 """
 
 import json
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,14 +61,16 @@ class LLMJudge:
         refused: deque[tuple[int, tuple[Pair, ...], str]] = deque()  # from the thread that pulls the requests
         finished: deque[Case] = deque()
         tickets = count()
+        lock = threading.Lock()  # an engine may pull the requests in another thread than takes the replies
 
         def take(number: int, group: tuple[Pair, ...], words: Sequence[Judgment]) -> None:
-            entry = waiting[number]
-            entry.said |= zip((pair.key for pair in group), words, strict=True)
-            entry.left -= 1
-            if not entry.left:
-                case = waiting.pop(number).case
-                finished.append(case.judged(tuple([entry.said[pair.key] for pair in case.pairs])))
+            with lock:
+                entry = waiting[number]
+                entry.said |= zip((pair.key for pair in group), words, strict=True)
+                entry.left -= 1
+                if not entry.left:
+                    case = waiting.pop(number).case
+                    finished.append(case.judged(tuple([entry.said[pair.key] for pair in case.pairs])))
 
         def requests() -> Iterator[Request]:
             for case in cases:
