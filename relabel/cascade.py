@@ -150,12 +150,17 @@ def follow(stages: Sequence[Stage], case: Case, said: Sequence[Mapping[bytes, Ju
 
 
 def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | None = None) -> Verdict:
-    """Conclude about pair i. A person's word is final; nobody's word is "undecided", never "irrelevant"."""
+    """Conclude about pair i. A person's word is final; nobody's word is "undecided", never "irrelevant".
+
+    What is void stays void, whoever labelled its text elsewhere in the row; and where a person agrees with a
+    stage, that stage's finding ("copy of a positive") stands beside their word.
+    """
     contradicted = _contradiction(stages, trail, i)
-    if person is not None:
-        return _verdict(person, "human", contradicted)
     at = trail.settled[i]
     word = trail.words[at][i] if at != OPEN else None
+    if person is not None and (word is None or word.label is not None):
+        agreed = word is not None and word.label == person.label
+        return _verdict(person, "human", contradicted, evidence=word.evidence if word is not None and agreed else "")
     if word is not None:
         return _verdict(word, stages[at].name, contradicted)
     last = next((words[i] for words in reversed(trail.words) if words[i] is not None), None)
@@ -164,11 +169,11 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     return Verdict("undecided", evidence=evidence, judgment=last)
 
 
-def _verdict(word: Judgment, stage: str, contradicted: str) -> Verdict:
+def _verdict(word: Judgment, stage: str, contradicted: str, evidence: str = "") -> Verdict:
     if word.label is None:
         outcome: Outcome = "void" if word.reason in VOID_REASONS else "undecided"
         return Verdict(outcome, stage, word.reason, word, contradicted)
-    return Verdict(OUTCOMES[word.label], stage, word.evidence or word.label, word, contradicted)
+    return Verdict(OUTCOMES[word.label], stage, evidence or word.evidence or word.label, word, contradicted)
 
 
 def _contradiction(stages: Sequence[Stage], trail: Trail, i: int) -> str:

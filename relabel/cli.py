@@ -7,7 +7,7 @@ Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from relabel.pipeline import Summary
+
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     help="Find the false negatives among mined hard negatives, and relabel them.",
@@ -262,16 +264,18 @@ def _end(done: "Summary", limit: tuple[float, bool] | None) -> None:
 def main() -> None:
     """Run the command line; expected errors become one message and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
     except RelabelError as error:
         typer.echo(f"relabel: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
-        sys.exit(130)
+        code = INTERRUPTED
     except Exception as error:
         show = getattr(error, "show", None)  # an error of usage, whose class typer does not export
         if show is None:
             raise
         show()
         sys.exit(2)
+    if code == INTERRUPTED:  # typer says Ctrl-C by this code too
+        typer.echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
+    sys.exit(code)

@@ -69,6 +69,8 @@ class Policy:
         for key, action in self.table.items():
             if key.rpartition(":")[2] == "undecided" and action not in ("keep", "ask"):
                 raise ValueError(f"{key}: {action} would turn no verdict into a label; use keep or ask")
+            if key.rpartition(":")[2] == "irrelevant" and action not in ("keep", "ask"):
+                raise ValueError(f"{key}: {action} would move a true negative; use keep or ask")
             if key.rpartition(":")[2] in ("void", "repeated", "empty") and action not in ("keep", "ask", "drop"):
                 raise ValueError(f"{key}: {action} is not for a passage that nobody judged; use drop, keep or ask")
 
@@ -96,6 +98,8 @@ def action_for(policy: Policy, verdict: Verdict) -> Action:
     table = policy.table
     if label == "undecided":  # whatever its evidence is called: only keep or ask may follow
         return table["undecided"]
+    if label == "irrelevant":  # likewise
+        return table.get(f"{verdict.stage}:{label}", table[label])
     for key in (f"{verdict.stage}:{verdict.evidence}", verdict.evidence, f"{verdict.stage}:{label}"):
         if key in table:
             return table[key]
@@ -107,6 +111,7 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
 
     An unchanged example comes back as it is. An example that must go (policy `remove`, more than `max_flagged`
     false negatives, or emptied in a format that cannot hold that) becomes one change that keeps its whole row.
+    What is promoted but stands among the positives already, or has no text, is dropped instead.
     """
     actions = tuple([action_for(policy, verdict) for verdict in verdicts])
     flagged = sum(verdict.outcome == "false negative" for verdict in verdicts)
@@ -122,7 +127,8 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
         if action not in ("promote", "drop"):
             kept.append(passage)
             continue
-        up = action == "promote" and holds.promotions and (passage.title, passage.text) not in texts
+        new = bool(passage.full_text.strip()) and (passage.title, passage.text) not in texts
+        up = action == "promote" and holds.promotions and new
         if up:
             texts.add((passage.title, passage.text))
             promoted.append(passage)

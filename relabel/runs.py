@@ -70,6 +70,8 @@ def flips(folder: Path, other: Path, *, path: Path | None = None) -> list[Flip]:
     Raises:
         RunError: the runs read different inputs, or were shown different positives as reference.
     """
+    if folder.resolve() == other.resolve():
+        return []
     with open_run(folder, path=path) as (plan, store), open_run(other, path=path) as (other_plan, other_store):
         if plan.sha256 != other_plan.sha256:
             raise RunError(f"{folder} and {other} read different inputs", hint="compare runs over the same file")

@@ -282,7 +282,7 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
     if compared:
         console.print(
             "A later judge sees what an earlier one sent up and its sampled second opinions: without `sample` the"
-            " figures say nothing about the rest.",
+            " figures say nothing about the rest. People are compared on the pairs that they labelled.",
             style="dim",
         )
 

@@ -5,6 +5,7 @@ the judge said and sends the case on; the API stage works while the local one is
 exception stops all of them.
 """
 
+import math
 import queue
 import threading
 import time
@@ -20,6 +21,8 @@ from relabel.store import Store
 CHUNK: Final = 32
 CHUNKS: Final = 8
 PATIENCE: Final = 0.05
+GRACE: Final = 10.0
+"""Seconds for what is in flight when a run stops early: an answer that comes until then is kept, since it is paid for."""
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, pairs asked about, pairs that passed by or were judged) as work goes on, from the stages' threads."""
@@ -94,7 +97,7 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
     """Send all cases through all stages; every judgment is in the store when this returns.
 
     Raises:
-        Exception: the first one of any stage, after all threads have ended; KeyboardInterrupt likewise.
+        Exception: the first one of any stage, once all threads have ended, or after GRACE; KeyboardInterrupt likewise.
     """
     stop = threading.Event()
     errors: list[BaseException] = []
@@ -111,17 +114,23 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
         threads.append(thread)
         thread.start()
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(timeout=0.2)
+        _wait(threads, stop)
     except BaseException:
         stop.set()
-        for thread in threads:
-            thread.join()
+        _wait(threads, stop)
         raise
     if errors:
         raise errors[0]
     store.flush()
+
+
+def _wait(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
+    """Wait until all threads have ended, or for GRACE after the run was stopped."""
+    ends = math.inf
+    while (alive := [thread for thread in threads if thread.is_alive()]) and time.monotonic() < ends:
+        alive[0].join(timeout=0.1)
+        if stop.is_set():
+            ends = min(ends, time.monotonic() + GRACE)
 
 
 def _guarded(

@@ -91,8 +91,9 @@ class Store:
             connection.close()
         self._readers.clear()
         self._lock.release()
-        if self._failure:
-            raise self._failure
+        failure, self._failure = self._failure, RunError(f"{self.folder} is closed")  # for threads that come late
+        if failure:
+            raise failure
 
     def _check(self) -> None:
         try:
