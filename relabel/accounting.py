@@ -19,7 +19,6 @@ PEOPLE: Final = "human"
 NEVER_SAID: Final = "not asked"
 
 _FLAGS: Final = ("relevant", "partial")
-_WRONG: Final = ("false negative", "partial")
 _Rate = Counter[tuple[int, int]]
 
 
@@ -97,11 +96,12 @@ class Account:
 
     def _count(self, concluded: Concluded, trail: Trail, hits: Counter[str], totals: Counter[str]) -> None:
         source, verdicts = concluded.example.source, concluded.verdicts
-        for verdict in verdicts:
-            self._verdicts[source, verdict.outcome] += 1
-        judged = sum(verdict.outcome not in ("void", "undecided") for verdict in verdicts)
-        wrong = sum(verdict.outcome in _WRONG for verdict in verdicts)
-        false = sum(verdict.outcome == "false negative" for verdict in verdicts)
+        outcomes = Counter([verdict.outcome for verdict in verdicts])
+        for outcome, count in outcomes.items():
+            self._verdicts[source, outcome] += count
+        judged = len(verdicts) - outcomes["void"] - outcomes["undecided"]
+        false = outcomes["false negative"]
+        wrong = false + outcomes["partial"]
         for name, found, of in (
             ("pairs called relevant or partial", wrong, judged),
             ("pairs called relevant", false, judged),

@@ -75,7 +75,19 @@ def open_case(number: int, example: Example, reference_limit: int) -> Case:
         content = digest(candidate.title, candidate.text)
         turn = seen[content] = seen.get(content, 0) + 1
         pairs.append(Pair(index, candidate, content if turn == 1 else digest(content.hex(), str(turn))))
-    return Case(number, example, reference, key, tuple(pairs))
+    return Case(number, example, reference, key, key + _rest(example, pairs), tuple(pairs))
+
+
+def _rest(example: Example, pairs: Sequence[Pair]) -> bytes:
+    """Digest what a judge may look at besides the query, the reference and the pair in question.
+
+    A group prompt shows the other negatives, the rules compare with every positive, people name ids: of the same pair
+    in another row a judge may say something else.
+    """
+    positives = [part for passage in example.positives for part in (passage.id, passage.title, passage.text)]
+    keys = b"".join([pair.key for pair in pairs])
+    ids = [pair.candidate.id for pair in pairs]
+    return digest(example.id, str(len(example.positives)), *positives, keys.hex(), *ids, size=8)
 
 
 def settles(stage: Stage, judgment: Judgment) -> bool:

@@ -58,7 +58,7 @@ def check(source: Source, settings: config.Settings) -> Forecast:
         SettingsError: a template that does not load.
     """
     policy = settings.policy.policy()
-    seen = survey(source, policy.exempt)
+    seen = survey(source, policy)
     prompts = {
         index: _Prompter(name, stage, settings)
         for index, (name, stage) in enumerate(zip(settings.names, settings.stages, strict=True))
@@ -66,7 +66,7 @@ def check(source: Source, settings: config.Settings) -> Forecast:
     }
     if prompts:
         for number, example in enumerate(source.examples()):
-            if example.source not in policy.exempt and example.negatives:
+            if example.negatives and not policy.exempts(example.source):
                 case = open_case(number, example, settings.reference)
                 for prompter in prompts.values():
                     prompter.add(case)

@@ -112,7 +112,7 @@ def open_source(path: Path | str, *, format: str = "auto", on_error: str = "stop
     return Source(path, detect(path) if format == "auto" else get_format(format), on_error, source_field)
 
 
-def survey(source: Source, exempt: frozenset[str]) -> Survey:
+def survey(source: Source, policy: Policy) -> Survey:
     """Read the whole input once: every broken row is found before anything is spent."""
     rejected = rows = pairs = judged = 0
     sources: Counter[str] = Counter()
@@ -123,7 +123,7 @@ def survey(source: Source, exempt: frozenset[str]) -> Survey:
 
     for example in source.examples(reject):
         rows += 1
-        if example.source not in exempt:
+        if not policy.exempts(example.source):
             judged += 1
             pairs += len(example.negatives)
             sources[example.source] += len(example.negatives)
@@ -152,7 +152,7 @@ def run(
     started = time.time()
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
-    seen = survey(source, policy.exempt)
+    seen = survey(source, policy)
     with Store(folder) as store:
         opened = open_judges(settings, store, folder / "cache", own=judges or {})
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
@@ -234,7 +234,7 @@ def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, 
 
 
 def _judged_examples(plan: Plan) -> Iterator[Example]:
-    return (example for example in plan.source.examples() if example.source not in plan.policy.exempt)
+    return (example for example in plan.source.examples() if not plan.policy.exempts(example.source))
 
 
 def _watched(examples: Iterator[Example], stage: str, watch: Watch) -> Iterator[Example]:
@@ -258,7 +258,7 @@ def concluded(plan: Plan, store: Store, on_reject: Callable[[Reject], None]) -> 
     asked_people = store.has_people()
     for number, example in enumerate(plan.source.examples(on_reject)):
         case = open_case(number, example, plan.reference)
-        if example.source in plan.policy.exempt:
+        if plan.policy.exempts(example.source):
             keep: Action = "keep"
             yield Concluded(example, None, (), Edited(example, (), (keep,) * len(example.negatives))), case
             continue

@@ -74,6 +74,10 @@ class Policy:
             if key.rpartition(":")[2] in ("void", "repeated", "empty") and action not in ("keep", "ask", "drop"):
                 raise ValueError(f"{key}: {action} is not for a passage that nobody judged; use drop, keep or ask")
 
+    def exempts(self, source: str) -> bool:
+        """Whether examples of this source are left alone; names are compared in any case."""
+        return bool(self.exempt) and source.casefold() in {name.casefold() for name in self.exempt}
+
 
 @dataclass(frozen=True, slots=True)
 class Holds:

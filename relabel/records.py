@@ -8,7 +8,7 @@ store is a digest of content (`digest`), never an id, a file name or a row numbe
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
@@ -123,13 +123,15 @@ class Case:
     """An example with those of its pairs that one judge is asked about, and, once asked, its judgments.
 
     `reference` is the input's positives (the first k), frozen for the run. `key` is the digest of query and
-    reference. `judgments`, when there, are parallel to `pairs`. `number` names the case within a run.
+    reference. `row` begins with it and goes on with a digest of all else in the row that a judge may look at.
+    `judgments`, when there, are parallel to `pairs`. `number` names the case within a run.
     """
 
     number: int
     example: Example
     reference: tuple[Passage, ...]
     key: bytes
+    row: bytes
     pairs: tuple[Pair, ...]
     judgments: tuple[Judgment, ...] = ()
 
@@ -138,7 +140,8 @@ class Case:
         if len(judgments) != len(self.pairs):
             message = f"{len(judgments)} judgments for {len(self.pairs)} pairs"
             raise ValueError(message)
-        return replace(self, judgments=judgments)
+        # not `replace`, which takes as long as a quick judge needs for a whole case
+        return type(self)(self.number, self.example, self.reference, self.key, self.row, self.pairs, judgments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from relabel.errors import RunError
 from relabel.records import Change
+
+_TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=dict).encode
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def json_line(content: Mapping[str, Any]) -> str:
     """Return one line of JSON."""
-    return json.dumps(content, ensure_ascii=False, default=dict) + "\n"
+    return _TO_JSON(content) + "\n"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ CHUNK: Final = 32
 CHUNKS: Final = 8
 PATIENCE: Final = 0.05
 GRACE: Final = 10.0
-"""Seconds for what is in flight when a run stops early: an answer that comes until then is kept, since it is paid for."""
+"""Seconds for what is in flight when a run stops early: an answer that comes by then is kept, as it is paid for."""
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, pairs asked about, pairs that passed by or were judged) as work goes on, from the stages' threads."""
@@ -48,28 +48,34 @@ class _Stopped(Exception):  # noqa: N818 - never leaves this module
 
 
 class _Belt:
-    """A queue of chunks of travellers, bounded; everyone at it wakes up when the run stops."""
+    """A queue of chunks of travellers, bounded; everyone at it wakes up when the run stops.
+
+    A judge may take its cases in another thread than it gives them back: then both send on here.
+    """
 
     def __init__(self, stop: threading.Event) -> None:
         self._queue: queue.Queue[list[_Traveller] | None] = queue.Queue(maxsize=CHUNKS)
         self._stop = stop
         self._chunk: list[_Traveller] = []
         self._sent = 0.0
+        self._lock = threading.Lock()
 
     def put(self, traveller: _Traveller) -> None:
         """Send on; a quick stage fills chunks, a slow one sends each case at once."""
-        self._chunk.append(traveller)
-        if len(self._chunk) >= CHUNK or time.monotonic() - self._sent > PATIENCE:
-            self.flush()
+        with self._lock:
+            self._chunk.append(traveller)
+            if len(self._chunk) >= CHUNK or time.monotonic() - self._sent > PATIENCE:
+                self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         if self._chunk:
             self._put(self._chunk)
             self._chunk = []
             self._sent = time.monotonic()
 
     def close(self) -> None:
-        self.flush()
+        with self._lock:
+            self._flush()
         self._put(None)
 
     def _put(self, chunk: list[_Traveller] | None) -> None:

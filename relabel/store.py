@@ -1,8 +1,8 @@
 """The run directory: every judgment and raw reply in SQLite, addressed by content.
 
 One writer thread owns all writing and commits at least every 50 ms, so that a killed run has paid for nothing
-twice but what was in flight. Readers have connections of their own (WAL). Judgments of one query and reference
-lie together, so that one SELECT fetches a case.
+twice but what was in flight. Readers have connections of their own (WAL). Judgments of one row lie together, so that
+one SELECT fetches a case.
 """
 
 import json
@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -44,22 +45,29 @@ CREATE TABLE IF NOT EXISTS people (
 
 _Work = tuple[str, Sequence[Sequence[Any]]]
 
+_judgment: Final = lru_cache(maxsize=1024)(Judgment)
+"""Many judges say few different things (rules, yes and no): finding one is quicker than making one."""
+T = TypeVar("T", str, str | None)
+
 
 class Store:
     """A run directory opened for reading and writing; one process at a time.
 
     Raises:
-        RunError: another process is using the directory, or it was made by another version of the schema.
+        RunError: another process is using the directory, it was made by another version of the schema, or it cannot
+            be made.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "run.lock")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{folder} is in use by another relabel process", hint="wait for it, or use -o") from None
+        except OSError as error:
+            raise RunError(f"{folder} cannot be used as a run directory: {error}", hint="name another: -o") from error
         self._path = folder / "judgments.sqlite"
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
@@ -70,6 +78,8 @@ class Store:
             raise
         self._work: queue.Queue[_Work | threading.Event | None] = queue.Queue(maxsize=256)
         self._failure: BaseException | None = None
+        self._waiting: list[threading.Event] = []  # for the next commit
+        self._closing = False
         self._fresh: dict[str, Reply] = {}  # handed over, and perhaps not yet committed
         self._writer = threading.Thread(target=self._write, name="relabel-store", daemon=True)
         self._writer.start()
@@ -130,37 +140,34 @@ class Store:
     def _write(self) -> None:
         connection = self._connect()
         try:
-            running = True
-            while running:
-                running = self._write_until(connection, self._work.get())
+            while not self._closing:
+                self._write_until(connection, self._work.get())
         except BaseException as error:  # noqa: BLE001 - handed to the next caller, who stops the run
             self._failure = error
-            while True:  # nobody may wait for ever on a full queue
+            self._wake()
+            while not self._closing:  # nobody may wait for ever on a full queue
                 work = self._work.get()
-                if work is None:
-                    break
+                self._closing = work is None
                 if isinstance(work, threading.Event):
                     work.set()
         finally:
             connection.close()
 
-    def _write_until(self, connection: sqlite3.Connection, work: _Work | threading.Event | None) -> bool:
-        """Write what comes within one commit's time; False when the store is closing."""
+    def _write_until(self, connection: sqlite3.Connection, work: _Work | threading.Event | None) -> None:
+        """Write what comes within one commit's time, or until the store is closing."""
         ends = time.monotonic() + COMMIT_SECONDS
-        waiting: list[threading.Event] = []
         replies: list[str] = []
-        running = True
         while True:
             if work is None:
-                running = False
+                self._closing = True
             elif isinstance(work, threading.Event):
-                waiting.append(work)
+                self._waiting.append(work)
             else:
                 connection.executemany(*work)
                 if work[0] is _ADD_REPLY:
                     replies += [row[0] for row in work[1]]
             left = ends - time.monotonic()
-            if not running or waiting or left <= 0:
+            if self._closing or self._waiting or left <= 0:
                 break
             try:
                 work = self._work.get(timeout=left)
@@ -169,9 +176,11 @@ class Store:
         connection.commit()
         for address in replies:
             self._fresh.pop(address, None)
-        for event in waiting:
-            event.set()
-        return running
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            self._waiting.pop().set()
 
     def _put(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         if self._failure:
@@ -202,8 +211,8 @@ class Store:
         """Keep the judgments of some judged cases; a new word on a pair by the same judge replaces the old."""
         rows = [
             (
-                case.key, pair.key, judge, word.label, word.reason, word.evidence, word.probability, word.score,
-                word.rationale, word.reply, word.group,
+                case.row, pair.key, judge, word.label, word.reason, _plain(word.evidence), word.probability, word.score,
+                _plain(word.rationale), word.reply, word.group,
             )
             for case in cases
             for pair, word in zip(case.pairs, case.judgments, strict=True)
@@ -221,10 +230,10 @@ class Store:
         rows = self._reader.execute(
             "SELECT candidate, judge, label, reason, evidence, probability, score, rationale, reply, asked_with"
             " FROM judgments WHERE query = ?",
-            (case.key,),
+            (case.row,),
         )
         for candidate, judge, *word in rows:
-            said.setdefault(judge, {})[candidate] = Judgment(*word)
+            said.setdefault(judge, {})[candidate] = _judgment(*word)
         return said
 
     # -- replies ---------------------------------------------------------------------------------------
@@ -232,6 +241,7 @@ class Store:
     def add_reply(self, reply: Reply) -> None:
         """Keep a raw reply under the address of what was asked."""
         request, usage = reply.request, reply.usage
+        reply = replace(reply, text=_plain(reply.text), detail=_plain(reply.detail))
         self._fresh[request.address] = reply
         self._put(
             _ADD_REPLY,
@@ -239,7 +249,7 @@ class Store:
                 request.address, reply.text, reply.failure, reply.detail, reply.finish_reason, reply.model,
                 json.dumps(dict(reply.probabilities)), json.dumps(reply.candidate_ids), usage.tokens_in,
                 usage.tokens_out, usage.tokens_cached, usage.seconds, time.time(), request.judge, request.template,
-                request.query_id,
+                _plain(request.query_id),
             )],
         )  # fmt: skip
 
@@ -289,6 +299,13 @@ class Store:
     def has_people(self) -> bool:
         """Whether anybody's labels were imported."""
         return self._reader.execute("SELECT 1 FROM people LIMIT 1").fetchone() is not None
+
+
+def _plain(text: T) -> T:
+    """Exchange halves of surrogate pairs, which JSON can hold and SQLite cannot, for a replacement sign."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +394,8 @@ class Remembering:
         answers: Iterator[Reply] = iter(())
         try:
             answers = self._engine.answer(self._unknown(requests, twins, line))
-            for reply in answers:
+            for answered in answers:
+                reply = replace(answered, text=_plain(answered.text))  # read the same now as from the store
                 self.spending.add(reply)
                 if not reply.retryable:
                     self._store.add_reply(reply)

@@ -4,38 +4,38 @@ import json
 import random
 from pathlib import Path
 
-WORDS = (
-    "river bridge copper winter letter engine garden market orchard signal harbour lantern meadow pencil quarry ribbon "
-    "saddle temple valley window anchor barrel candle dragon falcon guitar hammer island jacket kettle ladder mirror"
-).split()
+SYLLABLES = ("ba", "do", "fi", "ga", "ke", "lu", "mo", "ni", "po", "ra", "se", "tu")
 
 
-def training_file(path: Path, rows: int, *, negatives: int = 6, seed: int = 0) -> Path:
+def training_file(path: Path, rows: int, *, negatives: int = 6, twins: bool = True, seed: int = 0) -> Path:
     """Write rows in Tevatron's form.
 
-    Every seventh row stands twice under another id, so that the same things are asked more than once; some negatives
-    are a copy of a positive, empty, or repeated.
+    With `twins`, every seventh row stands there again under another id, so that the same things are asked twice; some
+    negatives are a copy of a positive, empty, or repeated. Two negatives a row at the least.
     """
     dice = random.Random(seed)
 
+    def words(count: int) -> str:
+        return " ".join("".join(dice.choices(SYLLABLES, k=3)) for _ in range(count))
+
     def passage(docid: str) -> dict[str, str]:
-        return {"docid": docid, "title": dice.choice(["", docid]), "text": " ".join(dice.choices(WORDS, k=14))}
+        return {"docid": docid, "title": dice.choice(["", docid]), "text": words(6)}
 
     lines = []
     for number in range(rows):
         good = [passage(f"p{number}-{i}") for i in range(dice.choice([1, 2]))]
         bad = [passage(f"n{number}-{i}") for i in range(negatives)]
-        match dice.randrange(8):
+        match dice.randrange(10):
             case 0:
                 bad[0] |= {"title": "", "text": good[0]["text"]}
             case 1:
                 bad[1]["text"] = " "
             case 2:
-                bad[2] |= {"title": bad[0]["title"], "text": bad[0]["text"]}
-        query = f"question {number}: {' '.join(dice.choices(WORDS, k=5))}"
+                bad[-1] |= {"title": bad[0]["title"], "text": bad[0]["text"]}
+        query = f"question {number}: {words(3)}"
         row = {"query_id": f"q{number}", "query": query, "positive_passages": good, "negative_passages": bad}
         lines.append(row | {"source": dice.choice(["left", "right"])})
-        if number % 7 == 0:
+        if twins and number % 7 == 0:
             lines.append(lines[-1] | {"query_id": f"q{number}-again"})
     dice.shuffle(lines)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")

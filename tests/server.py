@@ -281,7 +281,7 @@ def oracle(messages: Sequence[Mapping[str, str]], body: Body) -> str:
     """Answer in the form that the request asks for; what is said depends on the prompt alone.
 
     In this order: one of the listed choices, an instance of the JSON schema, a pair of `<verdict>` tags about the
-    documents that the prompt numbers as `Doc (n)` or `[n]`, or Yes or No.
+    documents that the prompt numbers as `Doc (n)` or `[n]` at the beginning of a line, or Yes or No.
     """
     prompt = messages[-1]["content"]
     choices = body.get("structured_outputs", {}).get("choice")
@@ -289,7 +289,8 @@ def oracle(messages: Sequence[Mapping[str, str]], body: Body) -> str:
         return str(pick(choices, prompt))
     if body.get("response_format", {}).get("type") == "json_schema":
         return json.dumps(instance(body["response_format"]["json_schema"]["schema"], prompt))
-    numbers = sorted({int(number) for number in re.findall(r"(?m)^(?:Doc \(|\[)(\d+)[)\]]", prompt)})
+    places = re.findall(r'(?m)^(?:<document name=")?(?:Doc \(|\[)(\d+)[)\]]', prompt)
+    numbers = sorted({int(place) for place in places})
     if not numbers:
         return str(pick(["Yes", "No"], prompt))
     verdicts = {number: pick(["better", "worse", "none"], prompt, str(number)) for number in numbers}

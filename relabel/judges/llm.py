@@ -27,6 +27,32 @@ class _Waiting:
     said: dict[bytes, Judgment] = field(default_factory=dict)
 
 
+class _Board:
+    """The cases that are being asked about. An engine may pull requests in another thread than it gives replies in."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Waiting] = {}
+        self._finished: deque[Case] = deque()
+        self._lock = threading.Lock()
+
+    def open(self, case: Case, groups: int) -> None:
+        self._waiting[case.number] = _Waiting(case, groups)
+
+    def take(self, number: int, group: tuple[Pair, ...], words: Sequence[Judgment]) -> None:
+        """Note what was said of one group; a case of which all is said is finished."""
+        with self._lock:
+            entry = self._waiting[number]
+            entry.said |= zip((pair.key for pair in group), words, strict=True)
+            entry.left -= 1
+            if not entry.left:
+                case = self._waiting.pop(number).case
+                self._finished.append(case.judged(tuple([entry.said[pair.key] for pair in case.pairs])))
+
+    def finished(self) -> Iterator[Case]:
+        while self._finished:
+            yield self._finished.popleft()
+
+
 class LLMJudge:
     """Asks `engine` about the pairs of a case with `template`.
 
@@ -56,49 +82,30 @@ class LLMJudge:
 
     def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
         """Yield each case once all its replies are there."""
-        waiting: dict[int, _Waiting] = {}
+        board = _Board()
         asked: dict[int, tuple[int, tuple[Pair, ...]]] = {}
-        refused: deque[tuple[int, tuple[Pair, ...], str]] = deque()  # from the thread that pulls the requests
-        finished: deque[Case] = deque()
         tickets = count()
-        lock = threading.Lock()  # an engine may pull the requests in another thread than takes the replies
-
-        def take(number: int, group: tuple[Pair, ...], words: Sequence[Judgment]) -> None:
-            with lock:
-                entry = waiting[number]
-                entry.said |= zip((pair.key for pair in group), words, strict=True)
-                entry.left -= 1
-                if not entry.left:
-                    case = waiting.pop(number).case
-                    finished.append(case.judged(tuple([entry.said[pair.key] for pair in case.pairs])))
 
         def requests() -> Iterator[Request]:
             for case in cases:
                 groups = self.groups(case)
-                waiting[case.number] = _Waiting(case, len(groups))
+                board.open(case, len(groups))
                 for group in groups:
                     ticket = next(tickets)
                     try:
                         request = self.request(case, group, ticket)
                     except TemplateError as error:  # a prompt too large to render, found before anything is paid
-                        refused.append((case.number, group, error.message))
+                        word = Judgment(None, "too long", rationale=error.message)
+                        board.take(case.number, group, [word] * len(group))
                         continue
                     asked[ticket] = (case.number, group)
                     yield request
 
-        def take_refused() -> None:
-            while refused:
-                number, group, why = refused.popleft()
-                take(number, group, [Judgment(None, "too long", rationale=why)] * len(group))
-
         for reply in self._engine.answer(requests()):
             number, group = asked.pop(reply.request.ticket)
-            take(number, group, self._read(reply, group))
-            take_refused()
-            while finished:
-                yield finished.popleft()
-        take_refused()
-        yield from finished
+            board.take(number, group, self._read(reply, group))
+            yield from board.finished()
+        yield from board.finished()
 
     def groups(self, case: Case) -> list[tuple[Pair, ...]]:
         """Divide the pairs of a case into the groups that are asked together, each in the order of its prompt."""

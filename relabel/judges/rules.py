@@ -9,7 +9,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from relabel.records import Case, Example, Judgment, Passage, digest
 
@@ -17,28 +17,57 @@ COPY: Final = "copy of a positive"
 ELSEWHERE: Final = "positive in another row"
 NO_RULE: Final = Judgment(None, "no rule applies")
 
-_WORDS: Final = re.compile(r"[^\W_]+")
+_MINUS: Final = re.compile(r"(?<!\w)[-‐‑–](?=\d)")
+_LOST: Final = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Pi", "Pf", "Ps", "Pe", "Pd", "Pc"))
+_MARKS: Final = frozenset("`´.,;:!?…·¿¡'\"。、，．：；！？・")
 _BATCH: Final = 10_000
 
 
+class _Folding(dict[int, str]):
+    """What each character becomes; looked up once, then remembered."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        lost = character in _MARKS or unicodedata.category(character) in _LOST
+        self[code] = " " if lost else character
+        return self[code]
+
+
 def normalise(text: str) -> str:
-    """Fold what does not change the meaning: width and compatibility forms (NFKC), case, punctuation, white space."""
-    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
+    """Fold what does not change the meaning: width and compatibility forms (NFKC), case, punctuation, white space.
+
+    Symbols and signs stay ("C++", "5 %", "x < 5", "−5"), and so do the vowel marks of scripts that have them. A
+    text of nothing but punctuation is left as it is.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = _MINUS.sub("\N{MINUS SIGN}", folded).translate(_Folding()).split()
+    return " ".join(words) or text.strip()
 
 
-def _marks(passage: Passage) -> tuple[bytes, bytes, bytes]:
-    """Digest a passage in three ways: title and text together, text of any, text of one without a title."""
-    text = normalise(passage.text)
-    title = normalise(passage.title)
+class _Marks(NamedTuple):
+    """A passage by three digests: of title and text together, of its text, of its text as one without a title."""
+
+    full: bytes
+    text: bytes
+    bare: bytes
+    titled: bool
+
+    @property
+    def known(self) -> tuple[bytes, bytes, bytes]:
+        """What a known positive is found by; only one without a title is found by its bare text."""
+        return self.full, self.text, self.full if self.titled else self.bare
+
+    def equals_one_of(self, known: set[bytes]) -> bool:
+        """Whether this passage is one of the known; of two passages with titles, the titles must agree too."""
+        return self.full in known or (self.bare if self.titled else self.text) in known
+
+
+def _marks(passage: Passage) -> _Marks:
+    text, title = normalise(passage.text), normalise(passage.title)
     full = f"{title} {text}" if title else text
-    return digest("full", full, size=8), digest("any", text, size=8), digest("" if title else "bare", text, size=8)
-
-
-def _same(candidate: Passage, marks: tuple[bytes, bytes, bytes], known: set[bytes]) -> bool:
-    """Whether a candidate equals a known passage; of two passages with titles, the titles must agree too."""
-    full, of_any, _ = marks
-    other = of_any if not normalise(candidate.title) else digest("bare", normalise(candidate.text), size=8)
-    return full in known or other in known
+    return _Marks(
+        digest("full", full, size=8), digest("text", text, size=8), digest("bare", text, size=8), titled=bool(title)
+    )
 
 
 class RulesJudge:
@@ -64,7 +93,7 @@ class RulesJudge:
             rows: list[tuple[bytes, bytes]] = []
             for example in examples:
                 query = digest(normalise(example.query), size=8)
-                rows += [(query, mark) for passage in example.positives for mark in _marks(passage)]
+                rows += [(query, mark) for passage in example.positives for mark in _marks(passage).known]
                 if len(rows) >= _BATCH:
                     connection.executemany("INSERT OR IGNORE INTO positives VALUES (?, ?)", rows)
                     rows.clear()
@@ -86,20 +115,21 @@ class RulesJudge:
 
 
 def _judge(case: Case, elsewhere: set[bytes]) -> tuple[Judgment, ...]:
-    own = {mark for passage in case.example.positives for mark in _marks(passage)}
+    own = {mark for passage in case.example.positives for mark in _marks(passage).known}
+    all_marks = [_marks(passage) for passage in case.example.negatives]
     first: dict[bytes, int] = {}
-    for index, passage in enumerate(case.example.negatives):
-        first.setdefault(_marks(passage)[0], index)
+    for index, marks in enumerate(all_marks):
+        first.setdefault(marks.full, index)
     judgments = []
     for pair in case.pairs:
-        marks = _marks(pair.candidate)
+        marks = all_marks[pair.index]
         if not pair.candidate.text.strip():
             judgments.append(Judgment(None, "empty"))
-        elif _same(pair.candidate, marks, own):
+        elif marks.equals_one_of(own):
             judgments.append(Judgment("relevant", evidence=COPY))
-        elif first[marks[0]] < pair.index:
-            judgments.append(Judgment(None, "repeated", rationale=f"same text as negative {first[marks[0]] + 1}"))
-        elif _same(pair.candidate, marks, elsewhere):
+        elif first[marks.full] < pair.index:
+            judgments.append(Judgment(None, "repeated", rationale=f"same text as negative {first[marks.full] + 1}"))
+        elif marks.equals_one_of(elsewhere):
             judgments.append(Judgment("relevant", evidence=ELSEWHERE))
         else:
             judgments.append(NO_RULE)
