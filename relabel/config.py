@@ -3,7 +3,7 @@
 Unknown names are refused; all problems of a file are reported at once, each with its line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -84,7 +84,7 @@ class Rules(_Stage):
 class Threshold(_Strict):
     """Candidates whose `by` is at least `at`."""
 
-    by: Literal["sum", "ratio", "margin", "cosine"] = "ratio"
+    by: Literal["sum", "ratio", "margin", "cosine"] = "sum"
     at: float
 
 
@@ -97,8 +97,8 @@ class Embedding(_Stage):
     batch_size: int = Field(default=64, ge=1)
     device: str = ""
     score: Literal["sum", "ratio", "margin", "cosine"] = "sum"
-    flag: Threshold = Threshold(by="ratio", at=0.95)
-    ask: Threshold | None = Threshold(by="ratio", at=0.85)
+    flag: Threshold = Threshold(by="sum", at=0.9)
+    ask: Threshold | None = Threshold(by="sum", at=0.7)
 
 
 class LLM(_Stage):
@@ -253,17 +253,35 @@ def parse(text: str, name: str = "config") -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(name, tree, found) for found in error.errors()]
+        problems = [_problem(name, tree, found) for found in _relevant(error.errors())]
         raise SettingsError("\n".join(problems), hint="the README lists every field of a config") from error
 
 
+def _relevant(errors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out that a field is not of one kind where it was read as another, in which a mistake was found."""
+    places = [_place(found) for found in errors]
+    for i, (found, place) in enumerate(zip(errors, places, strict=True)):
+        others = places[:i] + places[i + 1 :]
+        if found["type"] in ("list_type", "dict_type") and any(other[: len(place)] == place for other in others):
+            continue
+        if found["type"] == "literal_error" and any(
+            other[: len(place)] == place and len(other) > len(place) for other in others
+        ):
+            continue
+        yield found
+
+
 def _problem(name: str, tree: Any, found: Mapping[str, Any]) -> str:
-    place = [part for part in found["loc"] if not _is_tag(part)]
+    place = _place(found)
     field = ".".join(str(part) for part in place)
     message = found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
         message = "there is no such field here"
     return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"
+
+
+def _place(found: Mapping[str, Any]) -> list[Any]:
+    return [part for part in found["loc"] if not _is_tag(part)]
 
 
 def _is_tag(part: Any) -> bool:

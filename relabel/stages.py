@@ -79,12 +79,13 @@ class _Belt:
         self._put(None)
 
     def _put(self, chunk: list[_Traveller] | None) -> None:
+        """Hand over; in vain once the run stops, when a stage still takes in what is in flight."""
         while not self._stop.is_set():
             try:
-                return self._queue.put(chunk, timeout=0.1)
+                self._queue.put(chunk, timeout=0.1)
             except queue.Full:
                 continue
-        raise _Stopped
+            return
 
     def __iter__(self) -> Iterator[_Traveller]:
         while True:
@@ -109,16 +110,13 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
     errors: list[BaseException] = []
     belts = [_Belt(stop) for _ in stations[1:]]
     source: Iterable[_Traveller] = (_Traveller(case, start(case)) for case in cases)
-    threads = []
+    threads: list[_Thread] = []
     for index, station in enumerate(stations):
         inbox = source if index == 0 else belts[index - 1]
         outbox = belts[index] if index < len(belts) else None
         work = _Work(index, [each.stage for each in stations], station, store, seed, watch)
-        thread = threading.Thread(
-            target=_guarded, args=(work, inbox, outbox, stop, errors), name=f"relabel-{station.stage.name}", daemon=True
-        )
-        threads.append(thread)
-        thread.start()
+        threads.append(_Thread(f"relabel-{station.stage.name}", work, inbox, outbox, stop, errors))
+        threads[-1].start()
     try:
         _wait(threads, stop)
     except BaseException:
@@ -130,31 +128,49 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
     store.flush()
 
 
-def _wait(threads: Sequence[threading.Thread], stop: threading.Event) -> None:
+def _wait(threads: "Sequence[_Thread]", stop: threading.Event) -> None:
     """Wait until all threads have ended, or for GRACE after the run was stopped."""
     ends = math.inf
-    while (alive := [thread for thread in threads if thread.is_alive()]) and time.monotonic() < ends:
-        alive[0].join(timeout=0.1)
+    while (going := [thread for thread in threads if not thread.ended.is_set()]) and time.monotonic() < ends:
+        going[0].ended.wait(timeout=0.1)
         if stop.is_set():
             ends = min(ends, time.monotonic() + GRACE)
+    for thread in threads:
+        if thread.ended.is_set():
+            thread.join()
 
 
-def _guarded(
-    work: "_Work",
-    inbox: Iterable[_Traveller],
-    outbox: _Belt | None,
-    stop: threading.Event,
-    errors: list[BaseException],
-) -> None:
-    try:
-        work.run(inbox, outbox, stop)
-        if outbox is not None:
-            outbox.close()
-    except _Stopped:
-        pass
-    except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-        errors.append(error)
-        stop.set()
+class _Thread(threading.Thread):
+    """One stage at work.
+
+    `ended` is there to be waited for: up to Python 3.12, Ctrl-C during `join` makes a running thread look dead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: "_Work",
+        inbox: Iterable[_Traveller],
+        outbox: _Belt | None,
+        stop: threading.Event,
+        errors: list[BaseException],
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work, self._inbox, self._outbox, self._stop_run, self._errors = work, inbox, outbox, stop, errors
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._work.run(self._inbox, self._outbox, self._stop_run)
+            if self._outbox is not None:
+                self._outbox.close()
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            self._errors.append(error)
+            self._stop_run.set()
+        finally:
+            self.ended.set()
 
 
 class _Work:

@@ -76,7 +76,7 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
-        self._work: queue.Queue[_Work | threading.Event | None] = queue.Queue(maxsize=256)
+        self._work: queue.Queue[_Work | threading.Event | None] = queue.Queue(maxsize=16)
         self._failure: BaseException | None = None
         self._waiting: list[threading.Event] = []  # for the next commit
         self._closing = False

@@ -198,12 +198,21 @@ def test_the_sample_depends_on_seed_and_content_alone() -> None:
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_person_overrules_every_judge(label: Label) -> None:
-    """A person's word is final over settled, open and void pairs alike."""
+    """A person's word is final over settled and open pairs alike; what is void stays void."""
     stages = (Stage("cheap", CHEAP), Stage("strong"))
     trail = walk(stages, (NO, YES, LOST, COPY), (YES, LOST, YES, YES))
-    for i in range(4):
+    for i in range(3):
         verdict = conclude(stages, trail, i, Judgment(label))
         assert (verdict.outcome, verdict.stage) == (OUTCOMES[label], "human")
+    assert conclude(stages, trail, 3, Judgment(label)).outcome == "void"
+
+
+def test_the_finding_stands_beside_a_person_who_agrees() -> None:
+    """A copy of a positive that a person calls relevant is dropped as a copy, not promoted."""
+    stages = (Stage("rules"),)
+    trail = walk(stages, (Judgment("relevant", evidence="copy of a positive"),))
+    assert conclude(stages, trail, 0, YES).evidence == "copy of a positive"
+    assert conclude(stages, trail, 0, SOME).evidence == "partial"
 
 
 def test_people_who_disagree_decide_nothing() -> None:

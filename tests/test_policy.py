@@ -27,7 +27,9 @@ def passage(text: str) -> Passage:
 
 def example_of(*texts: str, positives: Sequence[str] = ("p",)) -> Example:
     """A row with these negatives."""
-    return Example("q", "query", tuple(map(passage, positives)), tuple(map(passage, texts)), row={"whole": 1}, position=7)
+    return Example(
+        "q", "query", tuple(map(passage, positives)), tuple(map(passage, texts)), row={"whole": 1}, position=7
+    )
 
 
 def edited(verdicts: Sequence[Verdict], policy: str | Policy = "relabel", holds: Holds | None = None) -> Edited:
@@ -203,9 +205,7 @@ policies = st.builds(Policy, tables, st.none() | st.integers(0, 3))
     policies,
     st.builds(Holds, st.booleans(), st.booleans()),
 )
-def test_property_the_ledger_undoes_every_edit(
-    pairs: list[tuple[str, Verdict]], policy: Policy, holds: Holds
-) -> None:
+def test_property_the_ledger_undoes_every_edit(pairs: list[tuple[str, Verdict]], policy: Policy, holds: Holds) -> None:
     """Cleaned example and changes give back the example; the counts add up; no verdict, no move."""
     example = example_of(*[text for text, _ in pairs])
     said = [verdict for _, verdict in pairs]

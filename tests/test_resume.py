@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from rows import training_file
-from server import FakeServer
+from server import FakeServer, Plan
 
 from relabel.judges.vectors import WINDOW
 from relabel.store import COMMIT_SECONDS
@@ -21,11 +21,14 @@ from relabel.store import COMMIT_SECONDS
 RESULTS = ("cleaned.jsonl", "flagged.csv", "changes.jsonl", "statistics.json")
 CONCURRENCY = 6
 LATENCY = 0.06
+DIMENSIONS = 384
 ASKED_TWICE_PER_KILL = 2 * 2 * CONCURRENCY
 """What one kill may cost. Each of the two LLM stages has CONCURRENCY connections; each of these loses the request in
 flight, and the answers of the last COMMIT_SECONDS, which is one at the most since an answer takes LATENCY."""
 
-LLM_STAGES = """\
+CASCADE = """\
+stages:
+  - judge: rules
   - judge: llm
     name: cheap
     prompt: relevance
@@ -44,8 +47,17 @@ LLM_STAGES = """\
     group_size: 4
     engine: *engine
 """
-CASCADE = "stages:\n  - judge: rules\n" + LLM_STAGES
-EMBEDDED_CASCADE = "stages:\n  - judge: rules\n  - judge: embedding\n" + LLM_STAGES
+CASCADE_WITH_EMBEDDING = """\
+stages:
+  - judge: rules
+  - judge: embedding
+  - judge: llm
+    engine:
+      kind: openai
+      model: fake
+      base_url: {url}
+      concurrency: {concurrency}
+"""
 
 
 @pytest.fixture
@@ -91,8 +103,7 @@ class Run:
         """Start it and kill it some time after `ripe`; False if it came to its end before."""
         process = self.start()
         try:
-            while process.poll() is None and not ripe():
-                time.sleep(0.001)
+            wait(process, ripe)
             time.sleep(delay)
             alive = process.poll() is None
         finally:
@@ -100,6 +111,12 @@ class Run:
             _, errors = process.communicate()
         assert complaints(errors) == []
         return alive
+
+
+def wait(process: "subprocess.Popen[str]", ripe: Callable[[], bool]) -> None:
+    """Wait until something has come about, or the process has ended."""
+    while process.poll() is None and not ripe():
+        time.sleep(0.001)
 
 
 def complaints(errors: str) -> list[str]:
@@ -162,31 +179,32 @@ def test_killed_before_anything_is_asked(tmp_path: Path, server: FakeServer) -> 
 @pytest.mark.slow
 @pytest.mark.embedding
 def test_killed_while_embedding(tmp_path: Path, server: FakeServer) -> None:
-    """Kills between and within windows of embeddings change no byte either: windows depend on the input alone."""
+    """Kills before, within and after windows of embeddings change no byte: windows depend on the input alone."""
     source = training_file(tmp_path / "train.jsonl", 80)  # some 650 texts, so one window of 512 and a part of one
-    unbroken = Run(source, EMBEDDED_CASCADE, server, tmp_path / "unbroken").finish()
+    unbroken = Run(source, CASCADE_WITH_EMBEDDING, server, tmp_path / "unbroken").finish()
     contents = len(server.asked)
     server.asked.clear()
-    run = Run(source, EMBEDDED_CASCADE, server, tmp_path / "killed")
+    run = Run(source, CASCADE_WITH_EMBEDDING, server, tmp_path / "killed")
 
     def vectors() -> int:
         return sum(file.stat().st_size for file in run.folder.glob("cache/**/vectors-*.f16"))
 
-    window = WINDOW * 384 * 2
-    assert run.kill_when(lambda: vectors() > 0)
-    assert vectors() <= window
-    assert run.kill_when(lambda: vectors() >= window, random.Random(3).uniform(0.1, 0.4))
+    window = WINDOW * DIMENSIONS * 2
+    begun = (run.folder / "cache" / "rules" / "positives.sqlite").exists
+    assert run.kill_when(begun, random.Random(3).uniform(0.5, 2))
+    assert run.kill_when(lambda: vectors() > 0)  # the first window is written, and perhaps not yet committed
+    assert 0 < vectors() <= window
     (torn,) = run.folder.glob("cache/**/vectors-*.f16")
     with torn.open("ab") as file:
-        file.write(b"half a vector")  # as if the kill had come in the middle of writing a window
-    assert run.kill_when(lambda: server.total > contents // 2, 0.05)
+        file.write(b"half a vector")  # as if the kill had come in the middle of writing
+    assert run.kill_when(lambda: vectors() > window + DIMENSIONS * 2)
     assert run.finish() == unbroken
     assert server.total <= contents + ASKED_TWICE_PER_KILL
 
 
 @pytest.mark.slow
 def test_interrupted(tmp_path: Path, server: FakeServer) -> None:
-    """Ctrl-C ends with 130 and the command that resumes; what was answered until then is not asked again."""
+    """Ctrl-C ends with 130 and the command that resumes; what was in flight is waited for, and nothing asked again."""
     source = training_file(tmp_path / "train.jsonl", 60)
     unbroken = Run(source, CASCADE, server, tmp_path / "unbroken").finish()
     contents = len(server.asked)
@@ -194,8 +212,7 @@ def test_interrupted(tmp_path: Path, server: FakeServer) -> None:
 
     run = Run(source, CASCADE, server, tmp_path / "interrupted")
     process = run.start()
-    while server.total < contents // 3:
-        time.sleep(0.001)
+    wait(process, lambda: server.total > contents // 3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
     begun = time.monotonic()
     _, errors = process.communicate(timeout=60)
@@ -207,7 +224,25 @@ def test_interrupted(tmp_path: Path, server: FakeServer) -> None:
         os.killpg(process.pid, 0)  # nobody of the group is left
 
     assert run.finish() == unbroken
-    assert server.total <= contents + ASKED_TWICE_PER_KILL
+    assert server.total == contents
+
+
+@pytest.mark.slow
+def test_interrupted_twice(tmp_path: Path, server: FakeServer) -> None:
+    """A second Ctrl-C does not wait for a server that says nothing."""
+    source = training_file(tmp_path / "train.jsonl", 20)
+    server.plan = Plan(1.0, ("hang",))
+    run = Run(source, CASCADE, server, tmp_path / "interrupted")
+    process = run.start()
+    wait(process, lambda: server.total > 0)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert shlex.join(["relabel", *run.arguments]) in errors
+    assert "Traceback" not in errors
 
 
 def test_two_at_once(tmp_path: Path, server: FakeServer) -> None:
@@ -215,8 +250,7 @@ def test_two_at_once(tmp_path: Path, server: FakeServer) -> None:
     source = training_file(tmp_path / "train.jsonl", 30)
     run = Run(source, CASCADE, server, tmp_path / "run")
     first = run.start()
-    while server.total == 0:
-        time.sleep(0.001)
+    wait(first, lambda: server.total > 0)
     second = run.start()
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 2

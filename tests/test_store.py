@@ -24,8 +24,8 @@ WORD = Judgment("partial", "", "evidence", 0.25, -1.5, "Doc (1): für 𝒳\n\x00
 
 def case_of(*texts: str, positives: tuple[str, ...] = ("p",), number: int = 0) -> Case:
     """Open the case of a row with these negatives."""
-    passages = [tuple([Passage(text, text) for text in each]) for each in (positives, texts)]
-    return open_case(number, Example("q", "query", *passages), 1)
+    known, asked = [tuple([Passage(text, text) for text in each]) for each in (positives, texts)]
+    return open_case(number, Example("q", "query", known, asked), 1)
 
 
 def request(address: str, *ids: str, ticket: int = 0) -> Request:
@@ -166,7 +166,7 @@ def test_twins_are_asked_once(tmp_path: Path) -> None:
 
 
 def test_twins_in_a_race_are_all_answered(tmp_path: Path) -> None:
-    """An engine that pulls in one thread and answers in another loses no asker of a question that just got its reply."""
+    """An engine that pulls in one thread and answers in another loses nobody who asks what was just answered."""
 
     class Threaded(Counting):
         def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
@@ -235,8 +235,8 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     """A second process gets a clear error; after the first has ended it may go on."""
     with Store(tmp_path):
         code = (
-            "import sys; from pathlib import Path; from relabel.store import Store; from relabel.errors import RunError\n"
-            "try: Store(Path(sys.argv[1])).close()\nexcept RunError as error: print(error.message)"
+            "import sys, pathlib\nfrom relabel.errors import RunError\nfrom relabel.store import Store\n"
+            "try: Store(pathlib.Path(sys.argv[1])).close()\nexcept RunError as error: print(error.message)"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, timeout=60

@@ -76,9 +76,9 @@ class ScriptedEngine:
 
 
 def _in_order(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
-    """Whether `part` is a subsequence of `whole`."""
+    """Whether `part` is a subsequence of `whole`, and in one way only: an id that stands twice names nobody."""
     rest = iter(whole)
-    return all(name in rest for name in part)
+    return len(set(whole)) == len(whole) and all(name in rest for name in part)
 
 
 def _read(path: Path) -> dict[_Key, dict[tuple[str, ...], Recording]]:

@@ -14,7 +14,7 @@ from itertools import count
 from relabel.errors import TemplateError
 from relabel.prompts import Template
 from relabel.protocols import Engine, Reply, Request
-from relabel.records import Case, Judgment, Pair, Passage, chance, digest
+from relabel.records import VOID_REASONS, Case, Judgment, Pair, Passage, chance, digest
 from relabel.replies import Answer, read_reply, schema_for
 
 
@@ -144,7 +144,9 @@ class LLMJudge:
         asked_with = digest(*[pair.key.hex() for pair in group], size=8).hex() if len(group) > 1 else ""
         address = reply.request.address
         if reply.failure or reply.text is None:
-            word = Judgment(None, reply.failure or "failed", rationale=reply.detail, reply=address, group=asked_with)
+            # a recording may call its failure what it likes, but only rows are void
+            reason = f"{reply.failure} reply" if reply.failure in VOID_REASONS else reply.failure or "failed"
+            word = Judgment(None, reason, rationale=reply.detail, reply=address, group=asked_with)
             return [word] * len(group)
         read = self._read_recorded if reply.replayed else self._read_own
         return [
@@ -161,7 +163,8 @@ class LLMJudge:
         shown = [known.get(name) or Passage(name, "") for name in reply.candidate_ids]
         answers = read_reply(self._template.spec, text, shown, reply.probabilities)
         by_id = dict(zip(reply.candidate_ids, answers, strict=True))
-        return [by_id[passage.id] for passage in candidates]
+        # a stored reply may have been recorded for the same texts under other ids
+        return [by_id.get(passage.id) or Answer(None, "no recording") for passage in candidates]
 
 
 def _judgment(answer: Answer, *, replayed: bool, address: str, asked_with: str) -> Judgment:

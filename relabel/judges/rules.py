@@ -17,7 +17,7 @@ COPY: Final = "copy of a positive"
 ELSEWHERE: Final = "positive in another row"
 NO_RULE: Final = Judgment(None, "no rule applies")
 
-_MINUS: Final = re.compile(r"(?<!\w)[-‐‑–](?=\d)")
+_MINUS: Final = re.compile(r"[-‐‑–](?=\d)(?<!\w.)")  # the dash first: what stands before it is looked at only there
 _LOST: Final = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Pi", "Pf", "Ps", "Pe", "Pd", "Pc"))
 _MARKS: Final = frozenset("`´.,;:!?…·¿¡'\"。、，．：；！？・")
 _BATCH: Final = 10_000
@@ -33,6 +33,9 @@ class _Folding(dict[int, str]):
         return self[code]
 
 
+_FOLDING: Final = _Folding()
+
+
 def normalise(text: str) -> str:
     """Fold what does not change the meaning: width and compatibility forms (NFKC), case, punctuation, white space.
 
@@ -40,7 +43,7 @@ def normalise(text: str) -> str:
     text of nothing but punctuation is left as it is.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = _MINUS.sub("\N{MINUS SIGN}", folded).translate(_Folding()).split()
+    words = _MINUS.sub("\N{MINUS SIGN}", folded).translate(_FOLDING).split()
     return " ".join(words) or text.strip()
 
 

