@@ -9,6 +9,7 @@ from typing import Any
 from relabel import config
 from relabel.engines.openai import OpenAIEngine, OpenAISettings
 from relabel.engines.prices import Price, cost, price_of
+from relabel.engines.remembering import Remembering
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import SettingsError
 from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Rule
@@ -19,7 +20,7 @@ from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.prompts import Template, load_template
 from relabel.protocols import Engine, Judge, Usage
 from relabel.records import digest
-from relabel.store import Remembering, Store
+from relabel.store import Store
 
 
 @dataclass(frozen=True, slots=True)

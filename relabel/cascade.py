@@ -126,8 +126,10 @@ def step(
         why in ("open", "query") and now == OPEN for why, now in zip(standing.due, settled, strict=True)
     )
     due = tuple(
-        _next(stage, index, case, i, now=settled[i], why=why, everyone=everyone, seed=seed)
-        for i, why in enumerate(standing.due)
+        ""
+        if word is not None and word.reason in VOID_REASONS  # there is nothing to ask anybody about
+        else _next(stage, index, case, i, now=settled[i], why=why, everyone=everyone, seed=seed)
+        for i, (why, word) in enumerate(zip(standing.due, words, strict=True))
     )
     return Standing(tuple(settled), due)
 

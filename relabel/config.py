@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from relabel.cascade import Stage
 from relabel.errors import SettingsError
-from relabel.policy import PRESETS, Policy
+from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
 
 EMBEDDED: Final = """\
@@ -173,6 +173,20 @@ class Settings(_Strict):
             raise ValueError(f"two stages are called {', '.join(twice)}; give each its own `name`")
         if "human" in [name for name, stage in zip(names, self.stages, strict=True) if stage.judge != "human"]:
             raise ValueError("the name 'human' is kept for people's labels; call the stage otherwise")
+        return self
+
+    @model_validator(mode="after")
+    def _evidence(self) -> Self:
+        """Refuse a key of the policy that nothing will ever look up."""
+        actions = self.policy.actions
+        for key in actions if isinstance(actions, dict) else ():
+            stage, _, evidence = key.rpartition(":")
+            if evidence not in (*EVIDENCE, *FINDINGS):
+                raise ValueError(
+                    f"policy.actions: no judge finds {evidence!r}; use {', '.join((*EVIDENCE, *FINDINGS))}"
+                )
+            if stage and stage not in (*self.names, "human"):
+                raise ValueError(f"policy.actions: {key!r} names no stage; the stages are {', '.join(self.names)}")
         return self
 
     @property

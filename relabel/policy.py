@@ -9,6 +9,9 @@ from relabel.records import Action, Change, Example, Passage, Verdict
 EVIDENCE: Final = ("relevant", "partial", "irrelevant", "undecided", "void")
 """The keys that every table answers; finer ones ("copy of a positive", "STAGE:relevant") may stand beside them."""
 
+FINDINGS: Final = ("copy of a positive", "positive in another row", "repeated", "empty")
+"""Findings of the rules that a table may treat apart."""
+
 PRESETS: Final[Mapping[str, Mapping[str, Action]]] = {
     "relabel": {
         "relevant": "promote",

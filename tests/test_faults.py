@@ -18,13 +18,14 @@ from server import TRANSIENT, FakeServer, Plan, content_key
 
 from relabel import config, pipeline, stages
 from relabel.building import open_engine
+from relabel.engines.remembering import Remembering
 from relabel.errors import ServiceError, SettingsError
 from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Summary
 from relabel.prompts import load_template
 from relabel.protocols import Judge, Reply, Request
 from relabel.records import Case, Judgment
-from relabel.store import Remembering, Store
+from relabel.store import Store
 
 KEY = "sk-quite-secret-0123456789"
 KINDS = (

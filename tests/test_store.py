@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from relabel.cascade import open_case
+from relabel.engines.remembering import Remembering
 from relabel.errors import RunError, ServiceError
 from relabel.protocols import Message, Reply, Request, Usage
 from relabel.records import Case, Example, Judgment, Passage
-from relabel.store import PersonLabel, Remembering, Store
+from relabel.store import PersonLabel, Store
 
 pytestmark = [pytest.mark.usefixtures("tidy"), pytest.mark.timeout(60)]
 

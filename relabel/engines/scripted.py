@@ -9,6 +9,7 @@ the request's candidates stand in the same order (the reply is then marked as re
 """
 
 import gzip
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,11 +43,12 @@ class ScriptedEngine:
 
     def __init__(self, path: Path, judge: str = "") -> None:
         self._recordings, self._judge = _read(path), judge
+        self._content = hashlib.sha256(path.read_bytes()).hexdigest()
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The judge stands for the model: two recorded judges that were asked the same said different things."""
-        return {"engine": "scripted", "judge": self._judge}
+        """The judge stands for the model, since two recorded judges say different things; the file for its version."""
+        return {"engine": "scripted", "judge": self._judge, "replies": self._content}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Answer each request as it comes."""

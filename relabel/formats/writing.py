@@ -61,7 +61,10 @@ def open_writer(path: Path | str, format: Format, *, columns: Sequence[str] | No
         raise InputError(f"{path}: cannot be written: {error}", hint="Make the folder, or name another.") from error
     try:
         with _open(temporary, zipped=is_gzip(path)) as put:
-            yield Writer(put, format.render, _CsvLines(path, columns) if is_csv(path) else _json_line)
+            lines = _CsvLines(path, columns)
+            yield Writer(put, format.render, lines if is_csv(path) else _json_line)
+            if is_csv(path):
+                put(lines.rest())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -108,6 +111,10 @@ class _CsvLines:
             self._started = True
             line = self._line(columns) + line
         return line
+
+    def rest(self) -> bytes:
+        """The header of a file that got no row, where its columns are known."""
+        return self._line(self._columns) if self._columns and not self._started else b""
 
     def _line(self, cells: Sequence[str]) -> bytes:
         text: str = self._format(cells)
