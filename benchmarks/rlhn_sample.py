@@ -85,29 +85,26 @@ class Way:
 
 
 def convert(data: Path, work: Path) -> Path:
-    """Write the rows of stage 1, together and by data set, and the script of all replies."""
+    """Write the rows of stage 1, and the script of all replies."""
     replies = work / "replies.jsonl"
-    with replies.open("w", encoding="utf-8") as script, (work / "both.jsonl").open("w", encoding="utf-8") as both:
+    with replies.open("w", encoding="utf-8") as script, (work / "both.jsonl").open("w", encoding="utf-8") as rows:
         for judge, files in FILES.items():
-            for name, file in files.items():
-                rows = [json.loads(line) for line in (data / file).read_text("utf-8").splitlines()]
-                for row in rows:
+            for file in files.values():
+                for row in map(json.loads, (data / file).read_text("utf-8").splitlines()):
                     recording = {"judge": judge, "template": "rlhn", "query_id": row["query_id"]}
                     recording |= {"candidate_ids": row["negative_passage_ids"], "reply": row.pop("response")}
                     row.pop("finish_reason")
                     script.write(json.dumps(recording) + "\n")
-                if judge == "mini":
-                    lines = "".join(json.dumps(row) + "\n" for row in rows)
-                    (work / f"{name}.jsonl").write_text(lines, "utf-8")
-                    both.write(lines)
+                    if judge == "mini":
+                        rows.write(json.dumps(row) + "\n")
     return replies
 
 
-def cascade(work: Path, name: str, replies: Path, escalate: str, group_size: int) -> Mapping[str, Any]:
-    """Run one cascade over one of the inputs in its own run directory and return its statistics."""
-    folder = work / f"{name}-{escalate}-{group_size}"
+def cascade(work: Path, replies: Path, escalate: str, group_size: int) -> Mapping[str, Any]:
+    """Run one cascade in its own run directory and return its statistics."""
     text = CASCADE.format(escalate=escalate, group_size=group_size, replies=json.dumps(str(replies)))
-    return pipeline.run(pipeline.open_source(work / f"{name}.jsonl"), config.parse(text), folder).statistics
+    folder = work / f"both-{escalate}-{group_size}"
+    return pipeline.run(pipeline.open_source(work / "both.jsonl"), config.parse(text), folder).statistics
 
 
 def asked(folder: Path, replies: Path, group_size: int) -> tuple[int, int]:
@@ -138,14 +135,13 @@ def kappa(figure: Mapping[str, Any], known: str) -> Cell:
 
 
 def agreement_cells(work: Path, replies: Path) -> dict[str, Cell]:
-    """Judge both data sets together and each alone, as RLHN does, and say how far the two models agree."""
-    both = cascade(work, "both", replies, "query", 25)
+    """Judge both data sets together, query by query, as RLHN does, and say how far the two models agree."""
+    both = cascade(work, replies, "query", 25)
     cells = {"flagged by gpt-4o-mini, both data sets": percent(both["rates"]["flagged by mini"], "15%")}
     for name, (title, confirmed, _, _) in KNOWN.items():
-        rate = both["rates"][f"confirmed after mini [{name}]"]
+        rate = both["sources"][name]["rates"]["confirmed after mini"]
         cells[f"of these confirmed by gpt-4o, {title}"] = percent(rate, confirmed)
-    # statistics hold agreement for a whole run only: each data set gets a run of its own
-    apart = {name: cascade(work, name, replies, "query", 25)["agreement"][0]["figures"] for name in KNOWN}
+    apart = {name: both["sources"][name]["agreement"][0]["figures"] for name in KNOWN}
     for name, (title, _, known, _) in KNOWN.items():
         cells[f"κ of better ∪ worse, {title}"] = kappa(apart[name]["kappa_relevant_or_partial"], known)
     for name, (title, _, _, known) in KNOWN.items():
@@ -157,7 +153,7 @@ def ways(work: Path, replies: Path) -> list[Way]:
     """Escalate in each way."""
     found = []
     for name, (escalate, group_size, pairs, findings) in WAYS.items():
-        statistics = cascade(work, "both", replies, escalate, group_size)
+        statistics = cascade(work, replies, escalate, group_size)
         stage, verdicts = statistics["stages"][1], statistics["verdicts"]
         requests, estimate = asked(work / f"both-{escalate}-{group_size}", replies, group_size)
         wrong = verdicts["false_negative"] + verdicts["partial"]
@@ -168,8 +164,8 @@ def ways(work: Path, replies: Path) -> list[Way]:
 
 
 FOOTNOTE = """
-Findings: better ∪ worse of stage 2. κ: the pairs of the queries that went up, which both models saw whole; one run
-for each data set. Intervals: 95 %, bootstrap over queries.
+Findings: better ∪ worse of stage 2. κ: the pairs of the queries that went up, which both models saw whole.
+Intervals: 95 %, bootstrap over queries.
 * an estimate: characters / 4 of relabel's own prompt `rlhn` with at most three positives, not of the recorded prompt.
 By pair, the word on each pair is read out of gpt-4o's recorded reply about its whole group (marked `replayed`):
 requests and tokens are what relabel would send; what gpt-4o would say to fewer candidates nobody has asked."""

@@ -23,6 +23,14 @@ _Rate = Counter[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Voices:
+    """What people said of one pair, by reviewer, and what follows: no label where they are divided."""
+
+    said: Mapping[str, str]
+    word: Judgment
+
+
+@dataclass(frozen=True, slots=True)
 class Concluded:
     """One example with all that the cascade and the policy made of it. `trail` is None for exempt examples."""
 
@@ -30,7 +38,7 @@ class Concluded:
     trail: Trail | None
     verdicts: tuple[Verdict, ...]
     edited: Edited
-    people: tuple[Judgment | None, ...] = ()
+    people: tuple[Voices | None, ...] = ()
 
 
 class Account:
@@ -42,12 +50,12 @@ class Account:
     def __init__(self, stages: Sequence[str], *, seed: int, min_negatives: int, people: bool) -> None:
         self._stages, self._seed, self._min_negatives, self._people = tuple(stages), seed, min_negatives, people
         self._judges = (*self._stages, PEOPLE) if people else self._stages
-        self._tally = Tally(self._judges)
+        self._tallies: dict[str | None, Tally] = {None: Tally(self._judges)}
         self.rows: Counter[str] = Counter()
         self.passages: Counter[str] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
         self._words: Counter[tuple[int, str, bool, str, str]] = Counter()
-        self._rates: dict[str, _Rate] = {}
+        self._rates: dict[tuple[str | None, str], _Rate] = {}
         self._query: str | None = None
         self._cluster: list[Concluded] = []
 
@@ -80,40 +88,45 @@ class Account:
         self.rows["rejected"] += 1
 
     def _close(self) -> None:
-        """Count the words of one query: what is resampled in every interval."""
-        codes: list[tuple[int, ...]] = []
-        hits: Counter[str] = Counter()
-        totals: Counter[str] = Counter()
+        """Count the words of one query, over all sources (None) and by source: what is resampled in every interval."""
+        codes: dict[str | None, list[tuple[int, ...]]] = {}
+        hits: Counter[tuple[str | None, str]] = Counter()
+        totals: Counter[tuple[str | None, str]] = Counter()
         for concluded in self._cluster:
             if concluded.trail is not None:
-                self._count(concluded, concluded.trail, hits, totals)
+                source = concluded.example.source
+                for name, found, of in self._count(concluded, concluded.trail):
+                    for of_which in (None, source):
+                        totals[of_which, name] += of
+                        hits[of_which, name] += found
                 if len(self._judges) > 1:
-                    codes += self._codes(concluded, concluded.trail)
-        for name, total in totals.items():
-            self._rates.setdefault(name, Counter())[hits[name], total] += 1
-        self._tally.add(codes)
+                    coded = self._codes(concluded, concluded.trail)
+                    codes.setdefault(None, []).extend(coded)
+                    codes.setdefault(source, []).extend(coded)
+        for key, total in totals.items():
+            self._rates.setdefault(key, Counter())[hits[key], total] += 1
+        for of_which, coded in codes.items():
+            self._tallies.setdefault(of_which, Tally(self._judges)).add(coded)
         self._cluster.clear()
 
-    def _count(self, concluded: Concluded, trail: Trail, hits: Counter[str], totals: Counter[str]) -> None:
+    def _count(self, concluded: Concluded, trail: Trail) -> list[tuple[str, int, int]]:
+        """Count one example; return its part in every rate: name, hits, out of."""
         source, verdicts = concluded.example.source, concluded.verdicts
         outcomes = Counter([verdict.outcome for verdict in verdicts])
         for outcome, count in outcomes.items():
             self._verdicts[source, outcome] += count
         judged = len(verdicts) - outcomes["void"] - outcomes["undecided"]
         false = outcomes["false negative"]
-        wrong = false + outcomes["partial"]
-        for name, found, of in (
-            ("pairs called relevant or partial", wrong, judged),
+        rates = [
+            ("pairs called relevant or partial", false + outcomes["partial"], judged),
             ("pairs called relevant", false, judged),
             ("rows with a false negative", int(false > 0), int(judged > 0)),
-        ):
-            for key in (name, f"{name} [{source}]"):
-                totals[key] += of
-                hits[key] += found
+        ]
         for stage in range(len(self._stages)):
-            self._count_stage(stage, source, trail, hits, totals)
+            rates += self._count_stage(stage, source, trail)
+        return rates
 
-    def _count_stage(self, stage: int, source: str, trail: Trail, hits: Counter[str], totals: Counter[str]) -> None:
+    def _count_stage(self, stage: int, source: str, trail: Trail) -> list[tuple[str, int, int]]:
         words, name = trail.words[stage], self._stages[stage]
         after = trail.words[stage + 1] if stage + 1 < len(trail.words) else None
         flagged = asked = confirmed = asked_on = 0
@@ -133,13 +146,8 @@ class Account:
                 if second is not None and second.label is not None:
                     asked_on += 1
                     confirmed += second.label in _FLAGS
-        for key, found, of in (
-            (f"flagged by {name}", flagged, asked), (f"confirmed after {name}", confirmed, asked_on),
-        ):  # fmt: skip
-            if of:
-                for rate in (key, f"{key} [{source}]"):
-                    totals[rate] += of
-                    hits[rate] += found
+        rates = [(f"flagged by {name}", flagged, asked), (f"confirmed after {name}", confirmed, asked_on)]
+        return [rate for rate in rates if rate[2]]
 
     def _codes(self, concluded: Concluded, trail: Trail) -> list[tuple[int, ...]]:
         """Code each pair's words for the tally; void pairs are nobody's disagreement."""
@@ -150,7 +158,7 @@ class Account:
             codes = [CODES[word.label] if (word := words[i]) is not None else NOT_ASKED for words in trail.words]
             if self._people:
                 person = concluded.people[i] if concluded.people else None
-                codes.append(NOT_ASKED if person is None else CODES[person.label])
+                codes.append(NOT_ASKED if person is None else CODES[person.word.label])
             rows.append(tuple(codes))
         return rows
 
@@ -163,20 +171,30 @@ class Account:
             "passages": _counts(self.passages, ("in", "kept", "promoted", "dropped", "in removed rows")),
             "verdicts": self._verdict_counts(None),
             "stages": [self._stage(stage, None) for stage in range(len(self._stages))],
-            "rates": {
-                name: {"of": sum(total * times for (_, total), times in rate.items())}
-                | rate_interval(rate, seed=self._seed).to_json()
-                for name, rate in sorted(self._rates.items())
-            },
+            "rates": self._rate_figures(None),
+            "agreement": self._agreements(None),
             "sources": {
                 source: {
                     "verdicts": self._verdict_counts(source),
                     "stages": [self._stage(stage, source) for stage in range(len(self._stages))],
+                    "rates": self._rate_figures(source),
+                    "agreement": self._agreements(source),
                 }
                 for source in sources
             },
-            "agreement": [agreement.to_json() for agreement in self._tally.result(seed=self._seed)],
         }
+
+    def _rate_figures(self, source: str | None) -> dict[str, Any]:
+        return {
+            name: {"of": sum(total * times for (_, total), times in rate.items())}
+            | rate_interval(rate, seed=self._seed).to_json()
+            for (of_which, name), rate in sorted(self._rates.items(), key=lambda entry: entry[0][1])
+            if of_which == source
+        }
+
+    def _agreements(self, source: str | None) -> list[dict[str, Any]]:
+        tally = self._tallies.get(source)
+        return [agreement.to_json() for agreement in tally.result(seed=self._seed)] if tally else []
 
     def _verdict_counts(self, source: str | None) -> dict[str, int]:
         total: Counter[str] = Counter()

@@ -4,6 +4,7 @@ Unknown names are refused; all problems of a file are reported at once, each wit
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -177,16 +178,16 @@ class Settings(_Strict):
 
     @model_validator(mode="after")
     def _evidence(self) -> Self:
-        """Refuse a key of the policy that nothing will ever look up."""
+        """Refuse a key of the policy that nothing will ever look up. A judge of one's own may have its own findings."""
         actions = self.policy.actions
         for key in actions if isinstance(actions, dict) else ():
             stage, _, evidence = key.rpartition(":")
-            if evidence not in (*EVIDENCE, *FINDINGS):
-                raise ValueError(
-                    f"policy.actions: no judge finds {evidence!r}; use {', '.join((*EVIDENCE, *FINDINGS))}"
-                )
+            known = (*EVIDENCE, *FINDINGS)
             if stage and stage not in (*self.names, "human"):
                 raise ValueError(f"policy.actions: {key!r} names no stage; the stages are {', '.join(self.names)}")
+            near = get_close_matches(evidence, known, n=1, cutoff=0.8)
+            if evidence not in known and near:
+                raise ValueError(f"policy.actions: no judge finds {evidence!r}; did you mean {near[0]!r}?")
         return self
 
     @property

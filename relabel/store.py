@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from relabel.errors import RunError
 from relabel.protocols import Reply, Request, Usage
-from relabel.records import Case, Judgment
+from relabel.records import Case, Judgment, Label
 
 VERSION: Final = 1
 COMMIT_SECONDS: Final = 0.05
@@ -281,14 +281,14 @@ class Store:
         self._put("INSERT OR REPLACE INTO people VALUES (?,?,?,?,?,?)", rows)
         self.flush()
 
-    def people(self, query: bytes) -> dict[bytes, list[tuple[str, str, str]]]:
-        """Return people's labels on a query's candidates: candidate → [(reviewer, label, note)]."""
-        found: dict[bytes, list[tuple[str, str, str]]] = {}
+    def people(self, query: bytes) -> dict[bytes, dict[str, Label]]:
+        """Return people's labels on a query's candidates: candidate → reviewer → label."""
+        found: dict[bytes, dict[str, Label]] = {}
         rows = self._reader.execute(
-            "SELECT candidate, reviewer, label, note FROM people WHERE query = ? ORDER BY candidate, reviewer", (query,)
+            "SELECT candidate, reviewer, label FROM people WHERE query = ? ORDER BY candidate, reviewer", (query,)
         )
-        for candidate, reviewer, label, note in rows:
-            found.setdefault(candidate, []).append((reviewer, label, note))
+        for candidate, reviewer, label in rows:
+            found.setdefault(candidate, {})[reviewer] = label
         return found
 
     def has_people(self) -> bool:
@@ -310,5 +310,5 @@ class PersonLabel:
     query: bytes
     candidate: bytes
     reviewer: str
-    label: str
+    label: Label
     note: str = ""

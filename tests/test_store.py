@@ -225,7 +225,7 @@ def test_each_reviewer_has_one_word(tmp_path: Path) -> None:
         store.add_people([PersonLabel(b"q", b"c", "zoe", "relevant"), PersonLabel(b"q", b"c", "ann", "partial")])
         store.add_people([PersonLabel(b"q", b"c", "zoe", "irrelevant", "looked again")])
         assert store.has_people()
-        assert store.people(b"q") == {b"c": [("ann", "partial", ""), ("zoe", "irrelevant", "looked again")]}
+        assert store.people(b"q") == {b"c": {"ann": "partial", "zoe": "irrelevant"}}
         assert store.people(b"other") == {}
 
 
