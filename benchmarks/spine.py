@@ -175,6 +175,8 @@ def main() -> int:
     print(f"{'':<30}{'pairs':>10}{'seconds':>9}{'CPU s':>8}{'pairs/s':>9}{'× bare':>8}{'peak MB':>9}{'load':>6}")
     rates: dict[tuple[str, int], float] = {}
     peaks: dict[tuple[str, int], float] = {}
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="spine-", dir=options.work) as work:
         for pairs in options.pairs:
             path = Path(work) / "rows.jsonl"

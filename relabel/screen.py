@@ -116,6 +116,11 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
             console.print(_finding(finding, limit=EXCERPT))
     accounting(console, done.statistics)
     spending(console, done.spending)
+    if done.windowed:
+        console.print(
+            f"          {done.windowed:,} texts are longer than the embedding model reads: judged by their best window",
+            highlight=False,
+        )
     console.print(_files(done))
     if after:
         console.print(Text(after, style="bold"))
