@@ -880,3 +880,47 @@ def test_another_threshold_asks_nobody(tmp_path: Path, save: Save) -> None:
     assert pipeline.apply(tmp_path / "run", settings=stricter).statistics["verdicts"]["undecided"] == 1
     with pytest.raises(SettingsError, match="the config's stages are other, the run's s"):
         pipeline.apply(tmp_path / "run", settings=cascade(stage("other")))
+
+
+# --- recorded judges, sources ---
+
+
+def test_two_recorded_judges_that_were_asked_the_same(tmp_path: Path, save: Save) -> None:
+    """Same template, query and candidates, opposite replies: each stage gets its own judge's, in each run."""
+    rows = [row(str(i), f"text {i}", pos=[f"answer {i}"]) for i in range(60)]
+    recorded = [
+        {
+            "judge": judge, "template": "relevance", "query_id": str(i), "reply": said,
+            "candidate_ids": [example.negatives[0].id],
+        }
+        for i, example in enumerate(pipeline.open_source(save(*rows)).examples())
+        for judge, said in (("mini", "Yes"), ("strong", "No"))
+    ]  # fmt: skip
+    (tmp_path / "replies.jsonl").write_text("".join(json.dumps(each) + "\n" for each in recorded), "utf-8")
+    engine = {"kind": "scripted", "replies": str(tmp_path / "replies.jsonl")}
+    asked = {"judge": "llm", "prompt": "relevance", "engine": engine}
+    chosen = cascade({"name": "mini", **asked}, {"name": "strong", **asked})
+    for name in ("one", "two"):
+        figures = go(save(*rows), chosen, tmp_path / name).statistics
+        mini, strong = figures["stages"]
+        assert (mini["relevant"], strong["irrelevant"]) == (60, 60)
+        assert figures["verdicts"]["true_negative"] == 60
+
+
+def test_figures_by_source_add_up_to_those_of_all(tmp_path: Path, save: Save) -> None:
+    """Counts, rates and agreement of two sources, against worked numbers."""
+    path = save(
+        row("1", "good", "bad", subset="a"), row("2", "good", "bad", subset="b"), row("3", "bad", "bad2", subset="b")
+    )
+    first, second = says(good="relevant", bad="relevant", bad2="irrelevant"), says(good="relevant", bad="irrelevant")
+    figures = go(
+        path, cascade(stage("s", final=[]), stage("t")), tmp_path / "run", s=first, t=second
+    ).statistics  # fmt: skip
+    a, b = figures["sources"]["a"], figures["sources"]["b"]
+    for name, hits in (("flagged by s", {"a": 1.0, "b": 0.75}), ("confirmed after s", {"a": 0.5, "b": 1 / 3})):
+        for source, rate in hits.items():
+            assert figures["sources"][source]["rates"][name]["value"] == pytest.approx(rate, abs=1e-6)
+        assert a["rates"][name]["of"] + b["rates"][name]["of"] == figures["rates"][name]["of"]
+    # source a: (relevant, relevant) and (relevant, irrelevant): the same word once in two pairs
+    assert a["agreement"][0]["figures"]["agreement"]["value"] == 0.5
+    assert a["agreement"][0]["n"] + b["agreement"][0]["n"] == figures["agreement"][0]["n"] == 6
