@@ -7,19 +7,25 @@ removed rows.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final
 
 from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
-from relabel.cascade import Trail
+from relabel.cascade import Stage, Trail
 from relabel.policy import Edited
-from relabel.records import LABELS, Example, Judgment, Verdict
+from relabel.records import LABELS, Example, Judgment, Outcome, Verdict, digest
 
 PEOPLE: Final = "human"
 NEVER_SAID: Final = "not asked"
 
+MAX_SOURCES: Final = 200
+"""Sources beyond this many are counted together as OTHER: a field of addresses is no list of data sets."""
+
+OTHER: Final = "(other)"
+
 _FLAGS: Final = ("relevant", "partial")
-_Rate = Counter[tuple[int, int]]
+_OUTCOMES: Final = ("false negative", "partial", "true negative", "undecided", "void")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,114 +50,107 @@ class Concluded:
 class Account:
     """Adds up concluded examples, in flat memory: equal queries are one entry of a counter.
 
-    Neighbouring rows with the same query are one cluster of the intervals.
+    Neighbouring rows with the same query are one cluster of the intervals; queries that come back later are
+    counted as scattered, since the intervals take them for other queries and come out too narrow.
     """
 
-    def __init__(self, stages: Sequence[str], *, seed: int, min_negatives: int, people: bool) -> None:
+    def __init__(self, stages: Sequence[Stage], *, seed: int, min_negatives: int, people: bool) -> None:
         self._stages, self._seed, self._min_negatives, self._people = tuple(stages), seed, min_negatives, people
-        self._judges = (*self._stages, PEOPLE) if people else self._stages
-        self._tallies: dict[str | None, Tally] = {None: Tally(self._judges)}
+        self._judges = tuple(stage.name for stage in stages) + ((PEOPLE,) if people else ())
+        self._all = self._part()
+        self._parts: dict[str, _Part] = {}
         self.rows: Counter[str] = Counter()
         self.passages: Counter[str] = Counter()
-        self._verdicts: Counter[tuple[str, str]] = Counter()
-        self._words: Counter[tuple[int, str, bool, str, str]] = Counter()
-        self._rates: dict[tuple[str | None, str], _Rate] = {}
         self._query: str | None = None
-        self._cluster: list[Concluded] = []
+        self._cluster: list[tuple[str, _Seen]] = []
+        self._met = _Met()
 
-    def add(self, concluded: Concluded) -> None:
-        """Count one example."""
-        if concluded.example.query != self._query:
+    def _part(self) -> "_Part":
+        weights = [1.0, *[1 / stage.sample for stage in self._stages if stage.sample]]
+        return _Part(Tally(self._judges, weights, chose=(PEOPLE,)))
+
+    def add(self, concluded: Concluded) -> int | None:
+        """Count one example; return how many negatives it is left with, if these are fewer than `min_negatives`."""
+        example, edited = concluded.example, concluded.edited
+        if example.query != self._query:
             self._close()
-            self._query = concluded.example.query
-        self._cluster.append(concluded)
-        edited, count = concluded.edited, len(concluded.example.negatives)
+            self._query = example.query
+            self.rows["scattered"] += self._met.again(example.query)
+        if concluded.trail is not None:
+            self._cluster.append((example.source, self._see(concluded, concluded.trail)))
+        count = len(example.negatives)
         self.rows["in"] += 1
         self.passages["in"] += count
-        if concluded.trail is None:
-            self.rows["exempt"] += 1
+        self.rows["exempt"] += concluded.trail is None
         if edited.example is None:
             self.rows["removed"] += 1
             self.passages["in removed rows"] += count
-            return
+            return None
         self.rows["written"] += 1
         kept = len(edited.example.negatives)
-        self.rows["below min_negatives"] += kept < self._min_negatives
         promoted = sum(change.action == "promote" for change in edited.changes)
         self.passages["kept"] += kept
         self.passages["promoted"] += promoted
         self.passages["dropped"] += len(edited.changes) - promoted
+        if kept >= self._min_negatives:
+            return None
+        self.rows["below min_negatives"] += 1
+        return kept
 
     def reject(self) -> None:
         """Count one row that could not be read."""
         self.rows["in"] += 1
         self.rows["rejected"] += 1
 
+    def statistics(self) -> dict[str, Any]:
+        """Return every figure as plain JSON: counts, rates and agreements with 95 % intervals over queries."""
+        self._close()
+        names = [stage.name for stage in self._stages]
+        rows = ("in", "written", "removed", "rejected", "below min_negatives", "exempt", "scattered")
+        return {
+            "rows": _counts(self.rows, rows),
+            "passages": _counts(self.passages, ("in", "kept", "promoted", "dropped", "in removed rows")),
+            **self._all.figures(names, self._seed),
+            "sources": {name: part.figures(names, self._seed) for name, part in sorted(self._parts.items())},
+        }
+
     def _close(self) -> None:
-        """Count the words of one query, over all sources (None) and by source: what is resampled in every interval."""
-        codes: dict[str | None, list[tuple[int, ...]]] = {}
-        hits: Counter[tuple[str | None, str]] = Counter()
-        totals: Counter[tuple[str | None, str]] = Counter()
-        for concluded in self._cluster:
-            if concluded.trail is not None:
-                source = concluded.example.source
-                for name, found, of in self._count(concluded, concluded.trail):
-                    for of_which in (None, source):
-                        totals[of_which, name] += of
-                        hits[of_which, name] += found
-                if len(self._judges) > 1:
-                    coded = self._codes(concluded, concluded.trail)
-                    codes.setdefault(None, []).extend(coded)
-                    codes.setdefault(source, []).extend(coded)
-        for key, total in totals.items():
-            self._rates.setdefault(key, Counter())[hits[key], total] += 1
-        for of_which, coded in codes.items():
-            self._tallies.setdefault(of_which, Tally(self._judges)).add(coded)
+        """Count the words of one query, over all sources and by source: what is resampled in every interval."""
+        sources: dict[str, list[_Seen]] = {}
+        for source, seen in self._cluster:
+            known = source in self._parts or len(self._parts) < MAX_SOURCES
+            sources.setdefault(source if known else OTHER, []).append(seen)
+        if self._cluster:
+            self._all.add([seen for _, seen in self._cluster])
+        for source, cluster in sources.items():
+            if source not in self._parts:
+                self._parts[source] = self._part()
+            self._parts[source].add(cluster)
         self._cluster.clear()
 
-    def _count(self, concluded: Concluded, trail: Trail) -> list[tuple[str, int, int]]:
-        """Count one example; return its part in every rate: name, hits, out of."""
-        source, verdicts = concluded.example.source, concluded.verdicts
-        outcomes = Counter([verdict.outcome for verdict in verdicts])
-        for outcome, count in outcomes.items():
-            self._verdicts[source, outcome] += count
-        judged = len(verdicts) - outcomes["void"] - outcomes["undecided"]
+    def _see(self, concluded: Concluded, trail: Trail) -> "_Seen":
+        """Take out of one example what is counted."""
+        outcomes = Counter([verdict.outcome for verdict in concluded.verdicts])
+        judged = len(concluded.verdicts) - outcomes["void"] - outcomes["undecided"]
         false = outcomes["false negative"]
-        rates = [
-            ("pairs called relevant or partial", false + outcomes["partial"], judged),
-            ("pairs called relevant", false, judged),
-            ("rows with a false negative", int(false > 0), int(judged > 0)),
-        ]
-        for stage in range(len(self._stages)):
-            rates += self._count_stage(stage, source, trail)
-        return rates
+        seen = _Seen(
+            outcomes,
+            Counter(),
+            [
+                ("pairs called relevant or partial", false + outcomes["partial"], judged),
+                ("pairs called relevant", false, judged),
+                ("rows with a false negative", int(false > 0), int(judged > 0)),
+            ],
+        )
+        for index, stage in enumerate(self._stages):
+            seen.rates.extend(_stage_rates(index, stage.name, trail, seen.words))
+        if len(self._judges) > 1:
+            self._code(concluded, trail, seen)
+        return seen
 
-    def _count_stage(self, stage: int, source: str, trail: Trail) -> list[tuple[str, int, int]]:
-        words, name = trail.words[stage], self._stages[stage]
-        after = trail.words[stage + 1] if stage + 1 < len(trail.words) else None
-        flagged = asked = confirmed = asked_on = 0
-        for i, why in enumerate(trail.due[stage]):
-            if not why:
-                continue
-            word = words[i]
-            label = word.label if word is not None else None
-            reason = "" if label else (word.reason if word is not None else NEVER_SAID)
-            self._words[stage, source, why == "sampled", label or "none", reason] += 1
-            if why == "sampled":
-                continue
-            asked += 1
-            if label in _FLAGS:
-                flagged += 1
-                second = after[i] if after is not None else None
-                if second is not None and second.label is not None:
-                    asked_on += 1
-                    confirmed += second.label in _FLAGS
-        rates = [(f"flagged by {name}", flagged, asked), (f"confirmed after {name}", confirmed, asked_on)]
-        return [rate for rate in rates if rate[2]]
-
-    def _codes(self, concluded: Concluded, trail: Trail) -> list[tuple[int, ...]]:
-        """Code each pair's words for the tally; void pairs are nobody's disagreement."""
-        rows = []
+    def _code(self, concluded: Concluded, trail: Trail, seen: "_Seen") -> None:
+        """Code each pair's words for the tally, with its stratum; void pairs are nobody's disagreement."""
+        strata = list(accumulate((bool(stage.sample) for stage in self._stages), initial=0))
         for i, verdict in enumerate(concluded.verdicts):
             if verdict.outcome == "void":
                 continue
@@ -159,66 +158,124 @@ class Account:
             if self._people:
                 person = concluded.people[i] if concluded.people else None
                 codes.append(NOT_ASKED if person is None else CODES[person.word.label])
-            rows.append(tuple(codes))
-        return rows
+            seen.codes.append(tuple(codes))
+            by = next((k for k, due in enumerate(trail.due) if due[i] == "sampled"), 0)  # sampled by stage by − 1
+            seen.strata.append(strata[by])
 
-    def statistics(self) -> dict[str, Any]:
-        """Return every figure as plain JSON: counts, rates and agreements with 95 % intervals over queries."""
-        self._close()
-        sources = sorted({source for source, _ in self._verdicts})
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one example adds: outcomes, words by (stage, sampled, label, reason), parts of rates, coded words."""
+
+    outcomes: Counter[Outcome]
+    words: Counter[tuple[int, bool, str, str]]
+    rates: list[tuple[str, int, int]]
+    codes: list[tuple[int, ...]] = field(default_factory=list)
+    strata: list[int] = field(default_factory=list)
+
+
+def _stage_rates(
+    stage: int, name: str, trail: Trail, counted: Counter[tuple[int, bool, str, str]]
+) -> list[tuple[str, int, int]]:
+    """Count one stage's words; return how many it flagged of those it was asked, and how many were confirmed."""
+    words = trail.words[stage]
+    later, after = (trail.due[stage + 1], trail.words[stage + 1]) if stage + 1 < len(trail.words) else ((), ())
+    flagged = asked = confirmed = asked_on = 0
+    for i, why in enumerate(trail.due[stage]):
+        if not why:
+            continue
+        word = words[i]
+        label = word.label if word is not None else None
+        reason = "" if label else (word.reason if word is not None else NEVER_SAID)
+        counted[stage, why == "sampled", label or "none", reason] += 1
+        if why == "sampled":
+            continue
+        asked += 1
+        if label in _FLAGS:
+            flagged += 1
+            second = after[i] if after and later[i] != "sampled" else None
+            if second is not None and second.label is not None:
+                asked_on += 1
+                confirmed += second.label in _FLAGS
+    rates = [(f"flagged by {name}", flagged, asked), (f"confirmed after {name}", confirmed, asked_on)]
+    return [rate for rate in rates if rate[2]]
+
+
+class _Part:
+    """The counts of one source, or of all."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._outcomes: Counter[str] = Counter()
+        self._words: Counter[tuple[int, bool, str, str]] = Counter()
+        self._rates: dict[str, Counter[tuple[int, int]]] = {}
+
+    def add(self, cluster: Sequence[_Seen]) -> None:
+        """Count the examples of one query."""
+        hits: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
+        for seen in cluster:
+            self._outcomes.update(seen.outcomes)
+            self._words.update(seen.words)
+            for name, found, of in seen.rates:
+                totals[name] += of
+                hits[name] += found
+        for name, total in totals.items():
+            self._rates.setdefault(name, Counter())[hits[name], total] += 1
+        self._tally.add(
+            [codes for seen in cluster for codes in seen.codes], [s for seen in cluster for s in seen.strata]
+        )
+
+    def figures(self, stages: Sequence[str], seed: int) -> dict[str, Any]:
+        """Return all figures as plain JSON."""
         return {
-            "rows": _counts(self.rows, ("in", "written", "removed", "rejected", "below min_negatives", "exempt")),
-            "passages": _counts(self.passages, ("in", "kept", "promoted", "dropped", "in removed rows")),
-            "verdicts": self._verdict_counts(None),
-            "stages": [self._stage(stage, None) for stage in range(len(self._stages))],
-            "rates": self._rate_figures(None),
-            "agreement": self._agreements(None),
-            "sources": {
-                source: {
-                    "verdicts": self._verdict_counts(source),
-                    "stages": [self._stage(stage, source) for stage in range(len(self._stages))],
-                    "rates": self._rate_figures(source),
-                    "agreement": self._agreements(source),
-                }
-                for source in sources
+            "verdicts": _counts(self._outcomes, _OUTCOMES),
+            "stages": [self._stage(index, name) for index, name in enumerate(stages)],
+            "rates": {
+                name: {"of": sum(total * times for (_, total), times in rate.items())}
+                | rate_interval(rate, seed=seed).to_json()
+                for name, rate in sorted(self._rates.items())
             },
+            "agreement": [agreement.to_json() for agreement in self._tally.result(seed=seed)],
         }
 
-    def _rate_figures(self, source: str | None) -> dict[str, Any]:
-        return {
-            name: {"of": sum(total * times for (_, total), times in rate.items())}
-            | rate_interval(rate, seed=self._seed).to_json()
-            for (of_which, name), rate in sorted(self._rates.items(), key=lambda entry: entry[0][1])
-            if of_which == source
-        }
-
-    def _agreements(self, source: str | None) -> list[dict[str, Any]]:
-        tally = self._tallies.get(source)
-        return [agreement.to_json() for agreement in tally.result(seed=self._seed)] if tally else []
-
-    def _verdict_counts(self, source: str | None) -> dict[str, int]:
-        total: Counter[str] = Counter()
-        for (of, outcome), count in self._verdicts.items():
-            if source is None or of == source:
-                total[outcome] += count
-        return _counts(total, ("false negative", "partial", "true negative", "undecided", "void"))
-
-    def _stage(self, stage: int, source: str | None) -> dict[str, Any]:
+    def _stage(self, index: int, name: str) -> dict[str, Any]:
         """Return what one stage was asked and said: asked = labels + none, for its own and its sampled pairs."""
         parts: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         none: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
-        for (index, of, sampled, label, reason), count in self._words.items():
-            if index == stage and source in (None, of):
+        for (stage, sampled, label, reason), count in self._words.items():
+            if stage == index:
                 parts[sampled]["asked"] += count
                 parts[sampled][label] += count
                 if label == "none":
                     none[sampled][reason] += count
-        both: list[Mapping[str, Any]] = [
+        own, opinions = (
             _counts(parts[sampled], ("asked", *LABELS)) | {"none": dict(sorted(none[sampled].items()))}
             for sampled in (False, True)
-        ]
-        return {"name": self._stages[stage], **both[0], "second_opinions": both[1]}
+        )
+        return {"name": name, **own, "second_opinions": opinions}
 
 
-def _counts(counter: Mapping[str, int], names: Sequence[str]) -> dict[str, Any]:
+class _Met:
+    """Which queries came before, in memory that does not grow (a Bloom filter: Bloom 1970, CACM 13(7), 422–426).
+
+    At a million queries about 2 in 10,000 new ones are taken for old.
+    """
+
+    _BITS: Final = 2**25
+
+    def __init__(self) -> None:
+        self._bits = bytearray(self._BITS // 8)
+
+    def again(self, query: str) -> bool:
+        """Whether this query was met before; it is from now on."""
+        mark = digest(query)
+        places = [int.from_bytes(mark[at : at + 4], "big") % self._BITS for at in (0, 4, 8, 12)]
+        old = all(self._bits[place >> 3] >> (place & 7) & 1 for place in places)
+        for place in places:
+            self._bits[place >> 3] |= 1 << (place & 7)
+        return old
+
+
+def _counts(counter: Mapping[Any, int], names: Sequence[str]) -> dict[str, Any]:
     return {name.replace(" ", "_"): counter.get(name, 0) for name in names}

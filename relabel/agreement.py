@@ -12,8 +12,8 @@ row and column for "no label". Figures look at the K × K part: a missing label 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import add
 from types import MappingProxyType
@@ -41,8 +41,11 @@ NOT_ASKED: Final = len(CODES)
 """The code for a pair that the judge was never asked about: it enters no table of that judge."""
 
 _BASE: Final = NOT_ASKED + 1
+MAX_STRATA: Final = 256 // _BASE**2
+"""How many strata a `Tally` can tell apart: a cell of a stratum is one byte."""
+
 _TIMES_BASE: Final = bytes(min(code * _BASE, 255) for code in range(256))
-_NOT_BOTH: Final = bytes(cell for cell in range(_BASE**2) if NOT_ASKED in divmod(cell, _BASE))
+_NOT_BOTH: Final = bytes(cell for cell in range(256) if NOT_ASKED in divmod(cell % _BASE**2, _BASE))
 _BLOCK: Final = 2**20  # numbers drawn at once: 8 MB, whatever the number of queries
 
 
@@ -116,7 +119,10 @@ class Agreement:
 class Tally:
     """Collects, query by query, what every two judges said of the same pairs.
 
-    Memory holds one counter per two judges, of the distinct 4 × 4 tables that queries have: equal queries are one.
+    Pairs may come from several strata: stratum s was sampled at a known rate, and each of its pairs stands for
+    `weights[s]` of its kind (Horvitz and Thompson 1952, JASA 47(260), 663–685). The figures are those of the whole,
+    while `n` and the confusion table count what was really seen.
+    Memory holds one counter per two judges, of the distinct tables that queries have: equal queries are one.
     The order in which queries come does not change the result.
 
         tally = Tally(["small", "large"])
@@ -124,19 +130,30 @@ class Tally:
         tally.result(seed=0)
     """
 
-    def __init__(self, judges: Sequence[str]) -> None:
-        self._judges = tuple(judges)
+    def __init__(self, judges: Sequence[str], weights: Sequence[float] = (1.0,), chose: Collection[str] = ()) -> None:
+        """Take in the judges' names and the weight of each stratum (at most `MAX_STRATA`).
+
+        `chose` names judges who chose themselves which pairs to label (people): theirs are counted as they are.
+
+        Raises:
+            ValueError: more strata than the counters can tell apart.
+        """
+        self._chose = frozenset(chose)
+        if len(weights) > MAX_STRATA:
+            raise ValueError(f"{len(weights)} strata; at most {MAX_STRATA}")
+        self._judges, self._weights = tuple(judges), tuple(weights)
         self._patterns: dict[tuple[int, int], Counter[bytes]] = {
             both: Counter() for both in combinations(range(len(self._judges)), 2)
         }
 
-    def add(self, words: Iterable[Sequence[int]]) -> None:
+    def add(self, words: Iterable[Sequence[int]], strata: Sequence[int] | None = None) -> None:
         """Count one query. All its pairs must come in one call: the query is what gets resampled.
 
         Args:
             words: for each pair of the query one code per judge, in the judges' order: `CODES[label]`,
                 `CODES[None]` for an answer without a label, NOT_ASKED where the judge was not asked. Copies and
                 empty texts (VOID_REASONS) are nobody's disagreement: leave such pairs out.
+            strata: the stratum of each pair; all 0 where not given.
 
         Raises:
             ValueError: for a code out of range or another number of codes than judges.
@@ -148,10 +165,13 @@ class Tally:
             raise ValueError(f"{len(columns)} codes for {len(self._judges)} judges")
         if max(map(max, columns)) > NOT_ASKED:
             raise ValueError(f"a code is {max(map(max, columns))}; the highest is {NOT_ASKED} (not asked)")
+        weighted = strata is not None and any(strata)
         for (first, second), patterns in self._patterns.items():
             # Two columns of codes become one of cell numbers, and the query's table its sorted cells: no Python
             # loop over the pairs, and a key no longer than the pairs that both were asked about.
             cells = bytes(map(add, columns[first].translate(_TIMES_BASE), columns[second]))
+            if weighted and strata is not None:
+                cells = bytes(cell + _BASE**2 * stratum for cell, stratum in zip(cells, strata, strict=True))
             if asked := cells.translate(None, _NOT_BOTH):
                 patterns[bytes(sorted(asked))] += 1
 
@@ -161,16 +181,21 @@ class Tally:
         Every two judges get the same dice, so that their figures do not depend on which other judges there are.
         """
         return [
-            agreement(
-                self._judges[first],
-                self._judges[second],
-                _tables(patterns),
-                times=list(patterns.values()),
-                seed=seed,
-                resamples=resamples,
-            )
+            self._agreement(self._judges[first], self._judges[second], patterns, seed, resamples)
             for (first, second), patterns in self._patterns.items()
         ]
+
+    def _agreement(self, first: str, second: str, patterns: Counter[bytes], seed: int, resamples: int) -> Agreement:
+        times = list(patterns.values())
+        seen = _tables(patterns, len(self._weights))
+        if len(self._weights) == 1 or {first, second} & self._chose:
+            return agreement(first, second, seen.sum(axis=1), times=times, seed=seed, resamples=resamples)
+        import numpy as np
+
+        whole = np.tensordot(seen, np.asarray(self._weights), axes=(1, 0))
+        counted = agreement(first, second, seen.sum(axis=1), times=times, seed=seed, resamples=0)
+        weighted = agreement(first, second, whole, times=times, seed=seed, resamples=resamples)
+        return replace(counted, figures=weighted.figures)
 
 
 def agreement(
@@ -366,15 +391,16 @@ def krippendorff_alpha(confusion: "Floats", *, ordinal: bool = False) -> "Floats
     return result
 
 
-def _tables(patterns: "Iterable[bytes]") -> "NDArray[int64]":
-    """Return the tables of counts, shape (patterns, K + 1, K + 1), of patterns of cell numbers."""
+def _tables(patterns: "Iterable[bytes]", strata: int) -> "NDArray[int64]":
+    """Return the tables of counts of patterns of cell numbers, shape (patterns, strata, K + 1, K + 1)."""
     import numpy as np
 
     keys = list(patterns)
     owners = np.repeat(np.arange(len(keys)), [len(key) for key in keys])
     cells = np.frombuffer(b"".join(keys), dtype=np.uint8)
-    counts = np.bincount(owners * _BASE**2 + cells, minlength=len(keys) * _BASE**2)
-    return counts.reshape(-1, _BASE, _BASE)[:, :NOT_ASKED, :NOT_ASKED]
+    size = strata * _BASE**2
+    counts = np.bincount(owners * size + cells, minlength=len(keys) * size)
+    return counts.reshape(-1, strata, _BASE, _BASE)[:, :, :NOT_ASKED, :NOT_ASKED]
 
 
 def _ratio(above: "ArrayLike", below: "ArrayLike") -> "Floats":

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relabel import config, forecast, pipeline, runs
+from relabel import config, forecast, pipeline, rundir, runs
 from relabel.building import Opened
 from relabel.config import Settings
+from relabel.errors import RunError
 from relabel.forecast import Forecast
 from relabel.formats import Reject
 from relabel.pipeline import Summary, Survey
 from relabel.protocols import Judge
-from relabel.records import Example, Finding
+from relabel.records import Example, Finding, digest
 from relabel.runs import Converted, Flip, Imported
 from relabel.stages import Watch
 
@@ -88,9 +89,21 @@ def run(
 
 
 def default_folder(path: AnyPath, *parts: object) -> Path:
-    """Name a run after its input and settings, so that the same call finds the same directory."""
+    """Name a run after its input and settings, so that the same call finds the same directory.
+
+    A directory of that name that belongs to another input, or settings that have no name, get a digest beside it.
+    """
     names = [Path(str(part)).stem for part in (path, *parts) if part and not isinstance(part, Settings)]
-    return Path("runs") / "-".join(names)
+    folder = Path("runs") / "-".join(names)
+    unnamed = [part.model_dump_json() for part in parts if isinstance(part, Settings)]
+    where = str(Path(path).resolve())
+    try:
+        taken = rundir.read_json(folder, "manifest.json")["input"]["path"] != where
+    except (RunError, KeyError, TypeError):
+        taken = False
+    if not taken and not unnamed:
+        return folder
+    return folder.with_name(f"{folder.name}-{digest(where, *unnamed, size=4).hex()}")
 
 
 def check(

@@ -8,16 +8,17 @@ Every cell of text goes through `records.guard`, an apostrophe before whatever a
 for a number or a date (OWASP, "CSV Injection"), and comes back through `records.unguard`.
 """
 
-import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from relabel.errors import InputError
-from relabel.records import Finding, Judgment, Label, guard, read_label, unguard
+from relabel.errors import InputError, RunError
+from relabel.records import Finding, Judgment, Label, read_label
+from relabel.tables import read_table, reread, to_cell
 
 T = TypeVar("T")
 
@@ -33,18 +34,12 @@ PEOPLE: Final = ("people", "human_label", "human_note", "reviewer")
 READ: Final = ("pair", "query_id", "candidate_id", "human_label", "human_note", "reviewer")
 REQUIRED: Final = ("pair", "human_label")
 
-CELL_LIMIT: Final = 32_767
-"""What a cell of Excel holds, in UTF-16 units."""
-
-CHUNK: Final = 1000
 LISTED: Final = 20
 
-_ILLEGAL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-"""What XML 1.0, and so an .xlsx, cannot hold."""
+_ASIDE: Final = re.compile(r"(?<=.)-labelled\d*\Z")
+"""How the name of a file that was set aside ends."""
 
-_LINE_END: Final = re.compile("\r\n?")
-
-_UTF8: Final = 'In the spreadsheet, save it as "CSV UTF-8 (comma delimited)".'
+_AGAIN: Final = "Make room, or close the file if a program has it open; then type the same command again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,40 +106,70 @@ def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str
         How many rows were written.
 
     Raises:
-        InputError: the file cannot be written there.
+        InputError: there is no such folder, or nothing may be written there.
+        RunError: the disk is full, or another program holds the file.
     """
     columns = _columns(stages)
     temporary = path.with_name(path.name + ".tmp")
-    count = 0
+    written = 0
     try:
         stream = temporary.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error}", hint="Make the folder, or name another.") from error
     try:
-        with stream:
-            # the header is a row like any other, so that a file without findings has it too
+        with _in_the_way(path):
             stream.write("\ufeff")
-            for row in chain([columns], (_row(finding, stages) for finding in findings)):
+        # the header is a row like any other, so that a file without findings has it too
+        for row in chain([columns], (_row(finding, stages) for finding in findings)):
+            with _in_the_way(path):
                 stream.write(_line(row))
-                count += 1
-        temporary.replace(path)
+            written += 1
+        with _in_the_way(path):
+            stream.close()
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
-    return count - 1
+        with suppress(OSError):  # what could not be written has been said
+            stream.close()
+            temporary.unlink(missing_ok=True)
+    return written - 1
 
 
-def set_aside(path: Path) -> Path | None:
-    """Move a CSV in which people wrote labels out of the way of the next one; return where to, None if none did."""
+@contextmanager
+def _in_the_way(path: Path) -> Iterator[None]:
     try:
-        read = read_labels(path, "anyone") if path.exists() else AuditFile((), 0, 0)
-    except InputError:  # somebody worked on it, if not well: theirs to mend, not ours to overwrite
-        read = None
-    if read is not None and not read.labels:
-        return None
-    free = (path.with_name(f"{path.stem}-labelled{number or ''}{path.suffix}") for number in count())
-    target = next(name for name in free if not name.exists())
-    path.rename(target)
-    return target
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error}", hint=_AGAIN) from error
+
+
+def set_aside(path: Path, imported: Callable[[Path], bool]) -> Path | None:
+    """Move a CSV in which people wrote labels out of the way of the next one.
+
+    Args:
+        path: the CSV, if it is there.
+        imported: whether the labels of a file were taken in already; such a file may be overwritten.
+
+    Returns:
+        Where to, or None if it stays where it is.
+
+    Raises:
+        RunError: another program holds the file.
+    """
+    with _in_the_way(path):
+        if not path.exists() or imported(path):
+            return None
+        try:
+            if not read_labels(path, "anyone").labels:
+                return None
+        except InputError:  # somebody worked on it, if not well: theirs to mend, not ours to overwrite
+            pass
+        free = (path.with_name(f"{path.stem}-labelled{number or ''}{path.suffix}") for number in count())
+        return path.rename(next(name for name in free if not name.exists()))
+
+
+def reviewer_of(path: Path) -> str:
+    """Return who filled a file in, by its name: one that was set aside is by whom it was before."""
+    return _ASIDE.sub("", path.stem)
 
 
 def read_labels(path: Path, reviewer: str) -> AuditFile:
@@ -158,10 +183,17 @@ def read_labels(path: Path, reviewer: str) -> AuditFile:
         InputError: the file is missing, no UTF-8, no table or lacks a column; or, all of them listed at once, words
             that are not labels, labels without a pair, and one reviewer's differing labels for one pair.
     """
+    there, lines = read_table(path, READ)
+    missing = [name for name in REQUIRED if name not in there]
+    if missing:
+        raise InputError(
+            f"{path}: no column {' and no column '.join(missing)}",
+            hint="Keep these columns of the exported file, with their names in the first line.",
+        )
     labels: dict[tuple[str, str], AuditLabel] = {}
     problems: list[str] = []
     rows = empty = 0
-    for line, cells in _read(path):
+    for line, cells in lines:
         rows += 1
         try:
             label = _label(line, cells, reviewer)
@@ -235,7 +267,7 @@ def _columns(stages: Sequence[str]) -> list[str]:
         while f"{name}_label" in (*columns, *PEOPLE):  # a stage called "human" must not stand in a person's column
             name += "_stage"
         columns += [f"{name}_{what}" for what in ("label", "probability", "score", "reason")]
-    return [_cell(column) for column in (*columns, *PEOPLE)]
+    return [to_cell(column) for column in (*columns, *PEOPLE)]
 
 
 def _row(finding: Finding, stages: Sequence[str]) -> list[str]:
@@ -248,11 +280,11 @@ def _row(finding: Finding, stages: Sequence[str]) -> list[str]:
         finding.fingerprint, finding.listed, verdict.outcome, finding.action, verdict.stage, verdict.evidence,
         example.id, example.source, example.query, reference, candidate.id, candidate.title, candidate.text,
     )  # fmt: skip
-    row = [_cell(text) for text in about]
+    row = [to_cell(text) for text in about]
     for stage in stages:
         row += _word(finding.words.get(stage))
     people = "; ".join(f"{name}: {label}" for name, label in finding.people.items())
-    return [*row, _cell(people), "", "", ""]
+    return [*row, to_cell(people), "", "", ""]
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -264,36 +296,12 @@ def _word(judgment: Judgment | None) -> list[str]:
     if judgment is None:
         return [""] * 4
     reason = judgment.reason or judgment.rationale
-    return [judgment.label or "", _number(judgment.probability), _number(judgment.score), _cell(reason)]
+    return [judgment.label or "", _number(judgment.probability), _number(judgment.score), to_cell(reason)]
 
 
 def _number(value: float | None) -> str:
     """A number as one, to be sorted by: no apostrophe, even before a minus."""
     return "" if value is None else format(value, ".6g")
-
-
-def _cell(text: str) -> str:
-    """Text as a spreadsheet can hold it: legal, guarded, and short enough."""
-    if not text.isprintable():  # what is printable holds no line end and nothing illegal
-        text = _ILLEGAL.sub("", _LINE_END.sub("\n", text))
-    return _cut(guard(text))
-
-
-def _cut(text: str) -> str:
-    if 2 * len(text) <= CELL_LIMIT:
-        return text
-    units = text.encode("utf-16-le")
-    if len(units) <= 2 * CELL_LIMIT:
-        return text
-    mark = "… [cut, {} characters]"
-    room = CELL_LIMIT - len(mark.format(len(text)))
-    kept = units[: 2 * room].decode("utf-16-le", "ignore")  # ignored: the first half of a pair that the cut parts
-    return kept + mark.format(len(text) - len(kept))
-
-
-def _text(cell: str) -> str:
-    """The text of a cell, with the line ends that `_cell` writes, whatever a spreadsheet made of them."""
-    return unguard(_LINE_END.sub("\n", cell))
 
 
 def _label(line: int, cells: Mapping[str, str], reviewer: str) -> AuditLabel | None:
@@ -320,56 +328,6 @@ def _other_ids(label: AuditLabel, query_id: str, candidate_id: str) -> str:
         ("query_id", label.query_id, query_id),
         ("candidate_id", label.candidate_id, candidate_id),
     ):
-        if said and said != _text(_cell(real)):
+        if said and said != reread(real):
             return f"{name} is {said!r} in the file and {real!r} in the run"
     return ""
-
-
-def _read(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line and the cells of the columns in `READ`, "" for what is not there; skip rows without any."""
-    import pandas as pd
-
-    try:
-        separator, header = _header(path)
-        places = {name: header.index(name) for name in READ if name in header}
-        # without a header of pandas' own: a row longer than the first is an error then, and no index is guessed
-        with pd.read_csv(
-            path, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-            skip_blank_lines=False, chunksize=CHUNK,
-        ) as chunks:  # fmt: skip
-            rows = chain.from_iterable(chunk.fillna("").itertuples(index=False, name=None) for chunk in chunks)
-            next(rows)
-            for line, row in enumerate(rows, start=2):
-                cells = dict.fromkeys(READ, "") | {name: _text(row[place]) for name, place in places.items()}
-                if any(cells.values()):
-                    yield line, cells
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}", hint="Check the name of the file.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text", hint=_UTF8) from error
-    except pd.errors.ParserError as error:
-        raise InputError(f"{path}: is not a table: {str(error).strip()}", hint=_UTF8) from error
-
-
-def _header(path: Path) -> tuple[str, list[str]]:
-    """Find the separator, the one under which most of the columns we know are there, and the header by it."""
-    headers: dict[str, list[str]] = {}
-    for separator in ",;\t":
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            try:
-                cells = next(csv.reader(stream, delimiter=separator), [])
-            except csv.Error:  # no header, but something endless
-                cells = []
-        headers[separator] = [cell.strip() for cell in cells]
-    separator = max(headers, key=lambda each: (len(set(READ) & set(headers[each])), len(headers[each])))
-    header = headers[separator]
-    missing = [name for name in REQUIRED if name not in header]
-    if missing:
-        raise InputError(
-            f"{path}: no column {' and no column '.join(missing)}",
-            hint="Keep these columns of the exported file, with their names in the first line.",
-        )
-    twice = [name for name in READ if header.count(name) > 1]
-    if twice:
-        raise InputError(f"{path}: more than one column {', '.join(twice)}", hint="Keep one of them.")
-    return separator, header

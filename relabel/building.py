@@ -20,6 +20,7 @@ from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.prompts import Template, load_template
 from relabel.protocols import Engine, Judge, Usage
 from relabel.records import digest
+from relabel.rundir import sha256_of
 from relabel.store import Store
 
 
@@ -40,12 +41,16 @@ class Opened:
         return self.judge.windowed if isinstance(self.judge, EmbeddingJudge) else 0
 
     def spending(self) -> dict[str, Any]:
-        """Return replies, tokens and US dollars (None = price unknown) of this execution."""
+        """Return replies, tokens, seconds and US dollars of this execution.
+
+        None dollars = unknown: there is no price, or the server did not count the tokens of every reply.
+        """
         if self.engine is None:
             return {}
         spent = self.engine.spending
         usage = Usage(spent.tokens_in, spent.tokens_out, spent.tokens_cached)
-        return spent.as_dict() | {"usd": cost(usage, self.price)}
+        free = self.price == Price(0.0, 0.0, 0.0)
+        return spent.as_dict() | {"usd": None if spent.without_usage and not free else cost(usage, self.price)}
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +64,7 @@ def open_judges(settings: config.Settings, store: Store, cache: Path, own: Mappi
     if unknown:
         raise SettingsError(f"no stage is called {', '.join(unknown)}", hint=f"stages: {', '.join(settings.names)}")
     return [
-        Opened(name, own[name], {"judge": type(own[name]).__qualname__, "name": name})
+        Opened(name, own[name], {"own": type(own[name]).__qualname__, "name": name})
         if name in own
         else _open(name, stage, settings, store, cache)
         for name, stage in zip(settings.names, settings.stages, strict=True)
@@ -73,9 +78,7 @@ def _open(name: str, stage: config.AnyStage, settings: config.Settings, store: S
         case config.Human():
             labels = Path(stage.labels)
             judge = HumanJudge(labels)
-            return Opened(
-                name, judge, {"judge": "human", "name": name, "labels": digest(labels.read_text("utf-8-sig")).hex()}
-            )
+            return Opened(name, judge, {"judge": "human", "name": name, "labels": sha256_of(labels)})
         case config.Embedding():
             return _embedding(name, stage, settings, cache)
         case config.LLM():

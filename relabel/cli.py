@@ -1,12 +1,21 @@
 """The door: arguments in, exit codes out. Each command is one call into the library.
 
 Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 2 your input or settings ·
-3 the model service · 130 interrupted, with the command that resumes.
+3 the model service · 70 a bug of relabel, with its traceback: please report it ·
+130 interrupted, with the command that resumes · 141 who read the output has stopped.
 """
 
+import errno
+import io
+import os
 import shlex
+import signal
 import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -14,11 +23,13 @@ import typer
 from relabel.errors import RelabelError, SettingsError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from relabel.pipeline import Summary
 
+BUG: Final = 70
+"""EX_SOFTWARE; Python's own 1 means "undecided" here."""
 INTERRUPTED: Final = 130
+UNREAD: Final = 141
+"""What a shell says of a program that SIGPIPE ended."""
 
 app = typer.Typer(
     help="Find the false negatives among mined hard negatives, and relabel them.",
@@ -81,11 +92,11 @@ def run(
     limit = _limit(max_undecided)
     settings = api.load_config(config, prompt=prompt, policy=policy)
     folder = output or api.default_folder(input, config, prompt, policy)
-    with screen.Bars(_console(stderr=True, quiet=quiet)) as bars:
+    with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, _answering_ctrl_c(bars.say):
         done = api.run(
             input, settings, output=folder, format=format, on_error=on_error, watch=bars.watch, begin=bars.begin
         )
-    screen.summary(_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
+    screen.summary(screen.open_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
     _end(done, limit)
 
 
@@ -101,7 +112,7 @@ def check(
     from relabel import api, screen
 
     settings = api.load_config(config, prompt=prompt)
-    screen.forecast(_console(), api.check(input, settings, format=format, on_error=on_error))
+    screen.forecast(screen.open_console(), api.check(input, settings, format=format, on_error=on_error))
 
 
 @app.command()
@@ -119,7 +130,7 @@ def apply(
 
     limit = _limit(max_undecided)
     done = api.apply(run, config, policy=policy, path=input)
-    screen.summary(_console(), done)
+    screen.summary(screen.open_console(), done)
     _end(done, limit)
 
 
@@ -136,9 +147,9 @@ def show(
     from relabel import api, screen
 
     if against is not None:
-        screen.flips(_console(), api.flips(run, against, path=input), before=against, after=run)
+        screen.flips(screen.open_console(), api.flips(run, against, path=input), before=against, after=run)
         return
-    screen.life(_console(), api.show(run, query, path=input))
+    screen.life(screen.open_console(), api.show(run, query, path=input))
 
 
 @app.command()
@@ -146,7 +157,7 @@ def stats(run: Run) -> None:
     """Show accounting, flagged rates and agreement between judges, with 95 % intervals over queries."""
     from relabel import api, screen
 
-    screen.statistics(_console(), api.stats(run))
+    screen.statistics(screen.open_console(), api.stats(run))
 
 
 @app.command()
@@ -161,9 +172,7 @@ def convert(
     from relabel import api
 
     done = api.convert(input, output, to=to, format=format, on_error=on_error)
-    typer.echo(
-        f"{done.examples:,} examples read, {done.rejected:,} rows rejected, {done.rows:,} rows written: {output}"
-    )
+    _echo(f"{done.examples:,} examples read, {done.rejected:,} rows rejected, {done.rows:,} rows written: {output}")
 
 
 @audit_app.command("export")
@@ -177,8 +186,8 @@ def audit_export(
     from relabel import api
 
     rows = api.audit_export(run, output, everything=all_pairs, path=input)
-    typer.echo(f"{rows:,} pairs: {output}\nfill in human_label (relevant, partial, irrelevant)")
-    typer.echo(f"then: relabel audit import {run} {output}")
+    _echo(f"{rows:,} pairs: {output}\nfill in human_label (relevant, partial, irrelevant)")
+    _echo(f"then: relabel audit import {run} {output}")
 
 
 @audit_app.command("import")
@@ -193,7 +202,7 @@ def audit_import(
 
     done = api.audit_import(run, labels, reviewer=reviewer, path=input)
     who = ", ".join(done.reviewers) or "nobody"
-    typer.echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
+    _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
 
 
 @prompts_app.command("list")
@@ -209,9 +218,11 @@ def prompts_list() -> None:
 @prompts_app.command("show")
 def prompts_show(name: Annotated[str, typer.Argument(help="Name or file.")]) -> None:
     """Print a template as it stands in its file: copy, change, and use it by --prompt FILE."""
-    from relabel import prompts
+    from relabel import prompts, screen
 
-    typer.echo(prompts.load_template(name).content, nl=False)
+    content = prompts.load_template(name).content
+    # into a file, its very bytes: nothing lost to the terminal's encoding
+    typer.echo(screen.printable(content) if sys.stdout.isatty() else content.encode(), nl=False)
 
 
 @prompts_app.command("render")
@@ -225,16 +236,39 @@ def prompts_render(
     from relabel import forecast, pipeline, screen
 
     source = pipeline.open_source(input, format=format)
-    screen.messages(_console(), forecast.render(name, source, query), title=name)
+    screen.messages(screen.open_console(), forecast.render(name, source, query), title=name)
 
 
 # -- what the commands share -------------------------------------------------------------------------------
 
 
-def _console(*, stderr: bool = False, quiet: bool = False) -> "Console":
-    from rich.console import Console
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print text that may hold data: names, paths, what a file says."""
+    from relabel.screen import printable
 
-    return Console(stderr=stderr, quiet=quiet)
+    typer.echo(printable(text), err=err)
+
+
+@contextmanager
+def _answering_ctrl_c(say: Callable[[str], None]) -> Iterator[None]:
+    """Say at once what the first Ctrl-C waits for; all else is as it was."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, as in a script's background
+        yield
+        return
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        from relabel.stages import GRACE
+
+        signal.signal(signal.SIGINT, before)
+        say(f"stopping: waiting up to {GRACE:.0f} s for answers in flight (Ctrl-C again to leave now)")
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, answer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _limit(text: str | None) -> tuple[float, bool] | None:
@@ -261,21 +295,41 @@ def _end(done: "Summary", limit: tuple[float, bool] | None) -> None:
         raise typer.Exit(1)
 
 
+def _unexpected(error: Exception) -> int:
+    """Say what else went wrong; return the exit code."""
+    show = getattr(error, "show", None)  # an error of usage, whose class typer does not export
+    if show is not None:
+        show()
+        return 2
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        _echo(f"relabel: {error}\n  see to the file or the disk, then type the same command again", err=True)
+        return 2
+    _echo("".join(traceback.format_exception(error)) + "relabel: this is a bug, please report it", err=True)
+    return BUG
+
+
+def _stop_writing() -> int:
+    """Let what is still to be written to stdout go nowhere, as nobody reads it; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
+
+
 def main() -> None:
     """Run the command line; expected errors become one message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show must not end a run that was paid for
     try:
         code = app(standalone_mode=False)
     except RelabelError as error:
-        typer.echo(f"relabel: {error}", err=True)
-        sys.exit(error.exit_code)
+        _echo(f"relabel: {error}", err=True)
+        code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except Exception as error:
-        show = getattr(error, "show", None)  # an error of usage, whose class typer does not export
-        if show is None:
-            raise
-        show()
-        sys.exit(2)
+    except SystemExit as left:  # so typer and rich leave when nobody reads their output, but 1 means "undecided" here
+        code = _stop_writing() if left.code == 1 else left.code
+    except Exception as error:  # noqa: BLE001 - shown, with its traceback
+        code = _unexpected(error)
     if code == INTERRUPTED:  # typer says Ctrl-C by this code too
-        typer.echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
+        _echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
     sys.exit(code)

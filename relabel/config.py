@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from relabel.agreement import MAX_STRATA
 from relabel.cascade import Stage
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
@@ -24,6 +25,9 @@ stages:
 policy:
   actions: drop
 """
+
+_ANSWERS: Final = {"model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices"}
+"""Fields of an engine that change its answers."""
 
 _FINAL_ALL: Final = dict.fromkeys(LABELS, 0.0)
 _FINAL_CHEAP: Final[Mapping[Label, float]] = {"irrelevant": 0.0}
@@ -47,7 +51,7 @@ class OpenAI(_Strict):
     kind: Literal["openai"]
     model: str = Field(min_length=1)
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     revision: str = ""
     temperature: float | None = Field(default=0.0, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -70,7 +74,7 @@ class Scripted(_Strict):
 
 
 class _Stage(_Strict):
-    name: str = ""
+    name: str = Field(default="", pattern=r"^(\w[\w .+-]*)?$")
     final: list[Label] | dict[Label, Annotated[float, Field(ge=0, le=1)]] | None = None
     escalate: Literal["pair", "query"] = "pair"
     sample: float = Field(default=0.0, ge=0, le=1)
@@ -174,6 +178,10 @@ class Settings(_Strict):
             raise ValueError(f"two stages are called {', '.join(twice)}; give each its own `name`")
         if "human" in [name for name, stage in zip(names, self.stages, strict=True) if stage.judge != "human"]:
             raise ValueError("the name 'human' is kept for people's labels; call the stage otherwise")
+        if "human" in [stage.judge for stage in self.stages[1:]]:
+            raise ValueError("a human stage comes first: a person's word is final, and asking others after it costs")
+        if sum(stage.sample > 0 for stage in self.stages) >= MAX_STRATA:
+            raise ValueError(f"at most {MAX_STRATA - 1} stages can have a sample")
         return self
 
     @model_validator(mode="after")
@@ -188,6 +196,19 @@ class Settings(_Strict):
             near = get_close_matches(evidence, known, n=1, cutoff=0.8)
             if evidence not in known and near:
                 raise ValueError(f"policy.actions: no judge finds {evidence!r}; did you mean {near[0]!r}?")
+        return self
+
+    @model_validator(mode="after")
+    def _servers(self) -> Self:
+        """Refuse two servers that a reply's address could not tell apart: the second would get the first's replies."""
+        asked: dict[str, str | None] = {}
+        for name, stage in zip(self.names, self.stages, strict=True):
+            if isinstance(stage, LLM) and isinstance(stage.engine, OpenAI):
+                answers = stage.engine.model_dump_json(include=_ANSWERS)
+                if asked.setdefault(answers, stage.engine.base_url) != stage.engine.base_url:
+                    raise ValueError(
+                        f"stage {name} asks the same model at another base_url; tell the two by `revision`"
+                    )
         return self
 
     @property
@@ -254,10 +275,22 @@ def preset(name: str) -> Mapping[str, Action]:
     return PRESETS[name]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML that says when a key stands twice, instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def parse(text: str, name: str = "config") -> Settings:
     """Check the text of a config."""
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -332,7 +365,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         if isinstance(stage, Human):
             update = {"labels": str(folder / stage.labels)}
         elif isinstance(stage, LLM):
-            if "/" in stage.prompt and (folder / stage.prompt).exists():
+            if (folder / stage.prompt).is_file():
                 update["prompt"] = str(folder / stage.prompt)
             if isinstance(stage.engine, Scripted):
                 update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})

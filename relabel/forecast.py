@@ -6,12 +6,14 @@ has spoken.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from relabel import config
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
-from relabel.errors import InputError
+from relabel.errors import InputError, TemplateError
+from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Source, Survey, survey
 from relabel.prompts import load_template
@@ -58,6 +60,11 @@ def check(source: Source, settings: config.Settings) -> Forecast:
         SettingsError: a template that does not load.
     """
     policy = settings.policy.policy()
+    for stage in settings.stages:
+        if isinstance(stage, config.Human):
+            HumanJudge(Path(stage.labels))
+        elif isinstance(stage, config.LLM):
+            open_engine(stage.engine, "").answer(())  # refuses at once where there is no key; asks nothing
     seen = survey(source, policy)
     prompts = {
         index: _Prompter(name, stage, settings)
@@ -92,12 +99,16 @@ class _Prompter:
             shuffle=stage.shuffle,
             seed=settings.seed,
         )
-        self._requests = self._tokens_in = self._tokens_out = 0
+        self._requests = self._tokens_in = self._tokens_out = self._too_long = 0
         self.first: tuple[Message, ...] = ()
 
     def add(self, case: Case) -> None:
         for group in self._judge.groups(case):
-            request: Request = self._judge.request(case, group)
+            try:
+                request: Request = self._judge.request(case, group)
+            except TemplateError:  # too large to render: a run will say "too long" and ask nobody
+                self._too_long += len(group)
+                continue
             self.first = self.first or request.messages
             self._requests += 1
             self._tokens_in += tokens(request.messages)
@@ -108,8 +119,8 @@ class _Prompter:
         usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
         model = self._stage.engine.model if isinstance(self._stage.engine, config.OpenAI) else "recorded replies"
         return StageForecast(
-            self.name, "llm", pairs, self._requests, self._tokens_in, self._tokens_out, usd, model
-        )  # fmt: skip
+            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
+        )
 
 
 def tokens(messages: Sequence[Message]) -> int:

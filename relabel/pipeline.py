@@ -12,23 +12,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from relabel import audit, config
 from relabel.accounting import Account, Concluded, Voices
 from relabel.building import Opened, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.errors import InputError, RunError, SettingsError
-from relabel.formats import Format, Reject, detect, get_format, open_writer, read_examples
+from relabel.formats import Format, OnError, Reject, detect, get_format, open_writer, read_examples
 from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
-from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint
+from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, write_json
 from relabel.stages import Station, Watch, judge_all
-from relabel.store import Store
+from relabel.store import STORE, Store
 
 CERTAIN: Final = 5
 _LIBRARIES: Final = (
@@ -46,7 +46,7 @@ class Source:
 
     path: Path
     format: Format
-    on_error: str = "stop"
+    on_error: OnError = "stop"
     source_field: str = ""
 
     def examples(self, on_reject: Callable[[Reject], None] | None = None) -> Iterator[Example]:
@@ -54,7 +54,7 @@ class Source:
         return read_examples(
             self.path,
             format=self.format.name,
-            on_error="skip" if self.on_error == "skip" else "stop",
+            on_error=self.on_error,
             source_field=self.source_field or None,
             on_reject=on_reject,
         )
@@ -62,7 +62,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at the whole input finds."""
+    """What one look at the whole input finds: rows that can be read, rows that cannot, pairs to judge."""
 
     rows: int
     rejected: int
@@ -96,21 +96,31 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that turns an input and a store into results: no judge, no engine."""
+    """All that turns an input and a store into results: no judge, no engine. Made by `Plan.of`."""
 
     source: Source
-    stages: tuple[Stage, ...]
+    settings: config.Settings
     numbers: tuple[int, ...]
+    sha256: str
+    stages: tuple[Stage, ...]
     policy: Policy
     reference: int
     seed: int
-    sha256: str = ""
+
+    @classmethod
+    def of(cls, source: Source, settings: config.Settings, numbers: Sequence[int], sha256: str) -> Self:
+        """Lay out what the settings mean."""
+        stages, policy = settings.routing(), settings.policy.policy()
+        return cls(source, settings, tuple(numbers), sha256, stages, policy, settings.reference, settings.seed)
 
 
 def open_source(path: Path | str, *, format: str = "auto", on_error: str = "stop", source_field: str = "") -> Source:  # noqa: A002
     """Find out what an input file is."""
     path = Path(path)
-    return Source(path, detect(path) if format == "auto" else get_format(format), on_error, source_field)
+    if on_error not in ("stop", "skip"):
+        raise SettingsError(f"a bad row cannot be treated by {on_error!r}", hint="choose stop or skip: --on-error")
+    chosen: OnError = "skip" if on_error == "skip" else "stop"
+    return Source(path, detect(path) if format == "auto" else get_format(format), chosen, source_field)
 
 
 def survey(source: Source, policy: Policy) -> Survey:
@@ -128,7 +138,7 @@ def survey(source: Source, policy: Policy) -> Survey:
             judged += 1
             pairs += len(example.negatives)
             sources[example.source] += len(example.negatives)
-    return Survey(rows + rejected, rejected, pairs, judged, dict(sorted(sources.items())), sha256_of(source.path))
+    return Survey(rows, rejected, pairs, judged, dict(sorted(sources.items())), sha256_of(source.path))
 
 
 def run(
@@ -154,10 +164,12 @@ def run(
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / STORE).exists():
+        raise RunError(f"{folder} holds other files, and no run of relabel", hint="name another run directory: -o")
     with Store(folder) as store:
         opened = open_judges(settings, store, folder / "cache", own=judges or {})
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
-        plan = Plan(source, settings.routing(), numbers, policy, settings.reference, settings.seed, seen.sha256)
+        plan = Plan.of(source, settings, numbers, seen.sha256)
         begin(seen, opened)
         for each in opened:
             if isinstance(each.judge, Prepares):
@@ -175,18 +187,22 @@ def run(
             windowed=sum(each.windowed for each in opened),
         )
         write_json(folder / "run.json", _execution(summary, started))
-        write_json(folder / "manifest.json", _manifest(plan, settings, opened))
+        stages_told = [
+            {"name": each.name, "number": number, "fingerprint": each.fingerprint, **each.provenance}
+            for each, number in zip(opened, plan.numbers, strict=True)
+        ]
+        write_json(folder / "manifest.json", _manifest(plan, stages_told, summary.files))
     return summary
 
 
 def apply(
     folder: Path, *, settings: config.Settings | None = None, actions: str | None = None, path: Path | None = None
 ) -> Summary:
-    """Decide and write again from what the store holds; asks nobody.
+    """Decide and write again from what the store holds; asks nobody. The run goes on under what is chosen here.
 
     Args:
         folder: a run directory that was finished once.
-        settings: take policy and routing (thresholds, escalation, samples) from here, in place of the run's own.
+        settings: take policy and routing (thresholds, escalation, samples) from here, in place of those in force.
         actions: preset of actions, in place of the policy's.
         path: where the input is now, if it was moved.
 
@@ -194,19 +210,36 @@ def apply(
         RunError: no finished run is there, or its input is gone or another.
         SettingsError: the settings' stages are not those of the run.
     """
-    with open_run(folder, path=path) as (plan, store):
+    manifest = read_json(folder, "manifest.json")
+    with open_run(folder, path=path) as (old, store):
+        chosen = settings or old.settings
         if settings is not None:
-            stages = settings.routing()
-            if [stage.name for stage in stages] != [stage.name for stage in plan.stages]:
-                raise SettingsError(
-                    f"the config's stages are {', '.join(stage.name for stage in stages)}, the run's"
-                    f" {', '.join(stage.name for stage in plan.stages)}",
-                    hint="another cascade has to be asked: relabel run",
-                )
-            plan = replace(plan, stages=stages, policy=settings.policy.policy())  # noqa: PLW2901 - the plan, amended
+            _same_judges(settings, manifest, store, folder)
         if actions is not None:
-            plan = replace(plan, policy=replace(plan.policy, table=config.preset(actions)))  # noqa: PLW2901
-        return write_results(plan, store, folder)
+            config.preset(actions)
+            chosen = chosen.model_copy(update={"policy": chosen.policy.model_copy(update={"actions": actions})})
+        plan = Plan.of(old.source, chosen, old.numbers, old.sha256)
+        summary = write_results(plan, store, folder)
+        write_json(folder / "manifest.json", _manifest(plan, manifest["stages"], summary.files))
+        return summary
+
+
+def _same_judges(settings: config.Settings, manifest: Mapping[str, Any], store: Store, folder: Path) -> None:
+    """Refuse settings whose judges are not those that the run asked: their words are not in the store."""
+    told = manifest["stages"]
+    opened = open_judges(settings, store, folder / "cache", own={})
+    if [each.name for each in opened] != [stage["name"] for stage in told]:
+        raise SettingsError(
+            f"the config's stages are {', '.join(each.name for each in opened)}, the run's"
+            f" {', '.join(stage['name'] for stage in told)}",
+            hint="another cascade has to be asked: relabel run",
+        )
+    for each, stage in zip(opened, told, strict=True):
+        if "own" not in stage and each.fingerprint != stage["fingerprint"]:
+            raise SettingsError(
+                f"the judge of stage {each.name} is not the one that this run asked",
+                hint="apply changes policy, final, escalate and sample; another judge has to be asked: relabel run",
+            )
 
 
 @contextmanager
@@ -226,15 +259,19 @@ def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, 
         ) from error
     if not where.exists():
         raise RunError(f"the input {where} is no longer there", hint="say where it is: --input FILE")
+    if not (folder / STORE).is_file():
+        raise RunError(
+            f"{folder / STORE} is missing: nobody's words are left",
+            hint=f"bring it back, or ask again: relabel run {where} -o {folder}, with the config of that run",
+        )
     sha256 = sha256_of(where)
     if sha256 != known:
         raise RunError(
             f"{where} is not the file that this run read (its content differs)",
-            hint=f"judge what is new: relabel run {where} -o {folder}",
+            hint=f"judge what is new: relabel run {where} -o {folder}, with the config of that run",
         )
-    policy = settings.policy.policy()
     with Store(folder) as store:
-        yield Plan(source, settings.routing(), numbers, policy, settings.reference, settings.seed, sha256), store
+        yield Plan.of(source, settings, numbers, sha256), store
 
 
 # -- judging -------------------------------------------------------------------------------------------
@@ -290,10 +327,9 @@ def _people(store: Store, case: Case) -> tuple[Voices | None, ...]:
         if not labels:
             all_voices.append(None)
             continue
-        (label, count), *others = Counter(labels.values()).most_common()
+        label = majority(labels.values())
         who = ", ".join(f"{reviewer}: {word}" for reviewer, word in labels.items())
-        divided = bool(others) and others[0][1] == count
-        word = Judgment(None, "reviewers disagree", rationale=who) if divided else Judgment(label, rationale=who)
+        word = Judgment(label, "" if label else "reviewers disagree", rationale=who)
         all_voices.append(Voices(labels, word))
     return tuple(all_voices)
 
@@ -323,7 +359,7 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
             voices = one.people[i] if one.people else None
             people = voices.said if voices else NOTHING
             yield Finding(
-                one.example, case.reference, pair.candidate, verdict, action, listed or "flagged", words,
+                one.example, case.reference, pair.candidate, verdict, action, listed or "judged", words,
                 fingerprint(case, pair), people,
             )  # fmt: skip
 
@@ -340,12 +376,13 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         "flagged": folder / "flagged.csv",
         "changes": folder / "changes.jsonl",
         "rejects": folder / "rejects.jsonl",
+        "below": folder / "below_min_negatives.jsonl",
         "statistics": folder / "statistics.json",
     }
     if plan.source.path.resolve() in [file.resolve() for file in files.values()]:
         raise InputError(f"{plan.source.path} would be overwritten", hint="use another run directory: -o")
     account = Account(
-        [stage.name for stage in plan.stages],
+        plan.stages,
         seed=plan.seed,
         min_negatives=plan.policy.min_negatives,
         people=store.has_people(),
@@ -354,6 +391,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
     with ExitStack() as stack:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
+        below = stack.enter_context(replacing(files["below"]))
         first = next(plan.source.examples(), None) if is_csv(plan.source.path) else None
         columns = list(first.row) if first else None
         cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
@@ -364,7 +402,10 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
 
         def decided() -> Iterator[Finding]:
             for one, case in concluded(plan, store, reject):
-                account.add(one)
+                left = account.add(one)
+                if left is not None:
+                    told = {"position": one.example.position, "example_id": one.example.id, "negatives": left}
+                    below.write(json_line(told))
                 for change in one.edited.changes:
                     changes.write(json_line(change_to_json(change)))
                 if one.edited.example is not None:
@@ -373,7 +414,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
                     best.add(finding)
                     yield finding
 
-        kept = audit.set_aside(files["flagged"])
+        kept = audit.set_aside(files["flagged"], lambda path: store.imported(sha256_of(path)))
         audit.write_findings(decided(), files["flagged"], [stage.name for stage in plan.stages])
     statistics = account.statistics()
     write_json(files["statistics"], statistics)
@@ -408,15 +449,18 @@ class MostCertain:
     def found(self) -> tuple[Finding, ...]:
         """Return them, most certain first."""
         kinds = [sorted(heap, reverse=True, key=lambda entry: entry[:2]) for heap in self._heaps.values()]
-        turns = (entry[2] for turn in zip_longest(*kinds) for entry in turn if entry is not None)
-        return tuple(islice(turns, CERTAIN))
+        turns = [entry[2] for turn in zip_longest(*kinds) for entry in turn if entry is not None]
+        first = {finding.example.query: finding for finding in reversed(turns)}  # each query once, then the others
+        fresh = [finding for finding in turns if first[finding.example.query] is finding]
+        again = [finding for finding in turns if first[finding.example.query] is not finding]
+        return tuple(fresh + again)[:CERTAIN]
 
 
 # -- provenance ------------------------------------------------------------------------------------------
 
 
-def _manifest(plan: Plan, settings: config.Settings, opened: Sequence[Opened]) -> dict[str, Any]:
-    """Say what was done with what: everything that a colleague needs to do it again."""
+def _manifest(plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[str, Path]) -> dict[str, Any]:
+    """Say what was done with what, and what came of it: everything that a colleague needs to do it again."""
     source = plan.source
     return {
         "input": {
@@ -426,12 +470,12 @@ def _manifest(plan: Plan, settings: config.Settings, opened: Sequence[Opened]) -
             "on_error": source.on_error,
             "source_field": source.source_field,
         },
-        "settings": settings.model_dump(mode="json"),
-        "stages": [
-            {"name": each.name, "number": number, "fingerprint": each.fingerprint, **each.provenance}
-            for each, number in zip(opened, plan.numbers, strict=True)
-        ],
+        "settings": plan.settings.model_dump(mode="json"),
+        "stages": list(stages),
         "seed": plan.seed,
+        "files": {
+            path.name: sha256_of(path) for name, path in files.items() if name in ("cleaned", "changes", "rejects")
+        },
         "versions": _versions(),
     }
 

@@ -92,7 +92,7 @@ class Holds:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The outcome for one example: the cleaned example (None = removed), its changes, one action for each pair."""
+    """The outcome for one example: the cleaned example (None = removed), its changes, what was done about each pair."""
 
     example: Example | None
     changes: tuple[Change, ...]
@@ -123,9 +123,9 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
     actions = tuple([action_for(policy, verdict) for verdict in verdicts])
     flagged = sum(verdict.outcome == "false negative" for verdict in verdicts)
     if "remove" in actions:
-        return _removed(example, actions, "a negative of it is relevant")
+        return _removed(example, "a negative of it is relevant")
     if policy.max_flagged is not None and flagged > policy.max_flagged:
-        return _removed(example, actions, f"{flagged} false negatives, more than max_flagged = {policy.max_flagged}")
+        return _removed(example, f"{flagged} false negatives, more than max_flagged = {policy.max_flagged}")
     if "promote" not in actions and "drop" not in actions:
         return Edited(example, (), actions)
     texts = {(passage.title, passage.text) for passage in example.positives}
@@ -154,16 +154,18 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
             )
         )
     if not kept and not holds.emptied:
-        return _removed(example, actions, f"its only negative is a {changes[0].why}", stage=changes[0].stage)
+        return _removed(example, f"its only negative is a {changes[0].why}", stage=changes[0].stage)
     cleaned = replace(example, positives=tuple(promoted), negatives=tuple(kept))
-    return Edited(cleaned, tuple(changes), actions)
+    did = {change.origin: change.action for change in changes}
+    return Edited(cleaned, tuple(changes), tuple([did.get(index, action) for index, action in enumerate(actions)]))
 
 
-def _removed(example: Example, actions: tuple[Action, ...], why: str, stage: str = "") -> Edited:
+def _removed(example: Example, why: str, stage: str = "") -> Edited:
     change = Change(
         position=example.position, example_id=example.id, action="remove", why=why, stage=stage, row=example.row
     )
-    return Edited(None, (change,), actions)
+    gone: Action = "remove"
+    return Edited(None, (change,), (gone,) * len(example.negatives))
 
 
 def undo(example: Example, changes: Sequence[Change], restore: Callable[[Change], Passage]) -> Example:

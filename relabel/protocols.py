@@ -67,7 +67,8 @@ class Reply:
         probabilities: for choices, probability of each choice (sums to at most 1); empty where unknown.
         candidate_ids: the candidates in the order that `text` numbers them, when it is not the request's order (a
             recorded group reply that is replayed for a part of its group).
-        retryable: True when asking again later may help (nothing was answered), so that a resume asks again.
+        retryable: True when nothing was answered that was paid for: every failure without an HTTP status 200, and a
+            200 that holds nothing. Such a reply is not kept, so that a resume asks again.
     """
 
     request: Request

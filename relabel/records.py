@@ -7,7 +7,8 @@ store is a digest of content (`digest`), never an id, a file name or a row numbe
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
@@ -124,7 +125,9 @@ class Case:
 
     `reference` is the input's positives (the first k), frozen for the run. `key` is the digest of query and
     reference. `row` begins with it and goes on with a digest of all else in the row that a judge may look at.
-    `judgments`, when there, are parallel to `pairs`. `number` names the case within a run.
+    `judgments`, when there, are parallel to `pairs`. `number` names the case within a run. `opinions` holds the keys of
+    the pairs that are asked about as second opinions: they must not change what is said of the others, so a judge
+    that looks at pairs together keeps the two apart.
     """
 
     number: int
@@ -134,6 +137,7 @@ class Case:
     row: bytes
     pairs: tuple[Pair, ...]
     judgments: tuple[Judgment, ...] = ()
+    opinions: frozenset[bytes] = frozenset()
 
     def judged(self, judgments: tuple[Judgment, ...]) -> Self:
         """Return the case with one judgment for each pair, in order."""
@@ -141,7 +145,9 @@ class Case:
             message = f"{len(judgments)} judgments for {len(self.pairs)} pairs"
             raise ValueError(message)
         # not `replace`, which takes as long as a quick judge needs for a whole case
-        return type(self)(self.number, self.example, self.reference, self.key, self.row, self.pairs, judgments)
+        return type(self)(
+            self.number, self.example, self.reference, self.key, self.row, self.pairs, judgments, self.opinions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,9 @@ class Change:
     words: Mapping[str, str] = field(default_factory=dict)
 
 
-Listed = Literal["flagged", "undecided", "contradicted"]
-"""Why a pair is in the audit file: called relevant or partial, nobody's word, another word from a second opinion."""
+Listed = Literal["flagged", "undecided", "contradicted", "judged"]
+"""Why a pair is in the audit file: called relevant or partial, nobody's word, another word from a second opinion, or
+none of these, where all pairs are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +242,13 @@ def read_label(text: str) -> Label | None:
     if word not in LABEL_WORDS:
         raise ValueError(f"{text.strip()!r} is not a label; write relevant, partial or irrelevant")
     return LABEL_WORDS[word]
+
+
+def majority(labels: Iterable[Label]) -> Label | None:
+    """Return the label that more people gave than any other; None where they tie, or nobody gave one."""
+    most = Counter(labels).most_common(2)
+    tied = len(most) > 1 and most[0][1] == most[1][1]
+    return most[0][0] if most and not tied else None
 
 
 _MONTHS: Final = (

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,15 +15,51 @@ _TO_ASCII_JSON: Final = json.JSONEncoder(default=dict).encode
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that takes the place of `path` when all went well."""
+def replacing(path: Path) -> Iterator["TextFile"]:
+    """Open a text file that takes the place of `path` when all went well.
+
+    Raises:
+        RunError: the file cannot be written there, or the disk is full.
+    """
     temporary = path.with_name(path.name + ".tmp")
+    with _told(path):
+        file = temporary.open("w", encoding="utf-8", newline="\n")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        temporary.replace(path)
+        try:
+            yield TextFile(path, file)
+        finally:
+            with _told(path):
+                file.close()
+        with _told(path):
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class TextFile:
+    """A text file of a run while it is written; made by `replacing`."""
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self._path, self._file = path, file
+
+    def write(self, text: str) -> None:
+        """Write on."""
+        with _told(self._path):
+            self._file.write(text)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a file that is written into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint=f"close the file if a program has it open, then: relabel apply {path.parent}"
+            " (or, if the run was never finished, the same command again)",
+        ) from error
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -54,6 +90,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     Raises:
         RunError: it is not there, or is not what a run writes.
     """
+    command = "relabel run INPUT -o" if name == "manifest.json" else "relabel apply"
+    hint = f"write it anew: {command} {folder}"
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
@@ -62,11 +100,9 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
             hint=f"start or finish it: relabel run INPUT -o {folder}",
         ) from None
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"{folder / name} cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
-        ) from error
+        raise RunError(f"{folder / name} cannot be read: {error}", hint=hint) from error
     if not isinstance(content, dict):
-        raise RunError(f"{folder / name} is not what a run writes", hint=f"write it anew: relabel apply {folder}")
+        raise RunError(f"{folder / name} is not what a run writes", hint=hint)
     return content
 
 

@@ -22,7 +22,7 @@ from relabel.pipeline import (
 )  # fmt: skip
 from relabel.policy import undo
 from relabel.records import Change, Example, Finding, Passage, fingerprint
-from relabel.rundir import changes_of, read_json
+from relabel.rundir import changes_of, read_json, sha256_of
 from relabel.store import PersonLabel, Store
 
 
@@ -49,7 +49,8 @@ def show(folder: Path, query: str | None = None, *, path: Path | None = None) ->
         wanted = query.casefold()
         found = [
             finding
-            for finding in _all_findings(plan, store)
+            for all_findings in _by_example(plan, store)
+            for finding in all_findings
             if finding.example.id == query or wanted in finding.example.query.casefold()
         ]
     if not found:
@@ -66,7 +67,7 @@ class Flip:
 
 
 def flips(folder: Path, other: Path, *, path: Path | None = None) -> list[Flip]:
-    """Return the pairs whose verdict is not the same in two runs over the same input.
+    """Return the pairs whose verdict is not the same in two runs over the same input, of the rows that both judged.
 
     Raises:
         RunError: the runs read different inputs, or were shown different positives as reference.
@@ -76,15 +77,24 @@ def flips(folder: Path, other: Path, *, path: Path | None = None) -> list[Flip]:
     with open_run(folder, path=path) as (plan, store), open_run(other, path=path) as (other_plan, other_store):
         if plan.sha256 != other_plan.sha256:
             raise RunError(f"{folder} and {other} read different inputs", hint="compare runs over the same file")
-        before, after = _all_findings(other_plan, other_store), _all_findings(plan, store)
+        if plan.reference != other_plan.reference:
+            raise RunError(
+                f"{folder} was shown up to {plan.reference} positives as reference, {other} {other_plan.reference}",
+                hint="compare runs with the same `reference`",
+            )
+        rows = zip(_by_example(other_plan, other_store), _by_example(plan, store), strict=True)
         return [
-            Flip(old, new) for old, new in zip(before, after, strict=True) if old.verdict.outcome != new.verdict.outcome
+            Flip(old, new)
+            for before, after in rows
+            if before and after  # without findings: exempt in that run, or a row without negatives
+            for old, new in zip(before, after, strict=True)
+            if old.verdict.outcome != new.verdict.outcome
         ]
 
 
-def _all_findings(plan: Plan, store: Store) -> Iterator[Finding]:
+def _by_example(plan: Plan, store: Store) -> Iterator[list[Finding]]:
     for one, case in concluded(plan, store, lambda _: None):
-        yield from findings(plan, one, case, everything=True)
+        yield list(findings(plan, one, case, everything=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +123,15 @@ def audit_import(folder: Path, path: Path, *, reviewer: str = "", source: Path |
     Args:
         folder: the run.
         path: the CSV, edited, sorted, filtered and saved as people do.
-        reviewer: who labelled, where the file's own column does not say; "" = the file's name.
+        reviewer: who labelled, where the file's own column does not say; "" = the file's name, without the
+            "-labelled" of one that was set aside.
         source: where the input is now, if it was moved.
 
     Raises:
         InputError: unreadable file, words that are no labels, or rows that are not of this run (all are listed).
     """
-    read = audit.read_labels(path, reviewer or path.stem)
+    read = audit.read_labels(path, reviewer or audit.reviewer_of(path))
+    sha256 = sha256_of(path)
     with open_run(folder, path=source) as (plan, store):
         pairs = (
             (fingerprint(case, pair), case.example.id, pair.candidate.id, (case.example.query, pair.candidate))
@@ -135,6 +147,7 @@ def audit_import(folder: Path, path: Path, *, reviewer: str = "", source: Path |
             )
             for label, (query, passage) in ((found.label, found.pair) for found in matched.found)
         )
+        store.note_import(sha256)
     reviewers = tuple(sorted({label.reviewer for label in read.labels}))
     return Imported(len(read.labels), reviewers, read.rows - len(read.labels))
 
@@ -144,7 +157,14 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
 
     Rows that could not be read are in `rejects.jsonl` with their text and are not rebuilt.
     """
-    told = read_json(folder, "manifest.json")["input"]
+    manifest = read_json(folder, "manifest.json")
+    told = manifest["input"]
+    for name, sha256 in manifest.get("files", {}).items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
+            raise RunError(
+                f"{folder / name} is not what the run wrote (stopped half-way, or edited)",
+                hint=f"write it anew: relabel apply {folder}",
+            )
     form = get_format(told["format"])
     ledger = _by_position(changes_of(folder))
     rejected = {row["position"] for row in _lines(folder / "rejects.jsonl")}

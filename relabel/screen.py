@@ -1,5 +1,11 @@
-"""What people see in a terminal: tables, findings side by side, progress. Nothing here decides anything."""
+"""What people see in a terminal: tables, findings side by side, progress. Nothing here decides anything.
 
+Data is shown as it is and never obeyed: no markup of rich in it means anything, and whatever a terminal would act on is
+spelled out (`printable`).
+"""
+
+import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +27,8 @@ from relabel.records import Finding, Judgment, Passage
 from relabel.runs import Flip
 
 EXCERPT: Final = 420
+_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1 controls but tab and line feed, what turns the direction of text, and halves of surrogate pairs."""
 _COLOURS: Final = {
     "relevant": "green",
     "partial": "yellow",
@@ -43,16 +51,35 @@ _AGREEMENT: Final = {
 }
 
 
+def printable(data: object) -> str:
+    r"""Return data as text that a terminal shows and does not act on: ESC becomes the characters \x1b, and so on."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(data).replace("\r\n", "\n"))
+
+
+def _text(data: object, style: str = "") -> Text:
+    return Text(printable(data), style=style)
+
+
+def _line(console: Console, *parts: str | Text) -> None:
+    """Print a line that the terminal may wrap; nothing cuts or folds it, so that a path can be copied."""
+    console.print(Text.assemble(*[part if isinstance(part, Text) else _text(part) for part in parts]), soft_wrap=True)
+
+
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Open the terminal for data: text in square brackets or between colons is nothing but text."""
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
 class Bars:
     """Progress of a run: one bar for each stage, with rate, cost so far and time left."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -80,20 +107,28 @@ class Bars:
         self._total = seen.pairs
         self._opened = {each.name: each for each in opened}
         rejected = f", {seen.rejected:,} rows rejected" if seen.rejected else ""
-        self._console.print(f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}", highlight=False)
+        _line(self._console, f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}")
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars, or where there are none."""
+        if self._console.quiet:
+            print(line, file=sys.__stderr__, flush=True)  # a quiet console would swallow it
+        else:
+            _line(self._console, line)
 
     def watch(self, stage: str, asked: int, passed: int) -> None:
         """Move a stage's bar on; called from the stages' threads."""
         with self._lock:
             task = self._tasks.get(stage)
             if task is None:
-                task = self._tasks[stage] = self._progress.add_task(stage, total=self._total, note="")
+                shown = printable(stage).replace("\n", " ")
+                task = self._tasks[stage] = self._progress.add_task(shown, total=self._total, note="")
                 self._since = time.monotonic()
             self._asked[stage] = self._asked.get(stage, 0) + asked
-        self._progress.update(task, advance=passed, note=self._note(stage))
+        self._progress.update(task, advance=passed, note=self._note(stage, task))
 
-    def _note(self, stage: str) -> str:
-        task = next((task for task in self._progress.tasks if task.description == stage), None)
+    def _note(self, stage: str, known: TaskID) -> str:
+        task = next((task for task in self._progress.tasks if task.id == known), None)
         rate = f"{task.speed:,.0f}/s" if task is not None and task.speed else ""
         opened = self._opened.get(stage)
         if opened is None or opened.engine is None:
@@ -117,13 +152,14 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
     accounting(console, done.statistics)
     spending(console, done.spending)
     if done.windowed:
-        console.print(
+        _line(
+            console,
             f"          {done.windowed:,} texts are longer than the embedding model reads: judged by their best window",
-            highlight=False,
         )
-    console.print(_files(done))
+    console.print()
+    _files(console, done)
     if after:
-        console.print(Text(after, style="bold"))
+        _line(console, _text(after, "bold"))
 
 
 def life(console: Console, findings: Sequence[Finding]) -> None:
@@ -134,35 +170,37 @@ def life(console: Console, findings: Sequence[Finding]) -> None:
 
 def flips(console: Console, found: Sequence[Flip], *, before: object, after: object) -> None:
     """Show the pairs on which two runs differ."""
+    _line(console, f"before  {before}")
+    _line(console, f"after   {after}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("query", "candidate", str(before), str(after)):
+    for column in ("query", "candidate", "before", "after"):
         table.add_column(column, overflow="fold")
     for flip in found:
         query = f"{flip.after.example.query[:EXCERPT]} ({flip.after.example.id})"
         words = [_verdict(finding) for finding in (flip.before, flip.after)]
-        table.add_row(Text(query), Text(flip.after.candidate.id), *words)
+        table.add_row(_text(query), _text(flip.after.candidate.id), *words)
     console.print(table)
     kinds = Counter(f"{flip.before.verdict.outcome} → {flip.after.verdict.outcome}" for flip in found)
     shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    console.print(f"{len(found):,} verdicts flip{': ' if found else ''}{shown}", highlight=False)
+    _line(console, f"{len(found):,} verdicts flip{': ' if found else ''}{shown}")
 
 
 def _verdict(finding: Finding) -> Text:
     by = f" ({finding.verdict.stage})" if finding.verdict.stage else f" ({finding.verdict.evidence})"
-    return Text(finding.verdict.outcome + by, style=_COLOURS.get(finding.verdict.outcome, ""))
+    return _text(finding.verdict.outcome + by, _COLOURS.get(finding.verdict.outcome, ""))
 
 
 def _finding(finding: Finding, *, limit: int | None) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False)
     table.add_column("query", ratio=2)
     table.add_column("known positive", ratio=4)
-    table.add_column(f"candidate {finding.candidate.id}", ratio=4)
+    table.add_column(_text(f"candidate {finding.candidate.id}"), ratio=4)
     reference: Passage | None = finding.reference[0] if finding.reference else None
     more = len(finding.reference) - 1
     known = _passage(reference, limit) if reference else Text("none")
     if more > 0:
         known.append(f"\n(and {more} more)", style="dim")
-    table.add_row(Text(finding.example.query), known, _passage(finding.candidate, limit))
+    table.add_row(_text(finding.example.query), known, _passage(finding.candidate, limit))
     return Panel(Group(table, _words(finding)), title=_title(finding), title_align="left", border_style="dim")
 
 
@@ -170,34 +208,34 @@ def _title(finding: Finding) -> Text:
     verdict = finding.verdict
     title = Text(verdict.outcome, style=_COLOURS.get(verdict.outcome, ""))
     by = f" by {verdict.stage}" if verdict.stage else ""
-    title.append(f"{by} → {finding.action}", style="default")
+    title.append(_text(f"{by} → {finding.action}", "default"))
     source = f" · {finding.example.source}" if finding.example.source else ""
-    return title.append(f" · {finding.example.id}{source}", style="dim")
+    return title.append(_text(f" · {finding.example.id}{source}", "dim"))
 
 
 def _passage(passage: Passage, limit: int | None) -> Text:
     text = Text()
     if passage.title:
-        text.append(passage.title + "\n", style="bold")
+        text.append(_text(passage.title + "\n", "bold"))
     body = passage.text
     if limit is not None and len(body) > limit:
-        return text.append(body[:limit].rsplit(" ", 1)[0] + " …")
-    return text.append(body)
+        return text.append(_text(body[:limit].rsplit(" ", 1)[0] + " …"))
+    return text.append(_text(body))
 
 
 def _words(finding: Finding) -> Text:
     line = Text()
     for stage, word in finding.words.items():
-        line.append("   " if line else "").append(f"{stage} ", style="bold").append(_said(word))
+        line.append("   " if line else "").append(_text(f"{stage} ", "bold")).append(_said(word))
     for reviewer, label in finding.people.items():
-        line.append("   ").append(f"{reviewer} ", style="bold").append(label)
+        line.append("   ").append(_text(f"{reviewer} ", "bold")).append(label)
     if finding.verdict.contradicted:
-        line.append(f"   contradicted by {finding.verdict.contradicted}", style="magenta")
+        line.append(_text(f"   contradicted by {finding.verdict.contradicted}", "magenta"))
     return line
 
 
 def _said(word: Judgment) -> Text:
-    text = Text(word.label or f"no word ({word.reason})", style=_COLOURS.get(word.label or "undecided", ""))
+    text = _text(word.label or f"no word ({word.reason})", _COLOURS.get(word.label or "undecided", ""))
     details = [
         f"p = {word.probability:.2f}" if word.probability is not None else "",
         f"score {word.score:.2f}" if word.score is not None else "",
@@ -205,20 +243,21 @@ def _said(word: Judgment) -> Text:
         word.rationale,
     ]
     told = ", ".join(detail for detail in details if detail)
-    return text.append(f" ({told})" if told else "", style="default")
+    return text.append(_text(f" ({told})" if told else "", "default"))
 
 
 def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
     """Show the three lines that must add up."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "asked", "relevant", "partial", "irrelevant", "none"):
-        table.add_column(column, justify="left" if column in ("stage", "none") else "right", overflow="fold")
+        figure = column not in ("stage", "none")
+        table.add_column(column, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
     for stage in statistics["stages"]:
         for name, part in ((stage["name"], stage), ("  second opinions", stage["second_opinions"])):
             if part["asked"] or part is stage:
-                none = ", ".join(f"{count:,} {reason}" for reason, count in part["none"].items())
+                none = "\n".join(f"{count:,} {reason}" for reason, count in part["none"].items())
                 counts = [f"{part[key]:,}" for key in ("asked", "relevant", "partial", "irrelevant")]
-                table.add_row(Text(name), *counts, Text(none or "0"))
+                table.add_row(_text(name), *counts, _text(none or "0"))
     console.print(table)
     rows, passages, verdicts = statistics["rows"], statistics["passages"], statistics["verdicts"]
     lines = (
@@ -232,38 +271,38 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
     )
     for name, total, parts in lines:
         shown = " + ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in parts.items())
-        console.print(f"{name:9} {total} = {shown}", highlight=False)
+        _line(console, f"{name:9} {total} = {shown}")
     if rows["below_min_negatives"]:
-        console.print(f"          {rows['below_min_negatives']:,} rows are left below min_negatives", highlight=False)
+        _line(console, f"          {rows['below_min_negatives']:,} rows are left below min_negatives")
 
 
 def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
     """Show what this execution asked and paid."""
     for name, part in spent.items():
         money = "price unknown" if part["usd"] is None else f"${part['usd']:,.4f}"
-        console.print(
+        _line(
+            console,
             f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
             f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
-            highlight=False,
         )
 
 
-def _files(done: Summary) -> RenderableType:
+def _files(console: Console, done: Summary) -> None:
     purposes = {
         "cleaned": "the training set",
         "flagged": "pairs that a person should look at",
         "changes": "the ledger: every change, undoable",
         "rejects": "rows that could not be read",
+        "below": "rows left with fewer negatives than min_negatives",
         "labelled": "your labels in the flagged.csv before: relabel audit import takes them in",
         "statistics": "every figure",
     }
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, path in done.files.items():
-        if name != "rejects" or done.statistics["rows"]["rejected"]:
-            table.add_row(
-                Text(str(path), style="bold", no_wrap=True, overflow="fold"), Text(purposes[name], style="dim")
-            )
-    return table
+    rows = done.statistics["rows"]
+    empty = {name for name, count in (("rejects", "rejected"), ("below", "below_min_negatives")) if not rows[count]}
+    shown = {name: _text(path, "bold") for name, path in done.files.items() if name not in empty}
+    width = max(path.cell_len for path in shown.values())
+    for name, path in shown.items():
+        _line(console, path, " " * (width - path.cell_len + 2), _text(purposes[name], "dim"))
 
 
 def statistics(console: Console, figures: Mapping[str, Any]) -> None:
@@ -276,7 +315,7 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
     for column in ("rate", "of", "value", "interval"):
         table.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
     for name, rate in rates.items():
-        table.add_row(Text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
+        table.add_row(_text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
     console.print(table)
     if len(figures["sources"]) > 1:
         console.print(_by_source(figures))
@@ -296,33 +335,34 @@ def _by_source(figures: Mapping[str, Any]) -> Table:
     names = ["rows with a false negative", "pairs called relevant", *[f"flagged by {stage}" for stage in stages]]
     names += [name for stage in stages if (name := f"confirmed after {stage}") in figures["rates"]]
     table = Table(title="By source", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("source", overflow="fold")
+    longest = max(_text(source or "none").cell_len for source in figures["sources"])
+    table.add_column("source", overflow="fold", min_width=min(longest, 24))
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(_text(name), justify="right", overflow="fold")
     for source, part in figures["sources"].items():
         found = [part["rates"].get(name) for name in names]
-        table.add_row(Text(source or "none"), *[_percent(rate["value"]) if rate else "–" for rate in found])
+        table.add_row(_text(source or "none"), *[_percent(rate["value"]) if rate else "–" for rate in found])
     return table
 
 
 def _agreement(console: Console, entry: Mapping[str, Any]) -> None:
     first, second = entry["first"], entry["second"]
-    console.print(Text(f"Agreement of {first} and {second}", style="italic"))
-    console.print(
+    _line(console, _text(f"Agreement of {first} and {second}", "italic"))
+    _line(
+        console,
         f"{entry['n']:,} pairs of {entry['clusters']:,} queries had a label of both; no label:"
         f" {entry['none_first']:,} by {first}, {entry['none_second']:,} by {second}",
-        highlight=False,
     )
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{first} ↓   {second} →")
+    table.add_column(_text(f"{first} ↓   {second} →"))
     for label in entry["labels"]:
-        table.add_column(label, justify="right")
+        table.add_column(_text(label), justify="right")
     for label, row in zip(entry["labels"], entry["confusion"], strict=False):
-        table.add_row(label, *[f"{count:,}" for count in row[: len(entry["labels"])]])
+        table.add_row(_text(label), *[f"{count:,}" for count in row[: len(entry["labels"])]])
     console.print(table)
     for name, title in _AGREEMENT.items():
         figure = entry["figures"][name]
-        console.print(f"  {title:44} {_plain(figure['value']):>6}   {_interval(figure, _plain)}", highlight=False)
+        _line(console, f"  {title:44} {_plain(figure['value']):>6}   {_interval(figure, _plain)}")
     console.print()
 
 
@@ -342,9 +382,7 @@ def forecast(console: Console, found: Forecast) -> None:
     """Show what a run would ask at most, and the first prompt as it would be sent."""
     seen = found.survey
     sources = ", ".join(f"{name or 'no source'} {count:,}" for name, count in seen.sources.items())
-    console.print(
-        f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})", highlight=False
-    )
+    _line(console, f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})")
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, title="At most, if every pair reached the stage", title_justify="left"
     )
@@ -354,7 +392,7 @@ def forecast(console: Console, found: Forecast) -> None:
         money = "price unknown" if stage.usd is None else f"{stage.usd:,.2f}"
         judge = f"{stage.judge} {stage.model}".strip()
         counts = [f"{number:,}" for number in (stage.pairs, stage.requests, stage.tokens_in, stage.tokens_out)]
-        table.add_row(Text(stage.name), Text(judge), *counts, money)
+        table.add_row(_text(stage.name), _text(judge), *counts, money)
     console.print(table)
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
     if found.prompt:
@@ -364,4 +402,4 @@ def forecast(console: Console, found: Forecast) -> None:
 def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:
     """Show a rendered prompt."""
     for message in prompt:
-        console.print(Panel(Text(message.content), title=Text(f"{title}: {message.role}"), title_align="left"))
+        console.print(Panel(_text(message.content), title=_text(f"{title}: {message.role}"), title_align="left"))

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from relabel.cascade import Stage, Standing, start, step
+from relabel.errors import SettingsError
 from relabel.protocols import Judge
-from relabel.records import Case, Judgment
+from relabel.records import LABELS, Case, Judgment, Label
 from relabel.store import Store
 
 CHUNK: Final = 32
@@ -23,6 +24,8 @@ CHUNKS: Final = 8
 PATIENCE: Final = 0.05
 GRACE: Final = 10.0
 """Seconds for what is in flight when a run stops early: an answer that comes by then is kept, as it is paid for."""
+
+_LABELS: Final[frozenset[Label | None]] = frozenset((*LABELS, None))
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, pairs asked about, pairs that passed by or were judged) as work goes on, from the stages' threads."""
@@ -94,7 +97,8 @@ class _Belt:
             except queue.Empty:
                 if self._stop.is_set():
                     raise _Stopped from None
-                continue
+                with self._lock:  # nothing else to do: take what the stage before has begun to collect
+                    chunk, self._chunk = self._chunk, []
             if chunk is None:
                 return
             yield from chunk
@@ -188,7 +192,7 @@ class _Work:
         judged: list[Case] = []
         last = time.monotonic()
         for case in self._station.judge.judge(self._due(inbox, outbox, stop)):
-            traveller = self._asked.pop(case.number)
+            traveller = self._checked(case)
             self._passed += len(traveller.case.pairs)
             judged.append(case)
             if outbox is not None:
@@ -201,6 +205,23 @@ class _Work:
         if self._asked:
             raise RuntimeError(f"the judge of stage {self._station.stage.name} lost {len(self._asked)} cases")
 
+    def _checked(self, case: Case) -> _Traveller:
+        """Return whose case this is, if the judge kept to what a judge does."""
+        traveller = self._asked.pop(case.number, None)
+        problem = ""
+        if traveller is None:
+            problem = "gave a case back that it was not asked about, or twice"
+        elif len(case.judgments) != len(case.pairs):
+            problem = f"gave {len(case.judgments)} judgments for {len(case.pairs)} pairs of query {case.example.id}"
+        elif strange := {word.label for word in case.judgments} - _LABELS:
+            problem = f"said {strange.pop()!r} of a pair of query {case.example.id}, which is no label"
+        if traveller is None or problem:
+            raise SettingsError(
+                f"the judge of stage {self._station.stage.name} {problem}",
+                hint="a judge yields every case once, as case.judged((Judgment(...), ...)), in the order of its pairs",
+            )
+        return traveller
+
     def _due(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> Iterator[Case]:
         """Yield the cases with pairs that are due here; the others pass by."""
         for traveller in inbox:
@@ -210,7 +231,8 @@ class _Work:
             pairs = case.pairs if all(due) else tuple([pair for pair, why in zip(case.pairs, due, strict=True) if why])
             if pairs:
                 self._asked[case.number] = traveller
-                yield case if pairs is case.pairs else replace(case, pairs=pairs)
+                opinions = frozenset([pair.key for pair, why in zip(case.pairs, due, strict=True) if why == "sampled"])
+                yield replace(case, pairs=pairs, opinions=opinions) if opinions or pairs is not case.pairs else case
                 continue
             self._passed += len(case.pairs)
             if outbox is not None:

@@ -24,6 +24,7 @@ from relabel.protocols import Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
 
 VERSION: Final = 1
+STORE: Final = "judgments.sqlite"
 COMMIT_SECONDS: Final = 0.05
 _ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 SCHEMA: Final = """
@@ -40,6 +41,7 @@ CREATE TABLE IF NOT EXISTS replies (
 CREATE TABLE IF NOT EXISTS people (
     query BLOB NOT NULL, candidate BLOB NOT NULL, reviewer TEXT NOT NULL, label TEXT NOT NULL, note TEXT, at REAL,
     PRIMARY KEY (query, candidate, reviewer)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS imports (sha256 TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 """
 
 _Work = tuple[str, Sequence[Sequence[Any]]]
@@ -67,7 +69,7 @@ class Store:
             raise RunError(f"{folder} is in use by another relabel process", hint="wait for it, or use -o") from None
         except OSError as error:
             raise RunError(f"{folder} cannot be used as a run directory: {error}", hint="name another: -o") from error
-        self._path = folder / "judgments.sqlite"
+        self._path = folder / STORE
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         try:
@@ -294,6 +296,15 @@ class Store:
     def has_people(self) -> bool:
         """Whether anybody's labels were imported."""
         return self._reader.execute("SELECT 1 FROM people LIMIT 1").fetchone() is not None
+
+    def note_import(self, sha256: str) -> None:
+        """Remember a file, by its digest, as one whose labels were taken in."""
+        self._put("INSERT OR REPLACE INTO imports VALUES (?,?)", [(sha256, time.time())])
+        self.flush()
+
+    def imported(self, sha256: str) -> bool:
+        """Whether the labels of a file with this digest were taken in."""
+        return self._reader.execute("SELECT 1 FROM imports WHERE sha256 = ?", (sha256,)).fetchone() is not None
 
 
 def _plain(text: T) -> T:

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relabel import audit
-from relabel.audit import AuditLabel, Stale, match, read_labels, stale_error, write_findings
-from relabel.errors import InputError
+from relabel.audit import AuditLabel, Stale, match, read_labels, reviewer_of, set_aside, stale_error, write_findings
+from relabel.errors import InputError, RunError
 from relabel.records import LABELS, Example, Finding, Judgment, Passage, Verdict, guard, read_label, unguard
+from relabel.tables import CELL_LIMIT, from_cell, to_cell
 
 Rows = list[dict[str, str]]
 Save = Callable[[Rows, Path], object]
@@ -181,9 +182,8 @@ def test_stage_called_human_leaves_peoples_column_alone(tmp_path: Path) -> None:
     assert read_labels(path, "anna").empty == 1
 
 
-def test_rows_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than a chunk is taken ahead of what is written, and chunks leave no seam."""
-    monkeypatch.setattr(audit, "CHUNK", 10)
+def test_rows_stream(tmp_path: Path) -> None:
+    """Rows are written as they come."""
     path, sizes = tmp_path / "flagged.csv", []
 
     def findings() -> Iterator[Finding]:
@@ -193,7 +193,7 @@ def test_rows_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert write_findings(findings(), path, []) == 95
     assert [row["pair"] for row in table(path)] == [f"r{number}" for number in range(95)]
-    assert sizes[-1] > 80 * audit.CELL_LIMIT  # after 90 rows all but the last chunk is in the file
+    assert sizes[-1] > 80 * CELL_LIMIT  # after 90 rows all but the last chunk is in the file
 
 
 def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
@@ -217,6 +217,66 @@ def test_no_folder_to_write_to(tmp_path: Path) -> None:
         write_findings([finding()], tmp_path / "nowhere" / "flagged.csv", [])
 
 
+def test_a_file_that_another_program_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the old file can neither be replaced nor moved, the error says to close it; the old one stays."""
+    path = filled(tmp_path / "flagged.csv", human_label="yes")
+    before = path.read_bytes()
+
+    def held(*_: object) -> None:
+        raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+
+    monkeypatch.setattr(Path, "replace", held)
+    monkeypatch.setattr(Path, "rename", held)
+    for touch in (lambda: write_findings([finding()], path, []), lambda: set_aside(path, lambda _: False)):
+        with pytest.raises(RunError, match=r"flagged\.csv: cannot be written: .*used by another") as caught:
+            touch()
+        assert "close the file" in caught.value.hint
+    assert [(each, each.read_bytes()) for each in tmp_path.iterdir()] == [(path, before)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a_full_disk(tmp_path: Path, count: int) -> None:
+    """Running out of room, at the end or on the way, is no traceback; an error of the findings keeps its own name."""
+    (tmp_path / "flagged.csv.tmp").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"flagged\.csv: cannot be written: .*No space") as caught:
+        write_findings([finding()] * count, tmp_path / "flagged.csv", [])
+    assert "Make room" in caught.value.hint
+
+    def broken() -> Iterator[Finding]:
+        yield finding()
+        raise OSError("of the input")
+
+    with pytest.raises(OSError, match="of the input"):
+        write_findings(broken(), tmp_path / "flagged.csv", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_set_aside(tmp_path: Path) -> None:
+    """Labels that nobody took in, and files that cannot be read; never one without labels or one taken in."""
+    path = tmp_path / "flagged.csv"
+    assert set_aside(path, lambda _: False) is None
+    filled(path)
+    assert set_aside(path, lambda _: False) is None
+    filled(path, human_label="yes")
+    assert set_aside(path, lambda _: True) is None
+    assert path.exists()
+    for name in ("flagged-labelled.csv", "flagged-labelled1.csv"):
+        filled(path, human_label="perhaps")
+        assert set_aside(path, lambda _: False) == tmp_path / name
+        assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reviewer"),
+    [("anna.csv", "anna"), ("flagged-labelled.csv", "flagged"), ("flagged-labelled12.csv", "flagged"),
+     ("well-labelled-ben.csv", "well-labelled-ben"), ("-labelled.csv", "-labelled")],
+)  # fmt: skip
+def test_a_reviewer_by_the_files_name(name: str, reviewer: str) -> None:
+    """A file that was set aside is by the same person as before."""
+    assert reviewer_of(Path("runs", name)) == reviewer
+
+
 @pytest.mark.parametrize("text", FORMULAS)
 def test_no_cell_is_a_formula(tmp_path: Path, text: str) -> None:
     """Hostile text is defused in every column of text, the header included."""
@@ -238,25 +298,25 @@ def test_no_cell_is_a_formula(tmp_path: Path, text: str) -> None:
 def test_cells_are_cut_to_what_a_spreadsheet_holds(tmp_path: Path, unit: str, spare: int) -> None:
     """32,767 UTF-16 units with the apostrophe counted; what is longer says how much of it is missing."""
     path = tmp_path / "flagged.csv"
-    text = (unit * audit.CELL_LIMIT)[: (audit.CELL_LIMIT + spare) * len(unit) // units(unit)]
+    text = (unit * CELL_LIMIT)[: (CELL_LIMIT + spare) * len(unit) // units(unit)]
     write_findings([finding(text=text)], path, [])
     cell = table(path)[0]["candidate"]
     whole = guard(text)
-    assert units(cell) <= audit.CELL_LIMIT
-    if units(whole) <= audit.CELL_LIMIT:
+    assert units(cell) <= CELL_LIMIT
+    if units(whole) <= CELL_LIMIT:
         assert cell == whole
     else:
         kept, mark, rest = cell.partition("… [cut, ")
         assert mark
         assert whole.startswith(kept)
         assert int(rest.removesuffix(" characters]")) == len(whole) - len(kept)
-        assert units(cell) > audit.CELL_LIMIT - 4  # and no more is cut than must be
+        assert units(cell) > CELL_LIMIT - 4  # and no more is cut than must be
 
 
 @given(st.text(st.characters(codec=None), max_size=30))
 def test_no_cell_holds_what_a_workbook_cannot(text: str) -> None:
     """XML 1.0 knows no control characters but tab and line end, and no halves of surrogate pairs."""
-    cell = audit._cell(text)
+    cell = to_cell(text)
     assert cell.isprintable() or all(c in "\t\n" or ord(c) >= 0x7F or c.isprintable() for c in cell)
     cell.encode("utf-8")
     assert not set(cell) & {"\r", "\x00", "\ufffe", "\uffff"}
@@ -303,7 +363,7 @@ def test_labels_survive_a_spreadsheet(
         write_findings(findings, path, ["s"])
         rows = table(path)
         for row, (*_, said, note) in zip(rows, content, strict=True):
-            row |= {"human_label": said.upper(), "human_note": audit._cell(note), "my column": note.replace("\r", "\n")}
+            row |= {"human_label": said.upper(), "human_note": to_cell(note), "my column": note.replace("\r", "\n")}
         dice.shuffle(rows)
         columns = [name for name in rows[0] if name not in dropped]
         dice.shuffle(columns)
@@ -316,7 +376,7 @@ def test_labels_survive_a_spreadsheet(
         name: row[3] for (name, *_), row in zip(pairs, content, strict=True)
     }
     for (name, *_), (*_, note) in zip(pairs, content, strict=True):
-        assert said_of[name].note == audit._text(audit._cell(note)).strip()
+        assert said_of[name].note == from_cell(to_cell(note)).strip()
     matched = match(read.labels, [(*pair, pair[0]) for pair in pairs])
     assert matched.stale == ()
     assert [found.pair for found in matched.found] == [label.pair for label in read.labels]

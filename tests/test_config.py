@@ -1,5 +1,6 @@
 """What may be written in a config, and that each mistake is named with its line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
 def test_who_is_final_by_default() -> None:
     """Rules and people always, the last judge always, and of other judges only "irrelevant"."""
     chosen = config.parse(
-        "stages:\n  - rules\n  - judge: embedding\n  - judge: human\n    labels: l.csv\n"
+        "stages:\n  - judge: human\n    labels: l.csv\n  - rules\n  - judge: embedding\n"
         "  - judge: rules\n    name: last\n"
     )
-    assert [stage.final for stage in chosen.routing()] == [ALL_FINAL, {"irrelevant": 0.0}, ALL_FINAL, ALL_FINAL]
+    assert [stage.final for stage in chosen.routing()] == [ALL_FINAL, ALL_FINAL, {"irrelevant": 0.0}, ALL_FINAL]
 
 
 def test_what_is_final_as_written() -> None:
@@ -152,3 +153,43 @@ def test_settings_survive_the_manifest() -> None:
     )
     chosen = config.parse(text)
     assert config.Settings.model_validate(chosen.model_dump(mode="json")) == chosen
+
+
+LLM_STAGE = "  - {{judge: llm, name: {}, prompt: relevance, engine: {{kind: openai, model: m, base_url: '{}'{}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stages:\n  - rules\n  - {judge: human, labels: l.csv}\n", "a human stage comes first"),
+        ("stages:\n  - {judge: rules, name: ../../evil}\n", "line 2"),
+        ("stages: [rules]\nseed: 1\nseed: 2\n", "line 3: not YAML: 'seed' stands twice"),
+        ("stages: [rules]\npolicy: {actions: {relevent: drop}}\n", "did you mean 'relevant'"),
+        ("stages: [rules]\npolicy: {actions: {'rulez:relevant': drop}}\n", "names no stage"),
+        (
+            "stages:\n" + LLM_STAGE.format("a", "http://one/v1", "") + LLM_STAGE.format("b", "http://two/v1", ""),
+            "tell the two by `revision`",
+        ),
+    ],
+)
+def test_what_could_not_work_is_refused(text: str, said: str) -> None:
+    """Names that leave the run directory, keys that nothing looks up, servers that replies could not tell apart."""
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        config.parse(text)
+
+
+def test_two_servers_with_different_revisions_are_two() -> None:
+    """The revision tells two servers of one model apart."""
+    two = LLM_STAGE.format("a", "http://one/v1", "") + LLM_STAGE.format("b", "http://two/v1", ", revision: two")
+    assert len(config.parse("stages:\n" + two).stages) == 2
+
+
+def test_a_prompt_beside_the_config_is_found(tmp_path: Path) -> None:
+    """A template named by file stands where the config stands, whatever the folder of the command."""
+    (tmp_path / "mine.md").write_text("x", "utf-8")
+    (tmp_path / "c.yaml").write_text(
+        "stages:\n  - {judge: llm, prompt: mine.md, engine: {kind: scripted, replies: r.jsonl}}\n", "utf-8"
+    )
+    stage = config.load(tmp_path / "c.yaml").stages[0]
+    assert isinstance(stage, config.LLM)
+    assert stage.prompt == str(tmp_path / "mine.md")

@@ -9,12 +9,13 @@ import threading
 import time
 import traceback
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server import PERMANENT, TRANSIENT, FakeServer, Plan, oracle
+from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, oracle, refuse
+from starlette.responses import JSONResponse, Response
 
 from relabel.engines.openai import LONGEST_WAIT, OpenAIEngine, OpenAISettings, _asked_wait
 from relabel.errors import ServiceError, SettingsError
@@ -69,7 +70,8 @@ def ask(number: int | str = 1, **more: Any) -> Request:
 
 def engine(server: FakeServer, sleep: Sleep | None = None, **settings: Any) -> OpenAIEngine:
     """Return an engine for the server that is quick to give up."""
-    chosen = OpenAISettings("fake", base_url=server.url, **({"max_retries": 2, "timeout": 5.0} | settings))
+    quick: dict[str, Any] = {"max_retries": 2, "timeout": 5.0, "api_key_env": "OPENAI_API_KEY"}
+    chosen = OpenAISettings("fake", base_url=server.url, **(quick | settings))
     return OpenAIEngine(chosen, sleep=sleep or Sleep())
 
 
@@ -149,17 +151,20 @@ def test_a_schema_is_asked_for(server: FakeServer) -> None:
         ("page in 200", "failed", "a web page came instead of JSON", True),
         ("no json", "failed", "what came is not JSON", True),
         ("list", "failed", "the reply is empty", True),
-        ("too long", "too long", "HTTP 400: maximum context length is 10 tokens", False),
-        ("too long at vllm", "too long", "HTTP 400: This model's maximum context length is 10 tokens.", False),
-        ("filtered", "filtered", "HTTP 400: The prompt triggered the policy", False),
-        ("moderated", "filtered", "HTTP 403: requires moderation; your input was flagged", False),
-        ("bad request", "failed", "HTTP 400: Unknown parameter in [prompt] line two", False),
-        ("bad fields", "failed", "HTTP 422: Input too big", False),
-        ("echo", "failed", "HTTP 400: Cannot read header Bearer ***", False),
+        ("too long", "too long", "HTTP 400: maximum context length is 10 tokens", True),
+        ("too long at vllm", "too long", "HTTP 400: This model's maximum context length is 10 tokens.", True),
+        ("filtered", "filtered", "HTTP 400: The prompt triggered the policy", True),
+        ("moderated", "filtered", "HTTP 403: requires moderation; your input was flagged", True),
+        ("bad request", "failed", "HTTP 400: Unknown parameter in [prompt] line two", True),
+        ("bad fields", "failed", "HTTP 422: Input too big", True),
+        ("echo", "failed", "HTTP 400: Cannot read header Bearer ***", True),
     ],
 )
 def test_a_fault_of_one_answer(server: FakeServer, kind: str, failure: str, detail: str, retryable: bool) -> None:
-    """What one request suffers is one reply without text, asked once, with the server's words and without the key."""
+    """What one request suffers is one reply without text, asked once, with the server's words and without the key.
+
+    Only what came with status 200 and holds something was paid for: all else may be asked again by a resume.
+    """
     reply = one(server, kind)
     assert (reply.text, reply.failure, reply.detail, reply.retryable) == (None, failure, detail, retryable)
     assert server.total == 1
@@ -273,6 +278,92 @@ def test_what_every_request_would_suffer_ends_the_run(server: FakeServer, kind: 
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
+def rejecting(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, say: Callable[[int], str], status: int = 400
+) -> None:
+    """Make the server reject every request; `say` is given how many it has seen."""
+
+    async def fault(*_: object) -> Response:
+        return refuse(status, say(server.total))
+
+    monkeypatch.setattr(server, "fault", fault)
+    server.plan = Plan(1.0, ("rejected",))
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "settings", "hint"),
+    [
+        (400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", {}, "max_tokens: null"),
+        (400, "'temperature' does not support 0.0 with this model.", {}, "temperature: null"),
+        (422, "logprobs are not enabled", {}, "choices: text"),
+        (400, "Unrecognized request argument: min_p", {"extra_body": {"min_p": 0.1}}, "take min_p out of extra_body"),
+        (405, "Method Not Allowed", {}, "base_url"),
+        (415, "Unsupported media type", {}, "base_url"),
+    ],
+)
+def test_a_server_that_rejects_everything_ends_the_run(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, status: int, said: str, settings: dict[str, Any], hint: str
+) -> None:
+    """When the first ten requests are all rejected a setting is wrong: the error has the server's words and says which.
+
+    The words need not be equal: servers put numbers of requests into them.
+    """
+    rejecting(server, monkeypatch, lambda seen: f"{said} Request {seen}", status)
+    with pytest.raises(ServiceError, match="rejects every request") as caught:
+        list(engine(server, concurrency=4, **settings).answer(ask(number) for number in range(1000)))
+    assert said in caught.value.message
+    assert server.url in caught.value.message
+    assert hint in caught.value.hint
+    assert 10 <= server.total <= 20
+
+
+def test_a_few_requests_that_are_all_rejected_end_the_run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With none in flight three are enough, so that a small input is stopped too; one or two may be their own fault."""
+    rejecting(server, monkeypatch, lambda _: "Unsupported parameter: 'max_tokens'")
+    with pytest.raises(ServiceError, match="rejects every request"):
+        list(engine(server).answer(ask(number) for number in range(3)))
+    assert [reply.failure for reply in engine(server).answer(ask(number) for number in range(2))] == ["failed"] * 2
+
+
+@pytest.mark.parametrize("kind", ["too long", "filtered", "error"])
+def test_other_failures_of_every_request_are_replies(server: FakeServer, kind: str) -> None:
+    """Prompts that are too long or filtered, and a server in trouble, say nothing about the settings."""
+    server.plan = Plan(1.0, (kind,), clears_after=99)
+    replies = list(engine(server, max_retries=0).answer(ask(number) for number in range(15)))
+    assert {reply.text for reply in replies} == {None}
+    assert len(replies) == 15
+
+
+def test_rejections_do_not_outrun_an_answer(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rejections come faster than answers: as long as one of the first ten requests is on its way, nobody gives up."""
+
+    async def fault(_: str, body: dict[str, Any], *__: object) -> Response:
+        if "passage 4 " not in body["messages"][-1]["content"]:
+            return refuse(400, "Unsupported parameter")
+        await asyncio.sleep(0.3)
+        return JSONResponse(completion("Yes", body))
+
+    monkeypatch.setattr(server, "fault", fault)
+    server.plan = Plan(1.0, ("rejected",))
+    replies = list(engine(server, concurrency=8).answer(ask(number) for number in range(60)))
+    assert [reply.request.address for reply in replies if not reply.failure] == ["4"]
+    assert len(replies) == 60
+
+
+@pytest.mark.parametrize("how", ["an answer", "vouch"])
+def test_a_service_that_has_answered_is_not_given_up(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """After an answer, of this run or of one before, rejections are a matter of their requests."""
+    tested = engine(server)
+    if how == "vouch":
+        tested.vouch()
+    else:
+        list(tested.answer([ask(0)]))
+    rejecting(server, monkeypatch, lambda _: "Unsupported parameter: 'max_tokens'")
+    assert len(list(tested.answer(ask(number) for number in range(1, 16)))) == 15
+
+
 def test_what_was_answered_before_the_end_is_not_lost(server: FakeServer) -> None:
     """The replies that came before a ServiceError are yielded before it is raised."""
     replies = engine(server, concurrency=1).answer(ask(number) for number in range(10))
@@ -328,14 +419,56 @@ def test_a_missing_key_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "export MY_KEY" in caught.value.hint
 
 
-def test_a_server_of_ones_own_needs_no_key(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a base_url an absent key is sent as "none"; the word then stays in messages."""
-    monkeypatch.delenv("OPENAI_API_KEY")
-    assert one(server, "echo").detail == "HTTP 400: Cannot read header Bearer none"
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    server.plan = Plan()
-    [reply] = OpenAIEngine(OpenAISettings("fake")).answer([ask()])
-    assert reply.failure == ""
+@pytest.mark.parametrize("how", ["base_url", "OPENAI_BASE_URL"])
+def test_another_server_does_not_get_openais_key(server: FakeServer, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A server of one's own gets no key unless one is named for it, and the user's key for OpenAI never."""
+    sent: list[str] = []
+    spied = server.fault
+
+    def fault(kind: str, body: dict[str, Any], request: Any) -> Any:
+        sent.append(json.dumps(request.headers.items()))
+        return spied(kind, body, request)
+
+    monkeypatch.setattr(server, "fault", fault)
+    if how == "OPENAI_BASE_URL":
+        monkeypatch.setenv(how, server.url)
+    server.plan = Plan(1.0, ("echo",))
+    settings = OpenAISettings("fake", base_url=server.url if how == "base_url" else None)
+    [reply] = OpenAIEngine(settings).answer([ask()])
+    assert reply.detail == "HTTP 400: Cannot read header Bearer none"
+    [headers] = sent
+    assert KEY not in headers
+
+
+def test_a_key_that_is_named_is_sent(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named variable's key goes to the server and no other; a variable without a key is an error, not no key."""
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    assert one(server, "echo", api_key_env="MY_KEY").detail == "HTTP 400: Cannot read header Bearer ***"
+    monkeypatch.delenv("MY_KEY")
+    with pytest.raises(SettingsError, match="MY_KEY"):
+        engine(server, api_key_env="MY_KEY").answer([])
+
+
+def test_a_server_that_wants_a_key_and_gets_none(server: FakeServer) -> None:
+    """The error says which setting names the key."""
+    server.plan = Plan(1.0, ("key",))
+    with pytest.raises(ServiceError, match="wants a key") as caught:
+        list(engine(server, api_key_env=None).answer([ask()]))
+    assert "api_key_env" in caught.value.hint
+
+
+def test_a_password_in_the_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address with a user and a password is an error that says where a key belongs and repeats no password."""
+    address = "https://me:secret@example.org/v1"
+    with pytest.raises(SettingsError, match="base_url") as caught:
+        OpenAISettings("m", base_url=address)
+    assert "environment variable" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(SettingsError, match="OPENAI_BASE_URL") as caught:
+        OpenAIEngine(OpenAISettings("m")).answer([])
+    assert "secret" not in str(caught.value)
+    OpenAISettings("m", base_url="https://example.org/v1/@cf/meta")  # as Cloudflare has it: no password
 
 
 def test_half_a_character_is_a_failure_of_its_request(server: FakeServer) -> None:
@@ -522,6 +655,8 @@ def test_the_identity_is_what_changes_the_answer() -> None:
     [
         ("model", ""),
         ("base_url", "127.0.0.1:8000/v1"),
+        ("base_url", "http://host:port/v1"),
+        ("base_url", "http://[::1/v1"),
         ("choices", "maybe"),
         ("concurrency", 0),
         ("requests_per_minute", 0),

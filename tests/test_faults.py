@@ -54,6 +54,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def cascade(url: str, *prompts: str, **engine: Any) -> config.Settings:
     """Return a cascade of LLM stages, one for each prompt, that gives up soon."""
     quick = {"kind": "openai", "model": "fake", "base_url": url, "timeout": 1.0, "max_retries": 1, "concurrency": 16}
+    quick["api_key_env"] = "OPENAI_API_KEY"
     told = [
         {"judge": "llm", "name": f"llm{number}", "prompt": prompt, "group_size": 4, "engine": quick | engine}
         for number, prompt in enumerate(prompts)
@@ -187,6 +188,52 @@ def test_hopeless(tmp_path: Path, kind: str) -> None:
     assert not (tmp_path / "run" / "manifest.json").exists()
     assert not (tmp_path / "run" / "cleaned.jsonl").exists()
     search_for_the_key(tmp_path / "run")
+
+
+def test_every_request_is_rejected(tmp_path: Path) -> None:
+    """A setting that the server does not take ends with 3 and its words, not as a finished run of undecided pairs.
+
+    Nothing of it is kept: when the server is mended, the same command asks again.
+    """
+    source = training_file(tmp_path / "train.jsonl", 40)
+    with FakeServer(plan=Plan(1.0, ("bad fields",)), latency=0.02) as server:
+        settings = cascade(server.url, "relevance")
+        with pytest.raises(ServiceError, match="HTTP 422: Input too big") as error:
+            run(source, settings, tmp_path / "run")
+        assert (error.value.exit_code, bool(error.value.hint)) == (3, True)
+        assert server.total <= 3 * 16
+        assert not (tmp_path / "run" / "manifest.json").exists()
+        assert replies_in(tmp_path / "run") == 0
+        server.plan = Plan()
+        assert run(source, settings, tmp_path / "run").undecided == 0
+
+
+def test_some_requests_are_rejected_for_ever(tmp_path: Path) -> None:
+    """Rejected requests are asked again by the next run, which is not stopped when they are all that is left."""
+    source = training_file(tmp_path / "train.jsonl", 90)
+    with FakeServer(plan=Plan(0.2, ("bad fields",))) as server:
+        settings = cascade(server.url, "rlhn")
+        done = run(source, settings, tmp_path / "run")
+        first = server.total
+        again = run(source, settings, tmp_path / "run")
+        assert server.total - first >= 10
+        assert again.undecided == done.undecided > 0
+        server.plan = Plan()
+        assert run(source, settings, tmp_path / "run").undecided == 0
+
+
+@pytest.mark.parametrize("kind", ["no usage", "usage", ""])
+def test_unknown_usage_is_unknown_cost(tmp_path: Path, kind: str) -> None:
+    """When a server does not count tokens a run's cost is unknown, not $0; time is known all the same."""
+    source = training_file(tmp_path / "train.jsonl", 10)
+    price = {"input": 1.0, "output": 1.0}
+    with FakeServer(plan=Plan(0.5 if kind else 0.0, (kind,))) as server:
+        spent = run(source, cascade(server.url, "rlhn", price=price), tmp_path / "run").spending["llm0"]
+        assert (spent["without_usage"] > 0, spent["usd"] is None) == (bool(kind), bool(kind))
+        assert spent["seconds"] > 0
+        assert spent["without_usage"] < spent["asked"]
+        spent = run(source, cascade(server.url, "rlhn", price=price), tmp_path / "run").spending["llm0"]
+    assert (spent["asked"], spent["seconds"], spent["usd"]) == (0, 0, 0)
 
 
 def test_a_server_that_quotes_the_key(tmp_path: Path) -> None:

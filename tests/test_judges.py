@@ -1,5 +1,7 @@
 """Each judge by itself: the rules, a person, a model behind an engine, an embedding."""
 
+import csv
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +21,8 @@ from relabel.judges.rules import RulesJudge, normalise
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.prompts import load_template
 from relabel.protocols import Judge, Reply, Request
-from relabel.records import Example, Judgment, Passage
+from relabel.records import Example, Judgment, Passage, fingerprint
+from relabel.tables import to_cell
 
 Row = dict[str, Any]
 
@@ -65,6 +68,14 @@ def test_rules_know_copies_repetitions_and_empty_texts(tmp_path: Path) -> None:
     example = example_of("P.", "x", "", " \n", "X!", "y", positives=("p", "second"))
     judged = ruled(tmp_path, example)
     assert judged == [["copy of a positive", "no rule applies", "empty", "empty", "repeated", "no rule applies"]]
+
+
+def test_a_title_is_text_enough(tmp_path: Path) -> None:
+    """A passage of nothing but a title is judged like any other: no void, no copy of what has no text either."""
+    titles = [passage("", "Bees", "1"), passage(" ", "Wasps", "2"), passage("", "bees", "3"), passage("", " ", "4")]
+    known = (passage("", "Ants"), passage("wasps"), passage(""))
+    judged = ruled(tmp_path, example_of(*titles, positives=known))
+    assert judged == [["no rule applies", "copy of a positive", "repeated", "empty"]]
 
 
 def test_rules_look_into_other_rows_of_the_query(tmp_path: Path) -> None:
@@ -148,10 +159,78 @@ def test_labels_are_found_by_id_or_text(content: str, tmp_path: Path) -> None:
 
 
 def test_people_who_disagree_give_no_label(tmp_path: Path) -> None:
-    """Two labels for a pair, one by id and one by text, are nobody's word."""
-    content = "query_id,docid,label\nq,n1,relevant\nq,n1,partial\nq,n2,relevant\nq,n2,relevant\n"
-    (words,) = ask(labels(tmp_path, content), example_of("n1", "n2"))
-    assert short(words) == ["reviewers disagree", "relevant"]
+    """As many for one label as for another are nobody's word; a majority is, be it found by ids or by texts."""
+    content = (
+        "query_id,docid,passage,label\nq,n1,,relevant\nq,,n1,partial\nq,n2,,relevant\nq,n2,n2,relevant\n"
+        "q,n3,,no\nq,,n3,yes\nq,n3,n3,no\n"
+    )
+    (words,) = ask(labels(tmp_path, content), example_of("n1", "n2", "n3"))
+    assert short(words) == ["reviewers disagree", "relevant", "irrelevant"]
+
+
+def twins() -> tuple[Example, Example]:
+    """Two rows of different data sets that number their queries and passages alike."""
+    first = replace(example_of(passage("one", name="7"), query="what is a?"), id="0", source="a")
+    return first, replace(example_of(passage("two", name="7"), query="what is b?"), id="0", source="b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "query_id,query,docid,label\n0,what is a?,7,yes\n0,what is b?,7,no\n",
+        "query_id,docid,text,label\n0,7,one,yes\n0,7,two,no\n",
+        "query_id,docid,source,label\n0,7,a,yes\n0,7,b,no\n0,7,,partial\n",
+        "pair,query_id,docid,label\n{0},0,7,yes\n{1},0,7,no\n",
+        "pair,label\n{0},yes\n{1},no\n",
+        "pair,query_id,docid,query,label\n{0},0,7,,yes\n,0,7,what is b?,no\n",
+    ],
+)
+def test_all_that_a_row_says_must_agree(content: str, tmp_path: Path) -> None:
+    """Ids that two data sets share do not carry labels from one to the other."""
+    rows = twins()
+    names = [fingerprint(case, case.pairs[0]) for case in (open_case(0, row, 3) for row in rows)]
+    assert [short(words) for words in ask(labels(tmp_path, content.format(*names)), *rows)] == [
+        ["relevant"], ["irrelevant"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_labels_with_another_separator(separator: str, tmp_path: Path) -> None:
+    """What Excel writes in half of Europe is read as well."""
+    content = "query_id,docid,label\nq,n1,yes\n".replace(",", separator)
+    assert short(ask(labels(tmp_path, content), example_of("n1"))[0]) == ["relevant"]
+
+
+def test_labels_find_texts_that_a_cell_cannot_hold(tmp_path: Path) -> None:
+    """A text that was cut and cleaned in an audit file is found, and so is one that was not."""
+    long, odd = "x" * 40_000, "a\r\nb\x07"
+    with (tmp_path / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([
+            ["query", "candidate", "label"],
+            ["q", to_cell(long), "no"], ["q", "y" + long, "yes"], ["q", to_cell(odd), "no"],
+        ])  # fmt: skip
+    (words,) = ask(HumanJudge(tmp_path / "labels.csv"), example_of(long, "y" + long, odd))
+    assert short(words) == ["irrelevant", "relevant", "irrelevant"]
+
+
+def test_a_label_about_nothing(tmp_path: Path) -> None:
+    """A row with a label that names no passage is an error with its line, not a label for all of them."""
+    with pytest.raises(RowError, match=r"labels\.csv, line 3: a label, but"):
+        labels(tmp_path, "query_id,docid,label\nq,a,1\nq,,1\n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(b"query_id,docid,label\nq,n1,1\n"), "query,text,label\né,b,1\n".encode("cp1252")],
+    ids=["packed", "cp1252"],
+)
+def test_labels_that_are_not_utf8(data: bytes, tmp_path: Path) -> None:
+    """A packed file and another encoding are refused with what to do."""
+    path = tmp_path / "labels.csv.gz"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"labels\.csv\.gz: is not UTF-8 text") as caught:
+        HumanJudge(path)
+    assert "Unpack it" in caught.value.hint
 
 
 def test_labels_are_text(tmp_path: Path) -> None:
@@ -171,7 +250,7 @@ def test_a_word_that_is_no_label(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "query_id,label\nq,1\n", "a;b;c\n1;2;3\n"])
 def test_files_that_hold_no_labels(content: str, tmp_path: Path) -> None:
-    """An empty file, a missing column, another separator: the error names the file."""
+    """An empty file, a missing column, a table of something else: the error names the file."""
     with pytest.raises(InputError, match=r"labels\.csv"):
         labels(tmp_path, content)
 

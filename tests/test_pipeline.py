@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relabel import config, pipeline, runs
+from relabel.cascade import open_case
+from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import InputError, RunError, SettingsError
+from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Summary, candidate_key, query_key
 from relabel.policy import PRESETS
 from relabel.prompts import list_templates, load_template
 from relabel.protocols import Judge
-from relabel.records import LABELS, Case, Judgment, Label, chance
+from relabel.records import LABELS, Case, Example, Judgment, Label, Passage, chance
 from relabel.store import PersonLabel, Store
 
 pytestmark = [pytest.mark.usefixtures("tidy"), pytest.mark.timeout(120)]
@@ -480,7 +483,8 @@ def test_property_the_order_of_rows_changes_no_verdict(told: Input, plan: Row, d
         first = rolled(told.write(Path(place)), plan, Path(place) / "run")
         other = rolled(told.write(Path(place) / "other", order), plan, Path(place) / "again")
         assert verdicts_by_row(first.folder) == verdicts_by_row(other.folder)
-        assert first.statistics["rows"] == other.statistics["rows"]
+        rows, other_rows = ({**each.statistics["rows"], "scattered": 0} for each in (first, other))  # that is of order
+        assert rows == other_rows
         assert first.statistics["verdicts"] == other.statistics["verdicts"]
 
 
@@ -857,12 +861,13 @@ def test_a_judge_for_no_stage(tmp_path: Path, save: Save) -> None:
 
 
 def test_another_policy_asks_nobody(tmp_path: Path, save: Save) -> None:
-    """Apply with other presets edits from what the store holds; the run's own policy gives the first result again."""
+    """Apply with other presets edits from what the store holds; the first policy gives the first result again."""
     path, folder = finished(tmp_path, save)
     first = (folder / "cleaned.jsonl").read_bytes()
     assert lines(pipeline.apply(folder, actions="drop").files["cleaned"]) == [row("1", "b")]
     assert lines(pipeline.apply(folder, actions="remove").files["cleaned"]) == []
-    assert pipeline.apply(folder).files["cleaned"].read_bytes() == first
+    assert lines(pipeline.apply(folder).files["cleaned"]) == []  # the policy in force is the one applied last
+    assert pipeline.apply(folder, actions="relabel").files["cleaned"].read_bytes() == first
     assert list(runs.rebuild(folder)) == lines(path)
 
 
@@ -924,3 +929,217 @@ def test_figures_by_source_add_up_to_those_of_all(tmp_path: Path, save: Save) ->
     # source a: (relevant, relevant) and (relevant, irrelevant): the same word once in two pairs
     assert a["agreement"][0]["figures"]["agreement"]["value"] == 0.5
     assert a["agreement"][0]["n"] + b["agreement"][0]["n"] == figures["agreement"][0]["n"] == 6
+
+
+# --- what was found in review ---
+
+
+class Crowd:
+    """A judge that looks at its group: it calls "relevant" only what it is asked about alone, or with one other."""
+
+    def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Say the same of all pairs of a part: the open ones, and the second opinions apart."""
+        for case in cases:
+            words = []
+            for pair in case.pairs:
+                part = [other for other in case.pairs if (other.key in case.opinions) == (pair.key in case.opinions)]
+                words.append(Judgment("relevant" if len(part) < 3 else "irrelevant"))
+            yield case.judged(tuple(words))
+
+
+def test_second_opinions_stand_in_groups_of_their_own(tmp_path: Path) -> None:
+    """The groups of an LLM judge hold open pairs or second opinions, never both: a sample changes no prompt."""
+    engine = ScriptedEngine(_no_replies(tmp_path))
+    judge = LLMJudge("s", load_template("rlhn"), engine, group_size=4)
+    example = Example("q", "query", (Passage("p", "text"),), tuple(Passage(str(i), f"text {i}") for i in range(9)))
+    case = open_case(0, example, 3)
+    opinions = frozenset(pair.key for pair in case.pairs[::2])
+    for group in judge.groups(replace(case, opinions=opinions)):
+        assert len({pair.key in opinions for pair in group}) == 1
+    without = replace(case, pairs=tuple(pair for pair in case.pairs if pair.key not in opinions))
+    assert judge.groups(without) == judge.groups(replace(case, opinions=opinions))[: len(judge.groups(without))]
+
+
+def _no_replies(folder: Path) -> Path:
+    path = folder / "none.jsonl"
+    path.touch()
+    return path
+
+
+def test_a_sample_changes_no_verdict_of_a_judge_that_looks_at_groups(tmp_path: Path, save: Save) -> None:
+    """Two open pairs are relevant to a judge that counts its group, however many second opinions come along."""
+    path = save(row("1", "odd", "even", *[f"settled {i}" for i in range(5)]))
+    first = says(odd="partial", even="partial")
+    found = []
+    for share in (0.0, 1.0):
+        chosen = cascade(stage("s", final=["irrelevant"], sample=share), stage("t"))
+        go(path, chosen, tmp_path / str(share), s=first, t=Crowd())
+        found.append(outcomes(tmp_path / str(share)))
+    assert found[0] == found[1]
+
+
+def test_agreement_of_a_sample_is_that_of_all(tmp_path: Path, save: Save) -> None:
+    """With a tenth of what was settled as second opinions, weighted back, the figures are those of asking about all."""
+    rows = [row(str(i), *[f"text {i} {j}" for j in range(10)]) for i in range(400)]
+
+    class Coin:
+        def __init__(self, wrong: float, salt: str) -> None:
+            self.wrong, self.salt = wrong, salt
+
+        def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
+            for case in cases:
+                words: list[Judgment] = []
+                for pair in case.pairs:
+                    true = chance("truth", pair.candidate.text) < 0.15
+                    said = true != (chance(self.salt, pair.candidate.text) < self.wrong)
+                    words.append(Judgment("relevant" if said else "irrelevant"))
+                yield case.judged(tuple(words))
+
+    figures = {}
+    for share in (1.0, 0.1):
+        chosen = cascade(stage("s", final=["irrelevant"], sample=share), stage("t"))
+        done = go(save(*rows), chosen, tmp_path / str(share), s=Coin(0.1, "a"), t=Coin(0.03, "b"))
+        figures[share] = done.statistics["agreement"][0]
+    for name in ("agreement", "kappa", "ac1", "prevalence_first_relevant"):
+        true, sampled = figures[1.0]["figures"][name]["value"], figures[0.1]["figures"][name]
+        assert sampled["value"] == pytest.approx(true, abs=0.06), name  # unweighted: .72 for .87 of agreement
+        assert sampled["high"] - sampled["low"] < 0.2
+    assert figures[0.1]["n"] < figures[1.0]["n"] == 4000
+
+
+def test_the_action_is_what_was_done(tmp_path: Path, save: Save) -> None:
+    """A row that goes says "remove" of its pairs; a copy that could only be promoted twice says "drop"."""
+    path = save(row("1", "a", "b", "c"), row("2", "answer 2", "d"))
+    judge = Table({"a": "relevant", "b": "relevant", "answer 2": "relevant"}, Counter())
+    go(path, cascade(stage("s"), max_flagged=1), tmp_path / "run", s=judge)
+    done = {each.candidate.text: each.action for each in runs.show(tmp_path / "run", "question")}
+    assert done == {"a": "remove", "b": "remove", "c": "remove", "answer 2": "drop", "d": "keep"}
+
+
+def test_apply_leaves_a_run_that_agrees_with_itself(tmp_path: Path, save: Save) -> None:
+    """After another policy, ledger, `show` and manifest say the same; half-written results are not rebuilt from."""
+    folder = tmp_path / "run"
+    path = save(row("1", "a", "b"))
+    rows = lines(path)
+    go(path, cascade(stage("s")), folder, s=says(a="relevant"))
+    pipeline.apply(folder, actions="drop")
+    assert [line["action"] for line in lines(folder / "changes.jsonl")] == ["drop"]
+    assert {each.action for each in runs.show(folder, "question")} == {"drop", "keep"}
+    assert list(runs.rebuild(folder)) == rows
+    old = (folder / "changes.jsonl").read_bytes()
+    manifest = (folder / "manifest.json").read_bytes()
+    pipeline.apply(folder, actions="relabel")
+    (folder / "manifest.json").write_bytes(manifest)  # as if stopped before the manifest was written
+    with pytest.raises(RunError, match="relabel apply"):
+        list(runs.rebuild(folder))
+    (folder / "changes.jsonl").write_bytes(old)
+    with pytest.raises(RunError, match="relabel apply"):
+        list(runs.rebuild(folder))
+    pipeline.apply(folder)
+    assert list(runs.rebuild(folder)) == rows
+
+
+def test_apply_refuses_judges_that_were_not_asked(tmp_path: Path, save: Save) -> None:
+    """Another prompt in the config of `apply` is refused; another threshold is taken."""
+    replies = _no_replies(tmp_path)
+
+    def config_of(prompt: str, final: list[str]) -> config.Settings:
+        engine = {"kind": "scripted", "replies": str(replies)}
+        return cascade({"judge": "llm", "name": "s", "prompt": prompt, "engine": engine, "final": final})
+
+    path = save(row("1", "a", "b"))
+    pipeline.run(pipeline.open_source(path), config_of("rlhn", []), tmp_path / "run")
+    pipeline.apply(tmp_path / "run", settings=config_of("rlhn", ["irrelevant"]))
+    with pytest.raises(SettingsError, match="another judge has to be asked"):
+        pipeline.apply(tmp_path / "run", settings=config_of("relevance", []))
+
+
+def test_queries_that_come_back_are_counted(tmp_path: Path, save: Save) -> None:
+    """Rows of one query that are not neighbours are counted, since the intervals take them for two queries."""
+    path = save(row("1", "a"), row("2", "b"), row("1", "c"), row("1", "d"))
+    done = go(path, cascade(stage("s")), tmp_path / "run", s=says())
+    assert done.statistics["rows"]["scattered"] == 1
+
+
+def test_many_sources_are_counted_together(tmp_path: Path, save: Save) -> None:
+    """A field of addresses does not make a table for each: beyond 200 sources the rest is one."""
+    path = save(*[row(str(i), "a", subset=f"http://{i}") for i in range(230)])
+    done = go(path, cascade(stage("s")), tmp_path / "run", s=says())
+    sources = done.statistics["sources"]
+    assert len(sources) == 201
+    assert sources["(other)"]["verdicts"]["true_negative"] == 30
+
+
+def test_rows_below_the_minimum_are_listed(tmp_path: Path, save: Save) -> None:
+    """Rows left with fewer negatives than asked for are kept, counted, and listed with what they have left."""
+    path = save(row("1", "a", "b"), row("2", "c", "d"))
+    go(path, cascade(stage("s"), min_negatives=2), tmp_path / "run", s=says(a="relevant"))
+    assert lines(tmp_path / "run" / "below_min_negatives.jsonl") == [{"position": 0, "example_id": "1", "negatives": 1}]
+
+
+# --- what people wrote, and what differs between runs ---
+
+
+def fill_in(folder: Path, **labels: str) -> Path:
+    """Write labels into the audit CSV of a run, by the texts of the candidates."""
+    rows = [{**each, "human_label": labels.get(each["candidate"], "")} for each in listed(folder)]
+    with (folder / "flagged.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "flagged.csv"
+
+
+def test_labels_that_were_taken_in_are_not_set_aside(tmp_path: Path, save: Save) -> None:
+    """An imported audit file is written anew in its place; one that was changed since is kept, and is one person's."""
+    folder = tmp_path / "run"
+    go(save(row("1", "a", "b", "c")), cascade(stage("s")), folder, s=says(a="relevant", b="relevant", c="relevant"))
+    runs.audit_import(folder, fill_in(folder, a="irrelevant"))
+    summary = pipeline.apply(folder)
+    assert "labelled" not in summary.files
+    assert list(folder.glob("flagged*")) == [folder / "flagged.csv"]
+    assert [each["candidate"] for each in listed(folder)] == ["b", "c"]
+    fill_in(folder, b="irrelevant")
+    kept = pipeline.apply(folder).files["labelled"]
+    assert kept == folder / "flagged-labelled.csv"
+    assert runs.audit_import(folder, kept).reviewers == ("flagged",)
+    (b,) = [each for each in runs.show(folder, "question") if each.candidate.text == "b"]
+    assert b.people == {"flagged": "irrelevant"}
+    pipeline.apply(folder)
+    assert [each["candidate"] for each in listed(folder)] == ["c"]
+
+
+def test_an_export_of_all_pairs_says_why_each_is_listed(tmp_path: Path, save: Save) -> None:
+    """A true negative is listed as judged, not as flagged."""
+    go(save(row("1", "a", "b", "c")), cascade(stage("s")), tmp_path / "run", s=says(a="relevant", b=None))
+    runs.audit_export(tmp_path / "run", tmp_path / "run" / "flagged.csv", everything=True)
+    assert [each["listed"] for each in listed(tmp_path / "run")] == ["flagged", "undecided", "judged"]
+
+
+def test_flips_between_runs_with_other_exempt_sources(tmp_path: Path, save: Save) -> None:
+    """Rows that one of the runs did not judge are not compared; those that both did are, each with itself."""
+    path = save(row("1", "a", subset="x"), row("2", "a", "b", subset="y"), row("3", "a", subset="z"), row("4"))
+    go(path, cascade(stage("s"), exempt=["x"]), tmp_path / "old", s=says(a="relevant"))
+    go(path, cascade(stage("s"), exempt=["z"]), tmp_path / "new", s=says(b="relevant"))
+    for one, other, first in (("new", "old", "false negative"), ("old", "new", "true negative")):
+        found = runs.flips(tmp_path / one, tmp_path / other)
+        assert [(each.before.example.id, each.before.candidate.text) for each in found] == [("2", "a"), ("2", "b")]
+        assert found[0].before.verdict.outcome == first
+        assert all(each.before.fingerprint == each.after.fingerprint for each in found)
+
+
+def test_flips_between_runs_with_other_references(tmp_path: Path, save: Save) -> None:
+    """Runs that were shown different positives judged different questions."""
+    path = save(row("1", "a"))
+    go(path, cascade(stage("s")), tmp_path / "old", s=says())
+    go(path, cascade(stage("s")).model_copy(update={"reference": 1}), tmp_path / "new", s=says(a="relevant"))
+    with pytest.raises(RunError, match=r"up to 1 positives as reference, .* 3"):
+        runs.flips(tmp_path / "new", tmp_path / "old")
+
+
+def test_a_packed_file_of_labels_stops_the_run(tmp_path: Path, save: Save) -> None:
+    """A stage of people whose labels are packed is refused with what to do, whoever reads them first."""
+    (tmp_path / "labels.csv.gz").write_bytes(b"\x1f\x8b\x08")
+    people = {"judge": "human", "labels": str(tmp_path / "labels.csv.gz")}
+    with pytest.raises(InputError, match=r"labels\.csv\.gz: is not UTF-8 text"):
+        go(save(row("1", "a")), cascade(people), tmp_path / "run")

@@ -145,6 +145,39 @@ def test_unanswered_requests_are_asked_again(tmp_path: Path) -> None:
     assert (again[0].text, again[1].failure) == ("to x", "refused")
 
 
+def test_spending_counts_what_has_no_count(tmp_path: Path) -> None:
+    """A paid reply without a count of tokens is counted as such, a failure that cost nothing is not; seconds add up."""
+
+    class Silent(Counting):
+        def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
+            for reply in super().answer(requests):
+                yield replace(reply, usage=Usage(seconds=0.25)) if reply.request.address == "silent" else reply
+
+    with Store(tmp_path) as store:
+        remembering = Remembering(Silent(failing=frozenset({"lost"})), store)
+        answers(remembering, request("silent"), request("lost", ticket=1), request("told", ticket=2))
+    spent = remembering.spending
+    assert (spent.asked, spent.without_usage, spent.tokens_in, spent.seconds) == (3, 1, 10, 0.75)
+
+
+def test_an_engine_hears_of_answers_before_its_time(tmp_path: Path) -> None:
+    """An engine that may give up a service is told, once, that the store holds answers of it."""
+
+    class Doubtful(Counting):
+        vouched = 0
+
+        def vouch(self) -> None:
+            self.vouched += 1
+
+    with Store(tmp_path) as store:
+        engine = Doubtful()
+        answers(Remembering(engine, store), request("x"))
+        assert engine.vouched == 0
+        store.flush()
+        answers(Remembering(engine, store), request("x"), request("y", ticket=1), request("x", ticket=2))
+        assert engine.vouched == 1
+
+
 def test_twins_are_asked_once(tmp_path: Path) -> None:
     """The same question of several askers goes out once; each gets the reply with its own ids and ticket."""
     gate = threading.Event()

@@ -9,12 +9,15 @@ import asyncio
 import contextlib
 import math
 import os
+import re
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -38,6 +41,25 @@ NO_CREDIT: Final = ("insufficient_quota", "billing_hard_limit", "insufficient ba
 """What servers write (code, type or message, in lower case) when they mean these. Not "billing" alone: ordinary rate
 limits come with a link to the billing page."""
 
+REJECTED: Final = frozenset({400, 405, 415, 422})
+"""Statuses of a request that the server takes to be wrong. When the first ones all are, it is a setting that is."""
+
+REMEDIES: Final = {
+    "max_tokens": "set `max_tokens: null` with `extra_body: {max_completion_tokens: …}`, or another max_tokens",
+    "temperature": "set `temperature: null`",
+    "top_p": "set `top_p: null`",
+    "seed": "set `seed: null`",
+    "structured_outputs": "set `choices: logprobs`, or `choices: text`",
+    "logprobs": "set `choices: text`",
+    "top_logprobs": "set `choices: text`",
+    "response_format": "set `extra_body: {response_format: {type: json_object}}`",
+}
+"""What to do when a server rejects every request and names one of these."""
+
+ENOUGH: Final = 10
+FEWEST: Final = 3
+"""How many requests must have been rejected to give up: while others are in flight, and when none is."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAISettings:
@@ -46,7 +68,8 @@ class OpenAISettings:
     Attributes:
         model: its name at the server.
         base_url: address of the server up to and with `/v1`; None = `OPENAI_BASE_URL`, or OpenAI.
-        api_key_env: the environment variable that holds the key. A server given by `base_url` may need none.
+        api_key_env: the environment variable that holds the key. None = `OPENAI_API_KEY` for OpenAI, and no key for
+            any other server: a key goes only where it was meant to go.
         revision: which version of the model is served, for the record; changes every address.
         temperature, top_p, max_tokens, seed: as the API has them; None is not sent.
         extra_body: further fields of the body, or other values for its fields.
@@ -60,7 +83,7 @@ class OpenAISettings:
 
     model: str
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     revision: str = ""
     temperature: float | None = 0.0
     top_p: float | None = None
@@ -94,6 +117,7 @@ class OpenAISettings:
         for name, (fine, allowed) in rules.items():
             if not fine:
                 raise SettingsError(f"{name} cannot be {getattr(self, name)!r}", hint=f"set {name} to {allowed}")
+        _check_address("base_url", self.base_url or "")
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -114,6 +138,7 @@ class OpenAIEngine:
     def __init__(self, settings: OpenAISettings, *, sleep: Sleep = asyncio.sleep) -> None:
         self._settings = settings
         self._sleep = sleep
+        self._trial = _Trial()
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -139,27 +164,33 @@ class OpenAIEngine:
         cancels what is in flight.
 
         Raises:
-            SettingsError: at once, when there is no key for a server that needs one.
-            ServiceError: while iterating, when going on is pointless.
+            SettingsError: at once, when the key is missing or the address holds a password.
+            ServiceError: while iterating, when going on is pointless: a wrong key, an unknown model, no credit, no
+                server, or a server that has rejected the first requests and never answered one.
         """
+        _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL", ""))
         key, workers = self._key(), self._settings.concurrency
         return Pool(lambda: self._open(key), workers=workers, slots=2 * workers).replies(requests)
 
+    def vouch(self) -> None:
+        """Hear that the service answered such requests before: those that it rejects are then themselves at fault."""
+        self._trial.passed()
+
     def _key(self) -> str:
-        """Return the key, "" where none is set and the server may do without."""
-        chosen = self._settings
-        key = os.environ.get(chosen.api_key_env, "").strip()
-        if not key and not (chosen.base_url or os.environ.get("OPENAI_BASE_URL")):
+        """Return the key, "" for a server for which none was named."""
+        variable = _variable(self._settings)
+        key = os.environ.get(variable, "").strip() if variable else ""
+        if variable and not key:
             raise SettingsError(
-                f"the environment variable {chosen.api_key_env} holds no key for OpenAI",
-                hint=f"type: export {chosen.api_key_env}=…, or set base_url to a server of your own",
+                f"the environment variable {variable} holds no key",
+                hint=f"type: export {variable}=…, or set base_url, without api_key_env, to a server that needs no key",
             )
         return key
 
     @contextlib.asynccontextmanager
     async def _open(self, key: str) -> AsyncIterator[Ask]:
         async with self._client(key) as client:
-            yield _Asker(self._settings, client, key, self._sleep).ask
+            yield _Asker(self._settings, client, key, self._sleep, self._trial).ask
 
     def _client(self, key: str) -> "AsyncOpenAI":
         from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
@@ -182,20 +213,58 @@ class _Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that an
         detail: str,
         *,
         failure: str = "failed",
-        retryable: bool = False,
+        transient: bool = False,
         wait: float | None = None,
         unreachable: bool = False,
+        rejected: bool = False,
     ) -> None:
         super().__init__(detail)
-        self.detail, self.failure, self.retryable = detail, failure, retryable
-        self.wait, self.unreachable = wait, unreachable
+        self.detail, self.failure, self.transient = detail, failure, transient
+        self.wait, self.unreachable, self.rejected = wait, unreachable, rejected
+
+
+class _Trial:
+    """Whether a service rejects some requests or all of them; shared by the threads that use one engine.
+
+    It rejects all when it has never answered and the first requests that were asked have all ended, enough of them in
+    rejections. The first asked, not the first to end: a rejection comes faster than an answer.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._passed, self._begun = False, 0
+        self._open: set[int] = set()
+        self._rejected: set[str] = set()
+
+    def begin(self) -> int:
+        """Note that a request is asked; return its number."""
+        with self._lock:
+            self._begun += 1
+            self._open.add(self._begun)
+            return self._begun
+
+    def end(self, number: int) -> None:
+        """Note that it ended, in whatever way."""
+        with self._lock:
+            self._open.discard(number)
+
+    def passed(self) -> None:
+        """Note an answer: from now on a rejection is a matter of its request."""
+        self._passed = True
+
+    def lost(self, address: str) -> bool:
+        """Note a rejection of the request with this address; return whether every other would be rejected too."""
+        with self._lock:
+            self._rejected.add(address)
+            enough = ENOUGH if self._open else FEWEST
+            return not self._passed and len(self._rejected) >= enough and min(self._open, default=math.inf) > ENOUGH
 
 
 class _Asker:
     """Asks one question at a time, as often as needed; shared by the workers of a pool."""
 
-    def __init__(self, settings: OpenAISettings, client: "AsyncOpenAI", key: str, sleep: Sleep) -> None:
-        self._settings, self._client, self._key, self._sleep = settings, client, key, sleep
+    def __init__(self, settings: OpenAISettings, client: "AsyncOpenAI", key: str, sleep: Sleep, trial: _Trial) -> None:
+        self._settings, self._client, self._key, self._sleep, self._trial = settings, client, key, sleep, trial
         self._where = str(client.base_url).rstrip("/")
         self._heard = 0
         rate = settings.requests_per_minute
@@ -208,7 +277,7 @@ class _Asker:
         Raises:
             ServiceError: when the answer to every other request would be the same error.
         """
-        heard = self._heard
+        heard, number = self._heard, self._trial.begin()
         retrying = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(self._settings.max_retries + 1),
@@ -220,16 +289,21 @@ class _Asker:
             return await retrying(self._attempt, request)
         except _Trouble as trouble:
             last = trouble
+        finally:
+            self._trial.end(number)
+        if last.rejected and self._trial.lost(request.address):
+            problem = f"{self._where} rejects every request ({last.detail})"
+            raise ServiceError(problem, hint=_advice(self._settings, last.detail))
         if last.unreachable and heard == self._heard:
             hint = f"start the server or correct base_url, now {self._where}"
             raise ServiceError(f"the model service does not answer: {last.detail}", hint=hint)
         tried = retrying.statistics["attempt_number"]
         detail = f"{last.detail}, tried {tried} times" if tried > 1 else last.detail
-        return Reply(request, None, failure=last.failure, detail=detail, retryable=last.retryable)
+        return Reply(request, None, failure=last.failure, detail=detail, retryable=True)
 
     def _worth_a_retry(self, error: BaseException) -> bool:
         """Whether to try again; not where the very first connection fails: then the address is wrong."""
-        return isinstance(error, _Trouble) and error.retryable and not (error.unreachable and self._heard == 0)
+        return isinstance(error, _Trouble) and error.transient and not (error.unreachable and self._heard == 0)
 
     async def _attempt(self, request: Request) -> Reply:
         """Ask once. Errors leave as ours and without a cause: the foreign ones may quote the key."""
@@ -258,6 +332,7 @@ class _Asker:
             problem = self._broken(error, request)
         else:
             self._heard += 1
+            self._trial.passed()
             reply = read_completion(request, answer.content, seconds=time.perf_counter() - started)
             return replace(reply, detail=self._clean(reply.detail, request))
         raise problem
@@ -274,10 +349,10 @@ class _Asker:
         for cause in causes:
             if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
                 detail = f"no connection ({self._clean(str(cause), request)})"
-                return _Trouble(detail, retryable=True, unreachable=True)
+                return _Trouble(detail, transient=True, unreachable=True)
         if any(isinstance(cause, TimeoutError) for cause in causes):
-            return _Trouble("timed out", retryable=True)
-        return _Trouble(f"connection lost ({type(causes[-1]).__name__})", retryable=True)
+            return _Trouble("timed out", transient=True)
+        return _Trouble(f"connection lost ({type(causes[-1]).__name__})", transient=True)
 
     def _refused(self, error: "APIStatusError", request: Request) -> _Trouble | ServiceError:
         """Say what a status from 300 up means: for this request, or for the whole run."""
@@ -293,21 +368,25 @@ class _Asker:
             status = 402
         if status in {401, 402, 403, 404}:
             return self._hopeless(status, detail)
-        retryable = status in {408, 409, 429} or status >= 500
-        return _Trouble(detail, retryable=retryable, wait=_asked_wait(error.response.headers))
+        transient = status in {408, 409, 429} or status >= 500
+        wait = _asked_wait(error.response.headers)
+        return _Trouble(detail, transient=transient, wait=wait, rejected=status in REJECTED)
 
     def _hopeless(self, status: int, detail: str) -> ServiceError:
         """Say what to do about a status that every other request would get too."""
-        variable, where = self._settings.api_key_env, self._where
+        where, variable = self._where, _variable(self._settings)
         if status == 402:
-            problem = f"{where} has no more credit for the key in {variable}"
+            problem = f"{where} has no more credit" + (f" for the key in {variable}" if variable else "")
             hint = "add credit, then type the same command again: what is answered is not asked again"
         elif status == 404:
             problem = f"{where} does not serve the model {self._settings.model!r}"
             hint = f"correct model or base_url; {where}/models lists the models"
-        else:
+        elif variable:
             problem = f"{where} does not accept the key in {variable}"
             hint = f"type: export {variable}=… with a key for {where}"
+        else:
+            problem = f"{where} wants a key, and none is sent"
+            hint = "set api_key_env to the name of the environment variable that holds the key for this server"
         return ServiceError(f"{problem} ({detail})", hint=hint)
 
     def _clean(self, text: str, request: Request) -> str:
@@ -319,6 +398,35 @@ class _Asker:
                 text = text.replace(message.content, "[prompt]")
         line = " ".join(text.split())
         return line if len(line) <= 200 else f"{line[:199]}…"
+
+
+def _variable(settings: OpenAISettings) -> str | None:
+    """Return the name of the environment variable that holds the key; None where no key is sent."""
+    elsewhere = settings.base_url or os.environ.get("OPENAI_BASE_URL")
+    return settings.api_key_env or (None if elsewhere else "OPENAI_API_KEY")
+
+
+def _advice(settings: OpenAISettings, said: str) -> str:
+    """Return what to change when a server rejects every request with these words."""
+    own = {name: f"take {name} out of extra_body, or correct it" for name in settings.extra_body}
+    for name, remedy in (REMEDIES | own).items():
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE):
+            return f"{remedy}, in the engine's settings"
+    return "correct the engine's settings: base_url, model, choices, max_tokens, temperature, extra_body"
+
+
+def _check_address(name: str, address: str) -> None:
+    """Refuse what is no address, and http://user:password@host: that would stand in messages, and beside the key."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # read, hence checked
+    except ValueError:
+        raise SettingsError(f"{name} is no address", hint=f"set {name} to one like http://127.0.0.1:8000/v1") from None
+    if "@" in parts.netloc:
+        raise SettingsError(
+            f"{name} holds a user name or a password",
+            hint=f"take the part before @ out of {name}; put the key in an environment variable, api_key_env names it",
+        )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from relabel.protocols import Engine, Reply, Request
 
@@ -21,26 +21,48 @@ class Memory(Protocol):
         ...
 
 
+@runtime_checkable
+class Doubting(Protocol):
+    """An engine that gives up a service which has never answered; it must hear of the answers that are in the store."""
+
+    def vouch(self) -> None:
+        """Hear that the service has answered before."""
+        ...
+
+
 @dataclass(slots=True)
 class Spending:
-    """What one stage's replies cost in this execution; tokens as the server counted them."""
+    """What one stage's replies cost in this execution; tokens as the server counted them.
+
+    Attributes:
+        asked, from_store: fresh replies, and those that the store held.
+        unanswered: fresh replies without text.
+        without_usage: fresh replies that were paid for (all that are kept) and came without a count of tokens.
+        tokens_in, tokens_out, tokens_cached: of the fresh replies that came with one.
+        seconds: the sum over fresh replies of the time that each took, many at once.
+    """
 
     asked: int = 0
     from_store: int = 0
     unanswered: int = 0
+    without_usage: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
+    seconds: float = 0.0
 
     def add(self, reply: Reply) -> None:
         """Count one fresh reply."""
+        usage = reply.usage
         self.asked += 1
         self.unanswered += reply.text is None
-        self.tokens_in += reply.usage.tokens_in or 0
-        self.tokens_out += reply.usage.tokens_out or 0
-        self.tokens_cached += reply.usage.tokens_cached or 0
+        self.without_usage += not reply.retryable and (usage.tokens_in is None or usage.tokens_out is None)
+        self.tokens_in += usage.tokens_in or 0
+        self.tokens_out += usage.tokens_out or 0
+        self.tokens_cached += usage.tokens_cached or 0
+        self.seconds += usage.seconds or 0.0
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, int | float]:
         """Return the counts by name."""
         return asdict(self)
 
@@ -48,8 +70,9 @@ class Spending:
 class Remembering:
     """An engine around an engine: asks only what the store does not hold, and keeps what comes.
 
-    The same question asked twice at once is asked once. Replies of which nothing was received (`retryable`) are not
-    kept, so that a later run asks again; all others are, refusals and cut-off answers too: they were paid for.
+    The same question asked twice at once is asked once. Kept is what was paid for: what came with HTTP status 200 and
+    holds something, refusals, cut-off and unreadable answers too. All else (`retryable`) is not, so that a later run
+    asks again: a request that the server rejects today may be right when the server or the settings are mended.
     """
 
     def __init__(self, engine: Engine, store: Memory, *, lookahead: int = 256) -> None:
@@ -86,6 +109,8 @@ class Remembering:
                 continue
             if known := self._store.reply_to(request):
                 twins.of(request)
+                if not self.spending.from_store and isinstance(self._engine, Doubting):
+                    self._engine.vouch()
                 self.spending.from_store += 1
                 line.put(known)
             else:

@@ -100,6 +100,7 @@ def _examples(
             )
         except RowError as error:
             if not skip:
+                error.hint = f"{error.hint} Or leave bad rows out: --on-error skip".strip()
                 raise
             if on_reject:
                 on_reject(Reject(record.line, position, error.field, error.problem, record.content))

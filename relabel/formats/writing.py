@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,24 +60,44 @@ def open_writer(path: Path | str, format: Format, *, columns: Sequence[str] | No
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error}", hint="Make the folder, or name another.") from error
     try:
-        with _open(temporary, zipped=is_gzip(path)) as put:
+        with _open(path, temporary) as put:
             lines = _CsvLines(path, columns)
             yield Writer(put, format.render, lines if is_csv(path) else _json_line)
             if is_csv(path):
                 put(lines.rest())
-        temporary.replace(path)
+        with _told(path):
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _open(path: Path, *, zipped: bool) -> Iterator[Callable[[bytes], object]]:
-    with path.open("wb") as plain:
-        if not zipped:
-            yield plain.write
-            return
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=plain, mtime=0) as stream:
-            yield stream.write
+def _open(path: Path, temporary: Path) -> Iterator[Callable[[bytes], None]]:
+    plain = temporary.open("wb")
+    stream = gzip.GzipFile("", "wb", compresslevel=6, fileobj=plain, mtime=0) if is_gzip(path) else plain
+
+    def put(content: bytes) -> None:
+        with _told(path):
+            stream.write(content)
+
+    try:
+        yield put
+    finally:
+        with _told(path), plain:
+            stream.close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a file that is written into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            hint="Close the file if a program has it open, or make room on the disk; then the same command again.",
+        ) from error
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:

@@ -110,7 +110,8 @@ class LLMJudge:
     def groups(self, case: Case) -> list[tuple[Pair, ...]]:
         """Divide the pairs of a case into the groups that are asked together, each in the order of its prompt."""
         size = self._group_size
-        groups = [case.pairs[start : start + size] for start in range(0, len(case.pairs), size)]
+        parts = [[pair for pair in case.pairs if (pair.key in case.opinions) == asked] for asked in (False, True)]
+        groups = [tuple(part[start : start + size]) for part in parts for start in range(0, len(part), size)]
         if not self._shuffle or size == 1:
             return groups
 

@@ -1,7 +1,7 @@
 """The free judge: what the rows themselves say, without a model.
 
 A negative that is a copy of a positive (of its own row, or of the same query in another row) is relevant; one that
-its row holds twice, or that has no text, is void. About everything else the rules have no opinion.
+its row holds twice, or that has neither title nor text, is void. About everything else the rules have no opinion.
 """
 
 import re
@@ -67,9 +67,12 @@ class _Marks(NamedTuple):
 
 def _marks(passage: Passage) -> _Marks:
     text, title = normalise(passage.text), normalise(passage.title)
-    full = f"{title} {text}" if title else text
+    full = f"{title} {text}".strip()
     return _Marks(
-        digest("full", full, size=8), digest("text", text, size=8), digest("bare", text, size=8), titled=bool(title)
+        digest("full", full, size=8),
+        digest("text", text, size=8),
+        digest("bare", text or full, size=8),
+        titled=bool(title),
     )
 
 
@@ -126,7 +129,7 @@ def _judge(case: Case, elsewhere: set[bytes]) -> tuple[Judgment, ...]:
     judgments = []
     for pair in case.pairs:
         marks = all_marks[pair.index]
-        if not pair.candidate.text.strip():
+        if not pair.candidate.full_text.strip():
             judgments.append(Judgment(None, "empty"))
         elif marks.equals_one_of(own):
             judgments.append(Judgment("relevant", evidence=COPY))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Role = Literal["query", "document"]
 PACKAGED: Final = "all-MiniLM-L6-v2"
-WINDOW: Final = 512
+WINDOW: Final = 256
 OVERLAP: Final = 4
 
 
@@ -85,7 +85,8 @@ class Encoder:
     def encode(self, role: Role, texts: Sequence[str]) -> "Floats":
         """Embed texts in their order; unit length, float32, shape (texts, dimensions)."""
         encode = self.model.encode_query if role == "query" else self.model.encode_document
-        vectors: Floats = encode(list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
+        whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+        vectors: Floats = encode(whole, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
         return vectors
 
 
