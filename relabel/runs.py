@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from relabel import audit
+from relabel.certain import MostCertain
 from relabel.errors import InputError, RunError
 from relabel.formats import get_format, open_writer
 from relabel.pipeline import (
-    MostCertain,
     Plan,
     Source,
     candidate_key,

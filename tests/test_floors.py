@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 
 FLOORS = {
     "records": 0, "errors": 0, "protocols": 0,
-    "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1,
+    "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1,
     "prompts": 2, "config": 2, "tables": 2,
     "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4,

@@ -69,15 +69,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "c[" / "none.jsonl").write_text("", "utf-8")
     engine = {"kind": "scripted", "replies": "none.jsonl"}
     stages: list[dict[str, object]] = [
-        {"name": f"first{EVIL}", "judge": "rules", "sample": 1.0},
-        {"name": f"second{EVIL}", "judge": "rules", "sample": 1.0},
-        {"name": f"llm{EVIL}", "judge": "llm", "prompt": "rlhn", "engine": engine},
+        {"name": "uno", "judge": "rules", "sample": 1.0},
+        {"name": "dos", "judge": "rules", "sample": 1.0},
+        {"name": "llm", "judge": "llm", "prompt": "rlhn", "engine": engine},
     ]
     (folder / "c[/b].yaml").write_text(json.dumps({"stages": stages}), "utf-8")
     done = relabel("run", "in[/b].jsonl", "-c", "c[/b].yaml", "-o", "run[/b]", cwd=folder)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     (folder / "c[" / "b].other.yaml").write_text(json.dumps({"stages": stages[2:]}), "utf-8")
     assert relabel("run", "in[/b].jsonl", "-c", "c[/b].other.yaml", "-o", "other[/b]", cwd=folder).returncode == 0
+    figures = (folder / "run[" / "b]" / "statistics.json").read_text("utf-8")
+    (folder / "stats[" / "b]").mkdir(parents=True)
+    for name in ("uno", "dos"):  # no config can name a stage so, but a file from elsewhere can
+        figures = figures.replace(name, json.dumps(name + EVIL)[1:-1])
+    (folder / "stats[" / "b]" / "statistics.json").write_text(figures, "utf-8")
     return folder
 
 
@@ -87,7 +92,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("run", "in[/b].jsonl", "-c", "c[/b].yaml", "-o", "run[/b]"), 0, f"candidate n0{SHOWN}"),
         (("show", "run[/b]"), 0, f"source0{SHOWN}"),
         (("show", "run[/b]", f"q1{EVIL}"), 0, f"query 1{SHOWN}"),
-        (("stats", "run[/b]"), 0, f"Agreement of first{SHOWN} and second{SHOWN}"),
+        (("stats", "run[/b]"), 0, f"source0{SHOWN}"),
+        (("stats", "stats[/b]"), 0, f"Agreement of uno{SHOWN} and dos{SHOWN}"),
         (("check", "in[/b].jsonl", "-c", "c[/b].yaml"), 0, "positive 0[/b]:bomb:[red]]0;owned2J"),
         (("show", "run[/b]", "--against", "other[/b]"), 0, f"n0{SHOWN}"),
         (("show", "run[/b]", "--against", "other[/b]"), 0, "before  other[/b]\nafter   run[/b]\n"),
@@ -110,7 +116,7 @@ def test_data_is_shown_and_never_obeyed(hostile: Path, arguments: tuple[str, ...
 def test_bars_show_stage_names_as_they_are() -> None:
     """The name of a stage is no markup and no command to the terminal, in the bars too, which real terminals get."""
     file = io.StringIO()
-    with Bars(Console(file=file, force_terminal=True, width=200)) as bars:
+    with Bars(Console(file=file, force_terminal=True, width=200)) as bars:  # a console that knows markup
         bars.begin(Survey(1, 0, 2, 1, {}, ""), [])
         bars.watch(f"stage{EVIL}\n", 2, 2)
     assert f"stage{SHOWN}" in file.getvalue()
@@ -285,6 +291,7 @@ def test_ctrl_c_is_answered_at_once(tmp_path: Path, quiet: bool) -> None:
         impatience.start()
         process.send_signal(signal.SIGINT)
         line = next((line for line in process.stderr if line.startswith("stopping")), "")
+        time.sleep(0.5)  # nobody is so quick that two signals become one
         alive = process.poll() is None
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate()
