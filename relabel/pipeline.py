@@ -59,7 +59,6 @@ class Survey:
     rows: int
     rejected: int
     pairs: int
-    judged_rows: int
     sources: Mapping[str, int]
     sha256: str
 
@@ -117,7 +116,7 @@ def open_source(path: Path | str, *, format: str = "auto", on_error: str = "stop
 
 def survey(source: Source, policy: Policy) -> Survey:
     """Read the whole input once: every broken row is found before anything is spent."""
-    rejected = rows = pairs = judged = 0
+    rejected = rows = pairs = 0
     sources: Counter[str] = Counter()
 
     def reject(_: Reject) -> None:
@@ -127,10 +126,9 @@ def survey(source: Source, policy: Policy) -> Survey:
     for example in source.examples(reject):
         rows += 1
         if not policy.exempts(example.source):
-            judged += 1
             pairs += len(example.negatives)
             sources[example.source] += len(example.negatives)
-    return Survey(rows, rejected, pairs, judged, dict(sorted(sources.items())), sha256_of(source.path))
+    return Survey(rows, rejected, pairs, dict(sorted(sources.items())), sha256_of(source.path))
 
 
 def run(

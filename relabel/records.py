@@ -189,7 +189,6 @@ class Change:
     item: Any = None
     beside: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     row: Mapping[str, Any] | None = None
-    words: Mapping[str, str] = field(default_factory=dict)
 
 
 Listed = Literal["flagged", "undecided", "contradicted", "judged"]

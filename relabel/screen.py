@@ -7,7 +7,6 @@ spelled out (`printable`).
 import re
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -91,7 +90,6 @@ class Bars:
         self._asked: dict[str, int] = {}
         self._total = 0
         self._opened: dict[str, Opened] = {}
-        self._since = time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -123,7 +121,6 @@ class Bars:
             if task is None:
                 shown = printable(stage).replace("\n", " ")
                 task = self._tasks[stage] = self._progress.add_task(shown, total=self._total, note="")
-                self._since = time.monotonic()
             self._asked[stage] = self._asked.get(stage, 0) + asked
         self._progress.update(task, advance=passed, note=self._note(stage, task))
 
@@ -154,7 +151,7 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
     if done.windowed:
         _line(
             console,
-            f"          {done.windowed:,} texts are longer than the embedding model reads: judged by their best window",
+            f"          {done.windowed:,} texts longer than the embedding model reads, judged by their best window",
         )
     console.print()
     _files(console, done)
@@ -273,13 +270,20 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
         shown = " + ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in parts.items())
         _line(console, f"{name:9} {total} = {shown}")
     if rows["below_min_negatives"]:
-        _line(console, f"          {rows['below_min_negatives']:,} rows are left below min_negatives")
+        _line(console, f"          rows left below min_negatives: {rows['below_min_negatives']:,}")
+    if rows["scattered"]:
+        _line(
+            console,
+            f"          queries that come back later in the file: {rows['scattered']:,}; intervals take them for others and"
+            " come out too narrow: sort the rows by query",
+        )
 
 
 def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
     """Show what this execution asked and paid."""
     for name, part in spent.items():
-        money = "price unknown" if part["usd"] is None else f"${part['usd']:,.4f}"
+        unknown = "cost unknown: replies without usage" if part["without_usage"] else "price unknown"
+        money = unknown if part["usd"] is None else f"${part['usd']:,.4f}"
         _line(
             console,
             f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
@@ -324,8 +328,9 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
         _agreement(console, entry)
     if compared:
         console.print(
-            "A later judge sees what an earlier one sent up and its sampled second opinions: without `sample` the"
-            " figures say nothing about the rest. People are compared on the pairs that they labelled.",
+            "A later judge sees what an earlier one sent up, and second opinions on a `sample` of the rest: the tables count"
+            " what was seen, the figures weigh the sample back to all. Without `sample` they say nothing about the rest."
+            " People are compared on the pairs that they labelled.",
             style="dim",
         )
 
