@@ -274,8 +274,8 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
     if rows["scattered"]:
         _line(
             console,
-            f"          queries that come back later in the file: {rows['scattered']:,}; intervals take them for others and"
-            " come out too narrow: sort the rows by query",
+            f"          queries that come back later in the file: {rows['scattered']:,}; intervals take them for others"
+            " and come out too narrow: sort the rows by query",
         )
 
 
@@ -328,9 +328,9 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
         _agreement(console, entry)
     if compared:
         console.print(
-            "A later judge sees what an earlier one sent up, and second opinions on a `sample` of the rest: the tables count"
-            " what was seen, the figures weigh the sample back to all. Without `sample` they say nothing about the rest."
-            " People are compared on the pairs that they labelled.",
+            "A later judge sees what an earlier one sent up, and second opinions on a `sample` of the rest: the tables"
+            " count what was seen, the figures weigh the sample back to all. Without `sample` they say nothing of the"
+            " rest. People are compared on the pairs that they labelled.",
             style="dim",
         )
 

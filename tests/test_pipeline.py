@@ -540,10 +540,13 @@ def test_an_empty_text_called_relevant_leaves_a_file_that_can_be_read(tmp_path: 
 
 
 def test_the_input_is_never_overwritten(tmp_path: Path, save: Save) -> None:
-    """An input that lies where the cleaned file goes is refused, and still there."""
+    """An input that lies where the cleaned file goes is refused, and still there; so are a stranger's files."""
     (tmp_path / "run").mkdir()
     path = save(row("1", "a"), name="run/cleaned.jsonl")
     before = path.read_bytes()
+    with pytest.raises(RunError, match="holds other files"):
+        go(path, cascade(stage("s")), tmp_path / "run", s=says())
+    Store(tmp_path / "run").close()
     with pytest.raises(InputError, match="would be overwritten"):
         go(path, cascade(stage("s")), tmp_path / "run", s=says())
     assert path.read_bytes() == before
@@ -748,18 +751,24 @@ def test_a_judge_that_loses_a_case_is_found_out(tmp_path: Path, save: Save) -> N
         go(path, cascade(stage("s")), tmp_path / "run", s=Losing())
 
 
-def test_a_judge_with_too_few_words_is_found_out(tmp_path: Path, save: Save) -> None:
-    """A case that comes back unjudged is an error too."""
+@pytest.mark.parametrize("fault", ["gave 0 judgments for 1 pairs of query 1", "or twice", "said 'yes' of a pair"])
+def test_a_judge_that_does_not_keep_to_the_rules_is_found_out(fault: str, tmp_path: Path, save: Save) -> None:
+    """A case unjudged, twice, or with a word that is no label: the error names the stage and the query."""
 
-    class Silent:
+    class Careless:
         def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
-            yield from cases
+            for case in cases:
+                strange: Any = "yes"
+                good = case.judged(tuple(Judgment("irrelevant") for _ in case.pairs))
+                odd = case.judged(tuple(Judgment(strange) for _ in case.pairs))
+                yield from {"gave": [case], "or t": [good, good], "said": [odd]}[fault[:4]]
 
     for stages in ((stage("s"),), (stage("s"), stage("last"))):
-        with pytest.raises(ValueError, match="zip"):
+        judges: dict[str, Judge] = {"s": Careless(), "last": says()}
+        with pytest.raises(SettingsError, match=f"the judge of stage s .*{fault}"):
             pipeline.run(
                 pipeline.open_source(save(row("1", "a"))), cascade(*stages), tmp_path / f"{len(stages)}",
-                judges={"s": Silent(), "last": says()} if len(stages) > 1 else {"s": Silent()},
+                judges={each["name"]: judges[each["name"]] for each in stages},
             )  # fmt: skip
 
 

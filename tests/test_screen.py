@@ -117,7 +117,7 @@ def test_bars_show_stage_names_as_they_are() -> None:
     """The name of a stage is no markup and no command to the terminal, in the bars too, which real terminals get."""
     file = io.StringIO()
     with Bars(Console(file=file, force_terminal=True, width=200)) as bars:  # a console that knows markup
-        bars.begin(Survey(1, 0, 2, 1, {}, ""), [])
+        bars.begin(Survey(1, 0, 2, {}, ""), [])
         bars.watch(f"stage{EVIL}\n", 2, 2)
     assert f"stage{SHOWN}" in file.getvalue()
     assert "\x1b]0;" not in file.getvalue()
