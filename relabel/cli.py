@@ -172,7 +172,10 @@ def convert(
     from relabel import api
 
     done = api.convert(input, output, to=to, format=format, on_error=on_error)
-    _echo(f"{done.examples:,} examples read, {done.rejected:,} rows rejected, {done.rows:,} rows written: {output}")
+    for reject in done.rejected:
+        _echo(f"left out: {reject}", err=True)
+    left_out = len(done.rejected)
+    _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
 
 
 @audit_app.command("export")

@@ -9,7 +9,7 @@ from typing import Any
 from relabel import audit
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RunError
-from relabel.formats import get_format, open_writer
+from relabel.formats import Reject, get_format, open_writer
 from relabel.pipeline import (
     Plan,
     Source,
@@ -215,11 +215,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What `convert` read and wrote."""
+    """What `convert` read and wrote, and what is wrong with each row that it left out."""
 
     examples: int
     rows: int
-    rejected: int
+    rejected: tuple[str, ...]
 
 
 def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A002 - the word users know
@@ -230,10 +230,14 @@ def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A
     """
     if path.resolve() == source.path.resolve():
         raise InputError(f"{path} is the input itself", hint="name another file")
-    rejected: list[int] = []
+    rejected: list[str] = []
+
+    def reject(row: Reject) -> None:
+        rejected.append(f"line {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}")
+
     examples = rows = 0
     with open_writer(path, get_format(format)) as writer:
-        for example in source.examples(lambda reject: rejected.append(reject.line)):
+        for example in source.examples(reject):
             examples += 1
             rows += writer.write(example)
-    return Converted(examples, rows, len(rejected))
+    return Converted(examples, rows, tuple(rejected))

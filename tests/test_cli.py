@@ -179,6 +179,16 @@ def test_convert_and_prompts(tmp_path: Path) -> None:
     assert {"rlhn", "relevance", "umbrela", "answer"} <= set(relabel("prompts", "list").stdout.split())
 
 
+def test_convert_names_what_it_leaves_out(tmp_path: Path) -> None:
+    """With `--on-error skip`, each row that is left out is named with its line and what is wrong."""
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"query": "q", "pos": ["p"], "neg": ["n"]}\n{"query": "q", "pos": "p", "neg": []}\n', "utf-8")
+    done = relabel("convert", path, tmp_path / "out.jsonl", "--to", "tevatron", "--on-error", "skip")
+    assert done.returncode == 0
+    assert "1 examples read, 1 rows rejected, 1 rows written" in done.stdout
+    assert "left out: line 2: field 'pos'" in done.stderr
+
+
 def test_help_is_quick() -> None:
     """`relabel --help` takes at most 1.4 times an empty typer application (medians of one interleaved run)."""
     ours, empty = [], []
