@@ -4,7 +4,7 @@ An upper bound: every stage as if everything reached it. How many pairs go up is
 has spoken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from relabel import config
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
-from relabel.errors import InputError, TemplateError
+from relabel.errors import InputError, SettingsError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Source, Survey, survey
@@ -44,12 +44,13 @@ class StageForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What `relabel check` finds: the input, each stage at most, and the first prompt as it would be sent."""
+    """What `relabel check` finds: the input, each stage at most, the first prompt, and what a run would still lack."""
 
     survey: Survey
     stages: tuple[StageForecast, ...]
     prompt: tuple[Message, ...] = ()
     prompt_stage: str = ""
+    missing: tuple[str, ...] = ()
 
 
 def check(source: Source, settings: config.Settings) -> Forecast:
@@ -60,11 +61,7 @@ def check(source: Source, settings: config.Settings) -> Forecast:
         SettingsError: a template that does not load.
     """
     policy = settings.policy.policy()
-    for stage in settings.stages:
-        if isinstance(stage, config.Human):
-            HumanJudge(Path(stage.labels))
-        elif isinstance(stage, config.LLM):
-            open_engine(stage.engine, "").answer(())  # refuses at once where there is no key; asks nothing
+    missing = tuple(_missing(settings))
     seen = survey(source, policy)
     prompts = {
         index: _Prompter(name, stage, settings)
@@ -82,7 +79,19 @@ def check(source: Source, settings: config.Settings) -> Forecast:
         for index, (name, stage) in enumerate(zip(settings.names, settings.stages, strict=True))
     )
     first = next(iter(prompts.values()), None)
-    return Forecast(seen, stages, first.first if first else (), first.name if first else "")
+    return Forecast(seen, stages, first.first if first else (), first.name if first else "", missing)
+
+
+def _missing(settings: config.Settings) -> Iterator[str]:
+    """Say what a run would refuse to start without; a forecast can do without."""
+    for name, stage in zip(settings.names, settings.stages, strict=True):
+        try:
+            if isinstance(stage, config.Human):
+                HumanJudge(Path(stage.labels))
+            elif isinstance(stage, config.LLM):
+                open_engine(stage.engine, name).answer(())  # asks nothing
+        except (InputError, SettingsError) as error:
+            yield f"stage {name}: {error.message}"
 
 
 class _Prompter:

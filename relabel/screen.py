@@ -400,6 +400,8 @@ def forecast(console: Console, found: Forecast) -> None:
         table.add_row(_text(stage.name), _text(judge), *counts, money)
     console.print(table)
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
+    for problem in found.missing:
+        _line(console, f"a run would not start: {problem}")
     if found.prompt:
         messages(console, found.prompt, title=f"The first prompt of stage {found.prompt_stage}")
 

@@ -125,6 +125,22 @@ def test_check_spends_nothing_and_shows_a_prompt(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_works_without_a_key_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast needs no key and no labels, but says what a run would lack."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "stages:\n  - {judge: human, labels: none.csv}\n  - {judge: llm, engine: {kind: openai, model: gpt-4o}}\n",
+        "utf-8",
+    )
+    done = relabel("check", SAMPLE, "-c", config)
+    assert done.returncode == 0
+    assert "a run would not start: stage human: " in done.stdout
+    assert "a run would not start: stage llm: the environment variable OPENAI_API_KEY" in done.stdout
+    assert "price unknown" not in done.stdout
+
+
 def test_max_undecided_exits_with_one(tmp_path: Path) -> None:
     """A run that leaves more undecided than asked for finishes, and says so by its exit code."""
     config = tmp_path / "c.yaml"
