@@ -22,7 +22,7 @@ import numpy as np
 from relabel.agreement import Figure, rate_interval
 from relabel.cascade import open_case
 from relabel.errors import RelabelError
-from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Score
+from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Rule, Score
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.prompts import load_template
 from relabel.records import Example, Judgment, Passage
@@ -134,9 +134,8 @@ def rlhn(name: str, path: Path) -> Pool:
     return Pool(name, tuple(examples), tuple(levels))
 
 
-def judge(pool: Pool, encoder: Encoder, work: Path, score: Score = "sum") -> list[tuple[Judgment, ...]]:
-    """Return the words of the embedding judge with its default rules, example by example."""
-    settings = EmbeddingSettings(score=score)
+def judge(pool: Pool, encoder: Encoder, work: Path, settings: EmbeddingSettings) -> list[tuple[Judgment, ...]]:
+    """Return the words of the embedding judge with these rules, example by example."""
     asked = EmbeddingJudge(settings, encoder, work)
     asked.prepare(pool.examples)
     cases = [open_case(i, example, settings.reference_limit) for i, example in enumerate(pool.examples)]
@@ -157,7 +156,10 @@ def oneshot_table(pool: Pool, encoder: Encoder, work: Path, maxrep: Path) -> boo
     """Print the one-shot task; True when the known figures come out."""
     kinds: tuple[Score, ...] = ("sum", "cosine", "ratio", "margin")
     scores: dict[str, list[float]] = {
-        kind: [word.score or 0.0 for words in judge(pool, encoder, work, kind) for word in words] for kind in kinds
+        kind: [
+            word.score or 0.0 for words in judge(pool, encoder, work, EmbeddingSettings(score=kind)) for word in words
+        ]
+        for kind in kinds
     }
     # with one positive: sum = cos(q,n) − cos(q,p) + cos(p,n), and margin is its first two terms
     scores["cos(p,n)"] = [both - margin for both, margin in zip(scores["sum"], scores.pop("margin"), strict=True)]
@@ -213,22 +215,23 @@ def _percent(figure: Figure) -> str:
 
 
 def rules_table(pools: Sequence[Pool], encoder: Encoder, work: Path) -> None:
-    """Print precision and recall of the default rules."""
-    rules: dict[str, Callable[[Judgment], bool]] = {
-        "flag": lambda word: word.label == "relevant",
-        "ask": lambda word: word.label is None,
+    """Print precision and recall of the default rules, and of NV-Retriever's in their place."""
+    default, nv = EmbeddingSettings(), EmbeddingSettings(flag=Rule("ratio", 0.95), ask=None)
+    rules: dict[str, tuple[EmbeddingSettings, Callable[[Judgment], bool]]] = {
+        "flag": (default, lambda word: word.label == "relevant"),
+        "ask": (default, lambda word: word.label is None),
+        "NV": (nv, lambda word: word.label == "relevant"),
     }
-    settings = EmbeddingSettings()
-    print(f"\nflag: {settings.flag.by} ≥ {settings.flag.at}", end="")
-    print(f"; ask: {settings.ask.by} ≥ {settings.ask.at} and below flag" if settings.ask else "")
+    print(f"\nflag: {default.flag.by} ≥ {default.flag.at}", end="")
+    print(f"; ask: {default.ask.by} ≥ {default.ask.at} and below flag" if default.ask else "", end="")
+    print(f"; NV: {nv.flag.by} ≥ {nv.flag.at}, NV-Retriever's TopK-PercPos")
     head = f"{'rule':<6}{'picked':>6}{'precision':>20}{'recall':>20}{'level 1':>12}"
     print(f"{'set':<16}{'pairs':>6}{'relevant':>10}  {head}")
     for pool in pools:
-        said = judge(pool, encoder, work)
         levels = [level for each in pool.levels for level in each]
-        for name, picks in rules.items():
+        for name, (settings, picks) in rules.items():
             counts = f"{len(levels):>6}{sum(level >= 2 for level in levels):>10}"
-            print(f"{pool.name:<16}{counts}  {name:<6}{rates(pool, said, picks)}")
+            print(f"{pool.name:<16}{counts}  {name:<6}{rates(pool, judge(pool, encoder, work, settings), picks)}")
 
 
 FOOTNOTE = """
