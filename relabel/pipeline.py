@@ -25,7 +25,7 @@ from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
 from relabel.stages import Station, Watch, judge_all
-from relabel.store import STORE, Store
+from relabel.store import OWN, STORE, Store
 
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
@@ -154,7 +154,7 @@ def run(
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / STORE).exists():
+    if folder.is_dir() and not (folder / STORE).exists() and {each.name for each in folder.iterdir()} - OWN:
         raise RunError(f"{folder} holds other files, and no run of relabel", hint="name another run directory: -o")
     with Store(folder) as store:
         opened = open_judges(settings, store, folder / "cache", own=judges or {})

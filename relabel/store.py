@@ -25,6 +25,10 @@ from relabel.records import Case, Judgment, Label
 
 VERSION: Final = 1
 STORE: Final = "judgments.sqlite"
+LOCK: Final = "run.lock"
+OWN: Final = frozenset({LOCK, "cache"})
+"""What a run that was killed as it began may leave in a folder that holds no store yet."""
+
 COMMIT_SECONDS: Final = 0.05
 _ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 SCHEMA: Final = """
@@ -61,7 +65,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FileLock(folder / "run.lock")
+        self._lock = FileLock(folder / LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)

@@ -539,6 +539,14 @@ def test_an_empty_text_called_relevant_leaves_a_file_that_can_be_read(tmp_path: 
     assert list(runs.rebuild(tmp_path / "run")) == rows
 
 
+def test_a_run_killed_as_it_began_goes_on(tmp_path: Path, save: Save) -> None:
+    """A folder that holds nothing but the lock and the cache of a run is no stranger's."""
+    folder = tmp_path / "run"
+    (folder / "cache").mkdir(parents=True)
+    (folder / "run.lock").touch()
+    assert go(save(row("1", "a")), cascade(stage("s")), folder, s=says()).statistics["rows"]["written"] == 1
+
+
 def test_the_input_is_never_overwritten(tmp_path: Path, save: Save) -> None:
     """An input that lies where the cleaned file goes is refused, and still there; so are a stranger's files."""
     (tmp_path / "run").mkdir()
