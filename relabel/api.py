@@ -65,7 +65,8 @@ def run(
 ) -> Summary:
     """Judge every hard negative of a training file, relabel, and write the results.
 
-    Called again with the same output it goes on where it was: nothing is asked or paid for twice.
+    Called again with the same output it goes on where it was: no answered request is paid for twice. Judges of your
+    own are asked again.
 
     Args:
         path: the training file.

@@ -198,7 +198,7 @@ def apply(
 
     Raises:
         RunError: no finished run is there, or its input is gone or another.
-        SettingsError: the settings' stages are not those of the run.
+        SettingsError: the settings' judges are not those that the run asked, or no actions are called so.
     """
     manifest = read_json(folder, "manifest.json")
     with open_run(folder, path=path) as (old, store):
@@ -206,7 +206,7 @@ def apply(
         if settings is not None:
             _same_judges(settings, manifest, store, folder)
         if actions is not None:
-            config.preset(actions)
+            config.preset(actions)  # refuses a name that is none
             chosen = chosen.model_copy(update={"policy": chosen.policy.model_copy(update={"actions": actions})})
         plan = Plan.of(old.source, chosen, old.numbers, old.sha256)
         summary = write_results(plan, store, folder)

@@ -148,7 +148,7 @@ class Store:
             while not self._closing:
                 self._write_until(connection, self._work.get())
         except BaseException as error:  # noqa: BLE001 - handed to the next caller, who stops the run
-            self._failure = error
+            self._failure = self._told(error)
             self._wake()
             while not self._closing:  # nobody may wait for ever on a full queue
                 work = self._work.get()
@@ -157,6 +157,15 @@ class Store:
                     work.set()
         finally:
             connection.close()
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Say in our words what a person can mend; everything else is a bug and stays what it is."""
+        if not isinstance(error, sqlite3.OperationalError):
+            return error
+        hint = "make room on the disk, or check the folder; then the same command goes on where it was"
+        told = RunError(f"{self._path} cannot be written: {error}", hint=hint)
+        told.__cause__ = error
+        return told
 
     def _write_until(self, connection: sqlite3.Connection, work: _Work | threading.Event | None) -> None:
         """Write what comes within one commit's time, or until the store is closing."""
