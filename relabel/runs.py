@@ -77,6 +77,11 @@ def flips(folder: Path, other: Path, *, path: Path | None = None) -> list[Flip]:
     with open_run(folder, path=path) as (plan, store), open_run(other, path=path) as (other_plan, other_store):
         if plan.sha256 != other_plan.sha256:
             raise RunError(f"{folder} and {other} read different inputs", hint="compare runs over the same file")
+        if plan.source.shard != other_plan.source.shard:
+            raise RunError(
+                f"{folder} and {other} are over different parts of the input",
+                hint="merge the shards of each run first: relabel merge",
+            )
         if plan.reference != other_plan.reference:
             raise RunError(
                 f"{folder} was shown up to {plan.reference} positives as reference, {other} {other_plan.reference}",
@@ -155,10 +160,19 @@ def audit_import(folder: Path, path: Path, *, reviewer: str = "", source: Path |
 def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of the input, in order, from the cleaned file and the ledger alone.
 
-    Rows that could not be read are in `rejects.jsonl` with their text and are not rebuilt.
+    Rows that could not be read are in `rejects.jsonl` with their text and are not rebuilt. Nor is a shard: which rows
+    of the input lie between its own, neither of the two files says.
+
+    Raises:
+        RunError: no finished run, that of a shard, or files that are not as the run wrote them.
     """
     manifest = read_json(folder, "manifest.json")
     told = manifest["input"]
+    if told.get("shard"):
+        raise RunError(
+            f"{folder} holds shard {told['shard']}, and only the whole can be rebuilt",
+            hint="put the shards together first: relabel merge",
+        )
     for name, sha256 in manifest.get("files", {}).items():
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise RunError(

@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,8 @@ OWN: Final = frozenset({LOCK, "cache"})
 """What a run that was killed as it began may leave in a folder that holds no store yet."""
 
 COMMIT_SECONDS: Final = 0.05
+BATCH: Final = 200
+_ADD_JUDGMENT: Final = "INSERT OR REPLACE INTO judgments VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS judges (
@@ -47,6 +49,15 @@ CREATE TABLE IF NOT EXISTS people (
     PRIMARY KEY (query, candidate, reviewer)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS imports (sha256 TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
 """
+_UNION: Final = {
+    "SELECT * FROM replies": "INSERT OR IGNORE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    "SELECT * FROM people": (
+        "INSERT INTO people VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE"
+        " SET label = excluded.label, note = excluded.note, at = excluded.at WHERE excluded.at > at"
+    ),
+    "SELECT * FROM imports": "INSERT OR IGNORE INTO imports VALUES (?,?)",
+}
+"""How all that stands in one store is read there, and put into another that may hold some of it."""
 
 _Work = tuple[str, Sequence[Sequence[Any]]]
 
@@ -231,7 +242,7 @@ class Store:
             for case in cases
             for pair, word in zip(case.pairs, case.judgments, strict=True)
         ]  # fmt: skip
-        self._put("INSERT OR REPLACE INTO judgments VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+        self._put(_ADD_JUDGMENT, rows)
 
     def judgments(self, case: Case) -> dict[int, dict[bytes, Judgment]]:
         """Return everything ever said about the case's pairs: judge → pair key → judgment. One SELECT."""
@@ -318,6 +329,36 @@ class Store:
     def imported(self, sha256: str) -> bool:
         """Whether the labels of a file with this digest were taken in."""
         return self._reader.execute("SELECT 1 FROM imports WHERE sha256 = ?", (sha256,)).fetchone() is not None
+
+    # -- other stores ----------------------------------------------------------------------------------
+
+    def judges(self) -> list[str]:
+        """Return the fingerprints of all judges that ever said something here."""
+        return [fingerprint for rows in self.select("SELECT fingerprint FROM judges") for (fingerprint,) in rows]
+
+    def select(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield what a SELECT finds, some rows at a time: memory stays the same however many there are."""
+        cursor = self._reader.execute(query)
+        while rows := cursor.fetchmany(BATCH):
+            yield rows
+
+    def absorb(self, other: "Store") -> None:
+        """Take in all that another store holds; a second time changes nothing.
+
+        A judge is the same in both whose fingerprint is. Of two labels by one reviewer on one pair the newer holds; of
+        two words by one judge the other store's.
+        """
+        numbers = {
+            number: self.judge_id(fingerprint, json.loads(settings))
+            for rows in other.select("SELECT id, fingerprint, settings FROM judges ORDER BY id")
+            for number, fingerprint, settings in rows
+        }
+        for rows in other.select("SELECT * FROM judgments"):
+            self._put(_ADD_JUDGMENT, [(query, pair, numbers[judge], *word) for query, pair, judge, *word in rows])
+        for found, put in _UNION.items():
+            for rows in other.select(found):
+                self._put(put, rows)
+        self.flush()
 
 
 def _plain(text: T) -> T:
