@@ -4,11 +4,14 @@ Both pull lazily and yield in any order as work completes; how far they look ahe
 business and is the back-pressure. Neither knows the other's insides.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from relabel.records import NOTHING, Case, Example
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +122,47 @@ class Engine(Protocol):
         Raises:
             ServiceError: when going on is pointless (wrong key, unknown model, no credit, server unreachable).
         """
+        ...
+
+
+class Spread(Protocol):
+    """Where the heavy work of a judge is done: in this process, or on the machines of a cluster."""
+
+    def __call__(self, make: Callable[[], Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
+        """Apply what `make` returns, called once per worker, to every item; look ahead by a bounded number of them.
+
+        Yields the results in the items' order. `make`, items and results can be pickled. `items` may be drawn in
+        another thread than the results.
+        """
+        ...
+
+
+def here(make: Callable[[], Callable[[T], R]], items: Iterable[T]) -> Iterator[R]:
+    """Do the work in this process, one item at a time; without an item nothing is made."""
+    work: Callable[[T], R] | None = None
+    for item in items:
+        work = work or make()
+        yield work(item)
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """An engine that knows how much its model can read, before it is asked."""
+
+    @property
+    def shortens(self) -> bool:
+        """Whether a prompt that is too long shall be shortened; if not, its pairs end as "too long"."""
+        ...
+
+    def excess(self, request: Request) -> int:
+        """Return by how many tokens the prompt and room for its reply exceed what the model reads; ≤ 0 when it fits."""
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """An engine that has more to say of an execution than its replies do: versions, what the model is, caches."""
+
+    def report(self) -> Mapping[str, Any]:
+        """Return what is known so far, as plain JSON; empty before anything was asked."""
         ...

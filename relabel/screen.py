@@ -106,6 +106,10 @@ class Bars:
         self._opened = {each.name: each for each in opened}
         rejected = f", {seen.rejected:,} rows rejected" if seen.rejected else ""
         _line(self._console, f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}")
+        for each in opened:
+            engine = each.provenance.get("engine", {})
+            if engine.get("engine") == "vllm":
+                _line(self._console, f"{each.name}: {engine['model']} in vLLM, which takes a while to load")
 
     def say(self, line: str) -> None:
         """Print a line above the bars, or where there are none."""
@@ -151,7 +155,7 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
     if done.windowed:
         _line(
             console,
-            f"          {done.windowed:,} texts longer than the embedding model reads, judged by their best window",
+            f"          {done.windowed:,} texts longer than the model reads, judged by their best window",
         )
     console.print()
     _files(console, done)
@@ -256,6 +260,9 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
                 counts = [f"{part[key]:,}" for key in ("asked", "relevant", "partial", "irrelevant")]
                 table.add_row(_text(name), *counts, _text(none or "0"))
     console.print(table)
+    for stage in statistics["stages"]:
+        if short := stage.get("shortened", 0) + stage["second_opinions"].get("shortened", 0):
+            _line(console, f"{stage['name']:9} {short:,} pairs were shown shortened: the model does not read the whole")
     rows, passages, verdicts = statistics["rows"], statistics["passages"], statistics["verdicts"]
     lines = (
         ("verdicts", f"{sum(verdicts.values()):,} pairs", verdicts),
@@ -289,6 +296,8 @@ def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
             f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
             f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
         )
+        if rate := part.get("engine", {}).get("prefix_cache_hit_rate"):
+            _line(console, f"          {rate:.0%} of the prompt tokens came from vLLM's prefix cache")
 
 
 def _files(console: Console, done: Summary) -> None:

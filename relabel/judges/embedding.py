@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from relabel.judges.vectors import Encoder, Role, VectorCache
+from relabel.protocols import Spread, here
 from relabel.records import Case, Example, Judgment, Passage
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ class EmbeddingSettings:
 
 
 class EmbeddingJudge:
-    """Judges by cosines of cached embeddings; every distinct text is embedded once."""
+    """Judges by cosines of cached embeddings; every distinct text is embedded once, where `spread` says."""
 
-    def __init__(self, settings: EmbeddingSettings, encoder: Encoder, folder: Path) -> None:
+    def __init__(self, settings: EmbeddingSettings, encoder: Encoder, folder: Path, spread: Spread = here) -> None:
         self._settings = settings
-        self._vectors = VectorCache(encoder, folder)
+        self._vectors = VectorCache(encoder, folder, spread)
 
     @property
     def windowed(self) -> int:

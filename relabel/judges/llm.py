@@ -8,13 +8,14 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from relabel.errors import TemplateError
+from relabel.judges.fitting import fit
 from relabel.prompts import Template
-from relabel.protocols import Engine, Reply, Request
-from relabel.records import VOID_REASONS, Case, Judgment, Pair, Passage, chance, digest
+from relabel.protocols import Engine, Measures, Reply, Request
+from relabel.records import SHORTENED, VOID_REASONS, Case, Judgment, Pair, Passage, chance, digest
 from relabel.replies import Answer, read_reply, schema_for
 
 
@@ -25,6 +26,15 @@ class _Waiting:
     case: Case
     left: int
     said: dict[bytes, Judgment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a ticket stands for: the case by number, the group, and whether its passages were shortened."""
+
+    case: int
+    group: tuple[Pair, ...]
+    shortened: bool
 
 
 class _Board:
@@ -63,6 +73,7 @@ class LLMJudge:
         group_size: most candidates in one group prompt (RLHN: 25).
         shuffle: whether a group's order is shuffled.
         seed: of the shuffle.
+        measure: who knows how much the model can read, where that is known before it is asked.
     """
 
     def __init__(
@@ -74,8 +85,9 @@ class LLMJudge:
         group_size: int = 25,
         shuffle: bool = True,
         seed: int = 0,
+        measure: Measures | None = None,
     ) -> None:
-        self._name, self._template, self._engine = name, template, engine
+        self._name, self._template, self._engine, self._measure = name, template, engine, measure
         self._group_size = 1 if template.spec.kind == "pair" else group_size
         self._shuffle, self._seed = shuffle, seed
         self._identity = json.dumps(dict(engine.identity), sort_keys=True, ensure_ascii=False, default=str)
@@ -83,7 +95,7 @@ class LLMJudge:
     def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
         """Yield each case once all its replies are there."""
         board = _Board()
-        asked: dict[int, tuple[int, tuple[Pair, ...]]] = {}
+        asked: dict[int, _Asked] = {}
         tickets = count()
 
         def requests() -> Iterator[Request]:
@@ -93,17 +105,20 @@ class LLMJudge:
                 for group in groups:
                     ticket = next(tickets)
                     try:
-                        request = self.request(case, group, ticket)
+                        request, shortened = self._fitting(case, group, ticket)
                     except TemplateError as error:  # a prompt too large to render, found before anything is paid
                         word = Judgment(None, "too long", rationale=error.message)
                         board.take(case.number, group, [word] * len(group))
                         continue
-                    asked[ticket] = (case.number, group)
+                    asked[ticket] = _Asked(case.number, group, shortened)
                     yield request
 
         for reply in self._engine.answer(requests()):
-            number, group = asked.pop(reply.request.ticket)
-            board.take(number, group, self._read(reply, group))
+            was = asked.pop(reply.request.ticket)
+            words = self._read(reply, was.group)
+            if was.shortened:
+                words = [replace(word, evidence=SHORTENED) for word in words]
+            board.take(was.case, was.group, words)
             yield from board.finished()
         yield from board.finished()
 
@@ -122,10 +137,33 @@ class LLMJudge:
 
     def request(self, case: Case, group: tuple[Pair, ...], ticket: int = 0) -> Request:
         """Render the question about one group."""
+        return self._request(case, case.reference, [pair.candidate for pair in group], ticket)
+
+    def _fitting(self, case: Case, group: tuple[Pair, ...], ticket: int) -> tuple[Request, bool]:
+        """Render the question so that the model can read it; say whether passages had to be shortened for that.
+
+        Raises:
+            TemplateError: it cannot be made to fit, or shall not be shortened.
+        """
+        request, measure = self.request(case, group, ticket), self._measure
+        if measure is None or (excess := measure.excess(request)) <= 0:
+            return request, False
+        fitting = None
+        if measure.shortens:
+            fitting = fit(
+                case.reference,
+                [pair.candidate for pair in group],
+                lambda reference, candidates: self._request(case, reference, candidates, ticket),
+                measure.excess,
+            )
+        if fitting is None:
+            raise TemplateError(f"the prompt is {excess:,} tokens longer than the model reads")
+        return fitting, True
+
+    def _request(self, case: Case, reference: Sequence[Passage], candidates: Sequence[Passage], ticket: int) -> Request:
         spec = self._template.spec
-        candidates = [pair.candidate for pair in group]
-        messages = self._template.render(case.example.query, case.reference, candidates)
-        choices, schema = spec.choices, schema_for(spec, len(group))
+        messages = self._template.render(case.example.query, reference, candidates)
+        choices, schema = spec.choices, schema_for(spec, len(candidates))
         asked = [part for message in messages for part in (message.role, message.content)]
         address = digest(self._identity, *asked, "choices", *choices, json.dumps(schema, sort_keys=True))
         return Request(

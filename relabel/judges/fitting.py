@@ -1,0 +1,70 @@
+"""Prompts that are too long for a model: which passages are shortened, and how far.
+
+The rule: the candidates first, all to one common length, then the references likewise; each text keeps its beginning,
+never less than `FLOOR` characters of it, ends at a word and is marked by "…". Query and instructions are never cut.
+What does not fit even then is not asked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from relabel.protocols import Request
+from relabel.records import Passage
+
+FLOOR: Final = 200
+"""Characters that every passage keeps."""
+
+STEP: Final = 32
+"""Characters to within which the longest text that fits is looked for."""
+
+Render = Callable[[Sequence[Passage], Sequence[Passage]], Request]
+"""References and candidates → the question."""
+
+
+def fit(
+    reference: Sequence[Passage], candidates: Sequence[Passage], render: Render, excess: Callable[[Request], int]
+) -> Request | None:
+    """Return the question with as much of the passages as the model can read; None where that is not enough.
+
+    Args:
+        reference: the known positives, whole.
+        candidates: the passages to be judged, whole.
+        render: makes the question.
+        excess: by how many tokens a question is too long; ≤ 0 when it fits.
+    """
+
+    def asked(known: int, shown: int) -> Request | None:
+        request = render(
+            [shortened(each, known) for each in reference], [shortened(each, shown) for each in candidates]
+        )
+        return request if excess(request) <= 0 else None
+
+    whole = max((len(passage.text) for passage in reference), default=0)
+    with_reference = _longest(candidates, lambda length: asked(whole, length))
+    return with_reference or _longest(reference, lambda length: asked(length, FLOOR))
+
+
+def _longest(passages: Sequence[Passage], asked: Callable[[int], Request | None]) -> Request | None:
+    """Return the question with the longest texts that fit, found by halving; None where not even the floor fits."""
+    best = asked(FLOOR)
+    fits, too_long = FLOOR, max((len(passage.text) for passage in passages), default=0)
+    while best is not None and too_long - fits > STEP:
+        middle = (fits + too_long) // 2
+        request = asked(middle)
+        if request is None:
+            too_long = middle
+        else:
+            best, fits = request, middle
+    return best
+
+
+def shortened(passage: Passage, length: int) -> Passage:
+    """Return a passage with at most `length` characters of its text, cut at a word and marked."""
+    if len(passage.text) <= length:
+        return passage
+    cut = passage.text[:length]
+    words = cut.rsplit(None, 1)
+    if len(words) == 2 and len(words[1]) < STEP and not passage.text[length].isspace():
+        cut = words[0]
+    return replace(passage, text=f"{cut.rstrip()} …")

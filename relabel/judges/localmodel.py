@@ -1,0 +1,153 @@
+"""What the judges with a model of their own share: loading, cutting long texts, batches, and work committed in windows.
+
+A result differs in its last bits with the batch it was computed in. So what is new is taken in windows by order of
+first appearance, sorted by length within a window, and a window is committed whole: a killed run that goes on
+computes the same batches as an unbroken one, wherever the work is done.
+"""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from relabel.errors import MissingPart, SettingsError
+from relabel.protocols import Spread
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OVERLAP: Final = 4
+NO_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@contextmanager
+def loading(what: str, model: str, hint: str) -> Iterator[None]:
+    """Load a model without transformers' own progress bar, since the run has one, and say what went wrong.
+
+    Raises:
+        MissingPart: sentence-transformers is not installed.
+        SettingsError: the model cannot be loaded.
+    """
+    try:
+        import sentence_transformers  # noqa: F401 - whether it is there
+        from transformers.utils import logging as untyped
+    except ImportError as error:
+        raise MissingPart("sentence-transformers", "embedding") from error
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:  # the last: no such device
+        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise SettingsError(f"the {what} {model!r} cannot be loaded: {first}", hint=hint) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def within_memory(model: str, batch_size: int) -> Iterator[None]:
+    """Say it in one line when the device has too little memory for a batch.
+
+    Raises:
+        SettingsError: it has.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in NO_MEMORY):
+            raise
+        raise SettingsError(
+            f"the device has not enough memory for {model!r} with batches of {batch_size}",
+            hint="lower the stage's batch_size, then the same command goes on where it was",
+        ) from error
+
+
+def whole(text: str) -> str:
+    """Replace halves of surrogate pairs, which no tokenizer reads."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def cut(text: str, tokenizer: Any, size: int) -> list[str]:
+    """Cut a text into windows of at most `size` tokens, each of which overlaps the next by a quarter; mostly one."""
+    if len(text.encode()) <= size or not getattr(tokenizer, "is_fast", False):  # a token has a byte at the least
+        return [text]
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    if len(spans) <= size:
+        return [text]
+    starts = range(0, len(spans) - size // OVERLAP, size - size // OVERLAP)
+    return [text[spans[start][0] : spans[min(start + size, len(spans)) - 1][1]] for start in starts]
+
+
+def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield places in batches of `size`, longest first; equals keep their order."""
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def in_windows(
+    items: Iterable[T],
+    size: int,
+    *,
+    key: Callable[[T], bytes],
+    known: Callable[[bytes], bool],
+    make: Callable[[], Callable[[tuple[T, ...]], R]],
+    spread: Spread,
+) -> Iterator[tuple[list[bytes], R]]:
+    """Let `spread` work at what is not known yet; yield the keys and results of each window, in order.
+
+    The caller commits a window before it asks for the next. A spread that looks ahead draws windows before others
+    are committed, so what is scheduled is remembered: no item is worked at twice.
+    """
+    scheduled: deque[list[bytes]] = deque()
+    pending: set[bytes] = set()
+
+    def windows() -> Iterator[tuple[T, ...]]:
+        window: dict[bytes, T] = {}
+        for item in items:
+            name = key(item)
+            # first pending, then known: committed in between, an item is in the second
+            if name in window or name in pending or known(name):
+                continue
+            window[name] = item
+            if len(window) == size:
+                yield schedule(window)
+                window = {}
+        if window:
+            yield schedule(window)
+
+    def schedule(window: dict[bytes, T]) -> tuple[T, ...]:
+        pending.update(window)
+        scheduled.append(list(window))
+        return tuple(window.values())
+
+    for results in spread(make, windows()):
+        keys = scheduled.popleft()
+        yield keys, results
+        pending.difference_update(keys)
+
+
+class Index:
+    """A SQLite file that several threads read, each over a connection of its own."""
+
+    def __init__(self, path: Path, *schema: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._local = threading.local()
+        with self.connection as connection:
+            for statement in schema:
+                connection.execute(statement)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection of this thread; as a context, it commits."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = sqlite3.connect(self._path, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+        return connection
