@@ -14,7 +14,7 @@ from typing import Any, Final
 from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
 from relabel.cascade import Stage, Trail
 from relabel.policy import Edited
-from relabel.records import LABELS, Example, Judgment, Outcome, Verdict, digest
+from relabel.records import LABELS, SHORTENED, Example, Judgment, Outcome, Verdict, digest
 
 PEOPLE: Final = "human"
 NEVER_SAID: Final = "not asked"
@@ -188,6 +188,8 @@ def _stage_rates(
         label = word.label if word is not None else None
         reason = "" if label else (word.reason if word is not None else NEVER_SAID)
         counted[stage, why == "sampled", label or "none", reason] += 1
+        if word is not None and word.evidence == SHORTENED:
+            counted[stage, why == "sampled", SHORTENED, ""] += 1
         if why == "sampled":
             continue
         asked += 1
@@ -240,17 +242,22 @@ class _Part:
         }
 
     def _stage(self, index: int, name: str) -> dict[str, Any]:
-        """Return what one stage was asked and said: asked = labels + none, for its own and its sampled pairs."""
+        """Return what one stage was asked and said: asked = labels + none, for its own and its sampled pairs.
+
+        `shortened` counts those of them of which the model was shown a part.
+        """
         parts: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         none: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         for (stage, sampled, label, reason), count in self._words.items():
             if stage == index:
-                parts[sampled]["asked"] += count
                 parts[sampled][label] += count
+                if label == SHORTENED:
+                    continue
+                parts[sampled]["asked"] += count
                 if label == "none":
                     none[sampled][reason] += count
         own, opinions = (
-            _counts(parts[sampled], ("asked", *LABELS)) | {"none": dict(sorted(none[sampled].items()))}
+            _counts(parts[sampled], ("asked", *LABELS, SHORTENED)) | {"none": dict(sorted(none[sampled].items()))}
             for sampled in (False, True)
         )
         return {"name": name, **own, "second_opinions": opinions}

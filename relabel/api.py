@@ -1,10 +1,10 @@
 """The library as functions: what the command line does, for notebooks and pipelines."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relabel import config, forecast, pipeline, rundir, runs
+from relabel import config, forecast, merging, pipeline, rundir, runs
 from relabel.building import Opened
 from relabel.config import Settings
 from relabel.errors import RunError
@@ -14,24 +14,37 @@ from relabel.pipeline import Summary, Survey
 from relabel.protocols import Judge
 from relabel.records import Example, Finding, digest
 from relabel.runs import Converted, Flip, Imported
+from relabel.shards import Shard
 from relabel.stages import Watch
 
 AnyPath = Path | str
 AnyConfig = Settings | AnyPath | None
 
 
-def load_config(path: AnyPath | None = None, *, prompt: str | None = None, policy: str | None = None) -> Settings:
+def load_config(
+    path: AnyPath | None = None,
+    *,
+    prompt: str | None = None,
+    policy: str | None = None,
+    engine: str | None = None,
+    address: str | None = None,
+    replicas: int | None = None,
+) -> Settings:
     """Read a config file; None = the embedded cascade (rules, then the packaged embedding model).
 
     Args:
         path: YAML file.
         prompt: template of every LLM stage (name or file), in place of the config's.
         policy: "relabel", "drop" or "remove", in place of the config's actions.
+        engine: where the models run: "ray" = on a Ray cluster, "here" = in this process, None = as the config says.
+        address: the cluster's: "local", "auto" or HOST:PORT, in place of the config's.
+        replicas: copies of each model on the cluster, in place of the config's.
 
     Raises:
         SettingsError: with every problem of the file, each with its line.
     """
-    return config.load(Path(path) if path is not None else None, prompt=prompt, policy=policy)
+    settings = config.load(Path(path) if path is not None else None, prompt=prompt, policy=policy)
+    return config.placed(settings, engine, address, replicas)
 
 
 def read(
@@ -59,6 +72,7 @@ def run(
     output: AnyPath | None = None,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
+    shard: str | None = None,
     judges: Mapping[str, Judge] | None = None,
     watch: Watch = lambda *_: None,
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
@@ -74,29 +88,32 @@ def run(
         output: run directory; `runs/NAME` without.
         format: see `read`.
         on_error: see `read`; rows left out land in `rejects.jsonl`.
+        shard: "2/8" = only the second of eight parts, for one of eight machines; then `merge`.
         judges: judges of your own by stage name, in place of those in the config.
         watch: told (stage, pairs asked, pairs passed) from other threads as work goes on.
         begin: told what the input holds and who will be asked, before anybody is.
 
     Raises:
         InputError: the file cannot be used; nothing was asked.
-        SettingsError: the config cannot be used; nothing was asked.
+        SettingsError: config or shard cannot be used; nothing was asked.
         ServiceError: the model service cannot go on; the store keeps what was answered.
     """
     settings = config if isinstance(config, Settings) else load_config(config)
-    source = pipeline.open_source(path, format=format, on_error=on_error)
-    folder = Path(output) if output is not None else default_folder(path, config)
+    source = pipeline.open_source(path, format=format, on_error=on_error, shard=shard)
+    folder = Path(output) if output is not None else default_folder(path, config, shard=shard)
     return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin)
 
 
-def default_folder(path: AnyPath, *parts: object) -> Path:
-    """Name a run after its input and settings, so that the same call finds the same directory.
+def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> Path:
+    """Name a run after its input, settings and shard, so that the same call finds the same directory.
 
     A directory of that name that belongs to another input, or settings that have no name, get a digest beside it.
     """
+    end = f"-{Shard.read(shard).label}" if shard is not None else ""
     names = [Path(str(part)).stem for part in (path, *parts) if part and not isinstance(part, Settings)]
-    folder = Path("runs") / "-".join(names)
-    unnamed = [part.model_dump_json() for part in parts if isinstance(part, Settings)]
+    name = "-".join(names)
+    folder = Path("runs") / f"{name}{end}"
+    unnamed = [part.model_dump_json(exclude={"ray"}) for part in parts if isinstance(part, Settings)]
     where = str(Path(path).resolve())
     try:
         taken = rundir.read_json(folder, "manifest.json")["input"]["path"] != where
@@ -104,7 +121,22 @@ def default_folder(path: AnyPath, *parts: object) -> Path:
         taken = False
     if not taken and not unnamed:
         return folder
-    return folder.with_name(f"{folder.name}-{digest(where, *unnamed, size=4).hex()}")
+    return folder.with_name(f"{name}-{digest(where, *unnamed, size=4).hex()}{end}")
+
+
+def merge(folders: Iterable[AnyPath], output: AnyPath, path: AnyPath | None = None) -> Summary:
+    """Put the finished shards of one input together into one run directory. Asks nobody.
+
+    Args:
+        folders: the run directories of all shards, in any order.
+        output: the run directory to make; after a crash, merged into again.
+        path: where the input is now, if it was moved.
+
+    Raises:
+        RunError: shards that are missing, given twice, not finished or not of one run; or another run in `output`.
+    """
+    where = Path(path) if path is not None else None
+    return merging.merge([Path(folder) for folder in folders], Path(output), path=where)
 
 
 def check(

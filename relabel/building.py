@@ -1,7 +1,8 @@
 """Settings → judges and engines that can be asked. Opening them asks nobody and loads nothing heavy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,28 @@ from typing import Any
 from relabel import config
 from relabel.engines.openai import OpenAIEngine, OpenAISettings
 from relabel.engines.prices import Price, cost, price_of
+from relabel.engines.ray import RayOpenAIEngine, RaySpread, RayVLLMEngine
+from relabel.engines.ray_cluster import Cluster, Need
 from relabel.engines.remembering import Remembering
 from relabel.engines.scripted import ScriptedEngine
+from relabel.engines.vllm import VLLMEngine
+from relabel.engines.vllm_scorer import VLLMScorer
 from relabel.errors import SettingsError
+from relabel.judges.crossencoder import (
+    CrossEncoderJudge,
+    CrossEncoderSettings,
+    PairScorer,
+    PairScorerSettings,
+    Scorer,
+    Threshold,
+)
 from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Rule
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.judges.rules import RulesJudge
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.prompts import Template, load_template
-from relabel.protocols import Engine, Judge, Usage
+from relabel.protocols import Engine, Judge, Measures, Spread, Usage, here
 from relabel.records import digest
 from relabel.rundir import sha256_of
 from relabel.store import Store
@@ -38,7 +51,7 @@ class Opened:
     @property
     def windowed(self) -> int:
         """Passages that were judged by their best window, since the model does not read them whole."""
-        return self.judge.windowed if isinstance(self.judge, EmbeddingJudge) else 0
+        return self.judge.windowed if isinstance(self.judge, EmbeddingJudge | CrossEncoderJudge) else 0
 
     def spending(self) -> dict[str, Any]:
         """Return replies, tokens, seconds and US dollars of this execution.
@@ -50,7 +63,9 @@ class Opened:
         spent = self.engine.spending
         usage = Usage(spent.tokens_in, spent.tokens_out, spent.tokens_cached)
         free = self.price == Price(0.0, 0.0, 0.0)
-        return spent.as_dict() | {"usd": None if spent.without_usage and not free else cost(usage, self.price)}
+        usd = None if spent.without_usage and not free else cost(usage, self.price)
+        told = self.engine.report()
+        return spent.as_dict() | {"usd": usd} | ({"engine": dict(told)} if told else {})
 
     @property
     def fingerprint(self) -> str:
@@ -58,20 +73,69 @@ class Opened:
         return digest("judge", json.dumps(self.provenance, sort_keys=True, ensure_ascii=False, default=str)).hex()
 
 
-def open_judges(settings: config.Settings, store: Store, cache: Path, own: Mapping[str, Judge]) -> list[Opened]:
-    """Open the judge of every stage; one that the caller brings stands in for its stage's."""
+def open_judges(
+    settings: config.Settings, store: Store, cache: Path, own: Mapping[str, Judge], cluster: Cluster | None = None
+) -> list[Opened]:
+    """Open the judge of every stage; one that the caller brings stands in for its stage's.
+
+    With a cluster the models run there; nothing that a judge is known by changes.
+    """
     unknown = sorted(set(own) - set(settings.names))
     if unknown:
         raise SettingsError(f"no stage is called {', '.join(unknown)}", hint=f"stages: {', '.join(settings.names)}")
     return [
         Opened(name, own[name], {"own": type(own[name]).__qualname__, "name": name})
         if name in own
-        else _open(name, stage, settings, store, cache)
+        else _open(name, stage, settings, store, cache, cluster)
         for name, stage in zip(settings.names, settings.stages, strict=True)
     ]
 
 
-def _open(name: str, stage: config.AnyStage, settings: config.Settings, store: Store, cache: Path) -> Opened:
+@contextmanager
+def open_cluster(settings: config.Settings, cache: Path) -> Iterator[Cluster | None]:
+    """Give the cluster that the settings name, and leave it in the end; nothing is connected before it is used.
+
+    What Ray says meanwhile goes to `ray.log` in `cache`.
+
+    Raises:
+        MissingPart: Ray is not installed.
+        SettingsError: the address, or the name of a stage that shall have replicas, is wrong.
+    """
+    if settings.ray is None:
+        yield None
+        return
+    cluster = Cluster(settings.ray, list(_needs(settings, settings.ray)), cache / "ray.log")
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _needs(settings: config.Settings, ray: config.Ray) -> Iterator[Need]:
+    named = {} if isinstance(ray.replicas, int) else ray.replicas
+    if unknown := sorted(set(named) - set(settings.names)):
+        raise SettingsError(
+            f"ray.replicas: no stage is called {', '.join(unknown)}", hint=f"stages: {', '.join(settings.names)}"
+        )
+    for name, stage in zip(settings.names, settings.stages, strict=True):
+        match stage:
+            case config.Embedding() | config.CrossEncoder():
+                yield Need(name, ray.replicas_of(name), _gpus(stage, ray), vllm=_by_vllm(stage))
+            case config.LLM(engine=config.VLLM() as engine):
+                gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
+                yield Need(name, ray.replicas_of(name), gpus, vllm=True)
+            case config.LLM(engine=config.OpenAI()) if ray.names(name):
+                yield Need(name, ray.replicas_of(name), 0)
+
+
+def _open(
+    name: str,
+    stage: config.AnyStage,
+    settings: config.Settings,
+    store: Store,
+    cache: Path,
+    cluster: Cluster | None,
+) -> Opened:
     match stage:
         case config.Rules():
             return Opened(name, RulesJudge(cache / name), {"judge": "rules", "name": name})
@@ -80,12 +144,35 @@ def _open(name: str, stage: config.AnyStage, settings: config.Settings, store: S
             judge = HumanJudge(labels)
             return Opened(name, judge, {"judge": "human", "name": name, "labels": sha256_of(labels)})
         case config.Embedding():
-            return _embedding(name, stage, settings, cache)
+            return _embedding(name, stage, settings, cache, cluster)
+        case config.CrossEncoder():
+            return _crossencoder(name, stage, settings, cache, cluster)
         case config.LLM():
-            return _llm(name, stage, settings, store)
+            return _llm(name, stage, settings, store, cache, cluster)
 
 
-def _embedding(name: str, stage: config.Embedding, settings: config.Settings, cache: Path) -> Opened:
+def _by_vllm(stage: config.Embedding | config.CrossEncoder) -> bool:
+    return isinstance(stage, config.CrossEncoder) and stage.backend == "vllm"
+
+
+def _gpus(stage: config.Embedding | config.CrossEncoder, ray: config.Ray) -> float:
+    """Return how many GPUs a replica of a judge's own model takes."""
+    if isinstance(stage, config.CrossEncoder) and stage.backend == "vllm":
+        engine = stage.engine()
+        return max(ray.gpus, engine.tensor_parallel_size * engine.pipeline_parallel_size)
+    return ray.gpus
+
+
+def _spread(name: str, stage: config.Embedding | config.CrossEncoder, cluster: Cluster | None) -> Spread:
+    """Return where a judge's own model runs."""
+    if cluster is None:
+        return here
+    return RaySpread(name, cluster, cluster.settings.replicas_of(name), _gpus(stage, cluster.settings))
+
+
+def _embedding(
+    name: str, stage: config.Embedding, settings: config.Settings, cache: Path, cluster: Cluster | None
+) -> Opened:
     encoder = EncoderSettings(stage.model, stage.revision, stage.batch_size, stage.device)
     rules = EmbeddingSettings(
         stage.score,
@@ -94,22 +181,52 @@ def _embedding(name: str, stage: config.Embedding, settings: config.Settings, ca
         settings.reference,
     )
     asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device"})
-    judge = EmbeddingJudge(rules, Encoder(encoder), cache)
+    judge = EmbeddingJudge(rules, Encoder(encoder), cache, _spread(name, stage, cluster))
     return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})
 
 
-def _llm(name: str, stage: config.LLM, settings: config.Settings, store: Store) -> Opened:
+def _crossencoder(
+    name: str, stage: config.CrossEncoder, settings: config.Settings, cache: Path, cluster: Cluster | None
+) -> Opened:
+    scorer: Scorer
+    if stage.backend == "vllm":
+        scorer = VLLMScorer(stage.engine(), cache / f"{name}.vllm.log" if cluster is None else None)
+    else:
+        scorer = PairScorer(
+            PairScorerSettings(stage.model, stage.revision, stage.batch_size, stage.device, stage.max_length)
+        )
+    rules = CrossEncoderSettings(
+        Threshold(stage.flag.by, stage.flag.at),
+        Threshold(stage.ask.by, stage.ask.at) if stage.ask else None,
+        settings.reference,
+    )
+    asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device"})
+    judge = CrossEncoderJudge(rules, scorer, cache, _spread(name, stage, cluster))
+    return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})
+
+
+def _llm(
+    name: str, stage: config.LLM, settings: config.Settings, store: Store, cache: Path, cluster: Cluster | None
+) -> Opened:
     template = load_template(stage.prompt)
-    engine = Remembering(open_engine(stage.engine, name), store)
+    asked = open_engine(stage.engine, name, cache, cluster)
+    engine = Remembering(asked, store)
     judge = LLMJudge(
-        name, template, engine, group_size=stage.group_size, shuffle=stage.shuffle, seed=settings.seed
-    )  # fmt: skip
+        name,
+        template,
+        engine,
+        group_size=stage.group_size,
+        shuffle=stage.shuffle,
+        seed=settings.seed,
+        measure=asked if isinstance(asked, Measures) else None,
+    )
     provenance = {
         "judge": "llm",
         "name": name,
         "template": template.name,
         "template_fingerprint": template.fingerprint,
         "engine": dict(engine.identity),
+        **_reach(stage.engine),
         "group_size": stage.group_size,
         "shuffle": stage.shuffle,
         "seed": settings.seed,
@@ -118,18 +235,45 @@ def _llm(name: str, stage: config.LLM, settings: config.Settings, store: Store) 
     return Opened(name, judge, provenance, template, engine, price(stage.engine))
 
 
-def open_engine(settings: config.OpenAI | config.Scripted, judge: str) -> Engine:
-    """Open the engine that the settings name, for the stage called `judge`."""
+def _reach(engine: config.AnyEngine) -> dict[str, Any]:
+    """Return what decides which prompts are shortened: no part of a reply's address, but of what a judge says."""
+    if isinstance(engine, config.VLLM):
+        return {"max_model_len": engine.max_model_len, "too_long": engine.too_long}
+    return {}
+
+
+def open_engine(
+    settings: config.AnyEngine, judge: str, cache: Path | None = None, cluster: Cluster | None = None
+) -> Engine:
+    """Open the engine that the settings name, for the stage called `judge`; its own notes go to `cache`.
+
+    On a cluster run vLLM's replicas, and an API's askers where replicas are given to their stage by name.
+    """
+    if cluster is not None:
+        replicas = cluster.settings.replicas_of(judge)
+        if isinstance(settings, config.VLLM):
+            return RayVLLMEngine(settings, cluster, replicas)
+        if isinstance(settings, config.OpenAI) and cluster.settings.names(judge):
+            return RayOpenAIEngine(_openai(settings), cluster, replicas)
     match settings:
+        case config.VLLM():
+            return VLLMEngine(settings, cache / f"{judge}.vllm.log" if cache is not None else None)
         case config.OpenAI():
-            return OpenAIEngine(OpenAISettings(**settings.model_dump(exclude={"kind", "price"})))
+            return OpenAIEngine(_openai(settings))
         case config.Scripted():
             return ScriptedEngine(Path(settings.replies), judge)
 
 
-def price(settings: config.OpenAI | config.Scripted) -> Price | None:
-    """Return what an engine's tokens cost: as written in the config, else as publicly listed; None if unknown."""
-    if isinstance(settings, config.Scripted):
+def _openai(settings: config.OpenAI) -> OpenAISettings:
+    return OpenAISettings(**settings.model_dump(exclude={"kind", "price"}))
+
+
+def price(settings: config.AnyEngine) -> Price | None:
+    """Return what an engine's tokens cost: as written in the config, else as publicly listed; None if unknown.
+
+    Recorded replies and models on one's own hardware cost nothing by the token.
+    """
+    if isinstance(settings, config.Scripted | config.VLLM):
         return Price(0.0, 0.0, 0.0)
     if settings.price:
         written = settings.price

@@ -81,6 +81,16 @@ def run(
     policy: PolicyName = None,
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Only this part of the rows: 2/8 = the second of 8. Then: merge.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Where the models run: ray (a cluster), or here (no cluster).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="The cluster: local (started for the run), auto, or HOST:PORT.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option("--replicas", help="Copies of each model on the cluster.")] = None,
     max_undecided: Annotated[
         str | None, typer.Option("--max-undecided", help="Exit with 1 if more pairs than this: 100, or 5%.")
     ] = None,
@@ -90,14 +100,35 @@ def run(
     from relabel import api, screen
 
     limit = _limit(max_undecided)
-    settings = api.load_config(config, prompt=prompt, policy=policy)
-    folder = output or api.default_folder(input, config, prompt, policy)
+    settings = api.load_config(config, prompt=prompt, policy=policy, engine=engine, address=address, replicas=replicas)
+    folder = output or api.default_folder(input, config, prompt, policy, shard=shard)
     with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, _answering_ctrl_c(bars.say):
         done = api.run(
-            input, settings, output=folder, format=format, on_error=on_error, watch=bars.watch, begin=bars.begin
+            input,
+            settings,
+            output=folder,
+            format=format,
+            on_error=on_error,
+            shard=shard,
+            watch=bars.watch,
+            begin=bars.begin,
         )
     screen.summary(screen.open_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
     _end(done, limit)
+
+
+@app.command()
+def merge(
+    shards: Annotated[list[Path], typer.Argument(help="Run directories of all shards.", metavar="DIR...")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run directory to make.")],
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Put the finished shards of one input together: one run over the whole. Asks nobody."""
+    from relabel import api, screen
+
+    done = api.merge(shards, output, input)
+    after = f"{len(shards)} shards merged; next: relabel show {output} · relabel stats {output}"
+    screen.summary(screen.open_console(), done, after=after)
 
 
 @app.command()

@@ -73,6 +73,72 @@ class Scripted(_Strict):
     replies: str = Field(min_length=1)
 
 
+class VLLM(_Strict):
+    """vLLM in this process, or on the cluster. Engine arguments go by vLLM's own names, further ones in `extra`."""
+
+    kind: Literal["vllm"]
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
+    quantization: str | None = None
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    data_parallel_size: int = Field(default=1, ge=1)
+    max_model_len: int | None = Field(default=None, ge=64)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    enforce_eager: bool = False
+    seed: int = 0
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    too_long: Literal["shorten", "none"] = "shorten"
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.data_parallel_size > 1:
+            raise ValueError(
+                "vLLM's LLM class runs one replica in a process: set data_parallel_size to 1 and have replicas by"
+                " `ray: {replicas: N}`, or ask `vllm serve --data-parallel-size N` by engine kind openai"
+            )
+        if self.max_model_len is not None and self.max_tokens >= self.max_model_len:
+            raise ValueError(f"max_tokens ({self.max_tokens}) leaves nothing of max_model_len ({self.max_model_len})")
+        return self
+
+
+AnyEngine = OpenAI | Scripted | VLLM
+
+
+class Ray(_Strict):
+    """A Ray cluster that runs the models: vLLM, embedding, cross-encoder, and an API if you like.
+
+    Attributes:
+        address: "local" starts a cluster on this machine for the run, "auto" finds the one that runs here, else where
+            its head is: host:port.
+        replicas: copies of each model, or copies by stage name (1 for stages that are not named). An API is asked from
+            the cluster only where its stage is named.
+        gpus: GPUs that a replica of an embedding or cross-encoder model takes; vLLM's take tensor × pipeline parallel.
+    """
+
+    address: str = Field(default="local", min_length=1)
+    replicas: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] = 1
+    gpus: float = Field(default=0.0, ge=0)
+
+    def replicas_of(self, stage: str) -> int:
+        """Return how many copies of a stage's model run."""
+        return self.replicas if isinstance(self.replicas, int) else self.replicas.get(stage, 1)
+
+    def names(self, stage: str) -> bool:
+        """Whether a stage is given replicas of its own."""
+        return isinstance(self.replicas, dict) and stage in self.replicas
+
+
 class _Stage(_Strict):
     name: str = Field(default="", pattern=r"^(\w[\w .+-]*)?$")
     final: list[Label] | dict[Label, Annotated[float, Field(ge=0, le=1)]] | None = None
@@ -106,12 +172,54 @@ class Embedding(_Stage):
     ask: Threshold | None = Threshold(by="sum", at=0.7)
 
 
+class ScoreThreshold(_Strict):
+    """Candidates whose `by` is at least `at`."""
+
+    by: Literal["score", "ratio", "margin"] = "score"
+    at: float
+
+
+class CrossEncoder(_Stage):
+    """A model that reads query and passage together; RocketQA's band unless told otherwise.
+
+    `backend` is who runs it; `vllm` holds further engine arguments for vLLM, by its own names.
+    """
+
+    judge: Literal["crossencoder"]
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    backend: Literal["sentence-transformers", "vllm"] = "sentence-transformers"
+    vllm: dict[str, Any] = Field(default_factory=dict)
+    batch_size: int = Field(default=32, ge=1)
+    device: str = ""
+    max_length: int | None = Field(default=None, ge=16)
+    flag: ScoreThreshold = ScoreThreshold(at=0.9)
+    ask: ScoreThreshold | None = ScoreThreshold(at=0.1)
+
+    @model_validator(mode="after")
+    def _backend(self) -> Self:
+        if self.backend == "vllm":
+            try:
+                self.engine()
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"vllm.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        elif self.vllm:
+            raise ValueError("`vllm` holds arguments for `backend: vllm`")
+        return self
+
+    def engine(self) -> VLLM:
+        """Return the settings with which vLLM loads the model."""
+        own = {"kind": "vllm", "model": self.model, "revision": self.revision, "max_model_len": self.max_length}
+        return VLLM.model_validate(own | {"max_tokens": 1} | self.vllm)
+
+
 class LLM(_Stage):
     """A prompt template and the engine that answers it."""
 
     judge: Literal["llm"]
     prompt: str = "rlhn"
-    engine: Annotated[OpenAI | Scripted, Field(discriminator="kind")]
+    engine: Annotated[AnyEngine, Field(discriminator="kind")]
     group_size: int = Field(default=25, ge=1)
     shuffle: bool = True
 
@@ -123,7 +231,7 @@ class Human(_Stage):
     labels: str = Field(min_length=1)
 
 
-AnyStage = Annotated[Rules | Embedding | LLM | Human, Field(discriminator="judge")]
+AnyStage = Annotated[Rules | Embedding | CrossEncoder | LLM | Human, Field(discriminator="judge")]
 
 
 class PolicySettings(_Strict):
@@ -154,6 +262,7 @@ class Settings(_Strict):
         reference: how many of a row's positives the judges are shown, the first ones.
         seed: of every shuffle, sample and bootstrap.
         source_field: field of a row that names the data set it comes from ("" = subset, source or dataset).
+        ray: the cluster that runs the models; None = this machine, without Ray.
     """
 
     stages: list[AnyStage] = Field(min_length=1)
@@ -161,6 +270,7 @@ class Settings(_Strict):
     reference: int = Field(default=3, ge=1)
     seed: int = 0
     source_field: str = ""
+    ray: Ray | None = None
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -232,6 +342,33 @@ def _final(stage: _Stage, *, last: bool) -> Mapping[Label, float]:
     if stage.final is not None:
         return stage.final
     return _FINAL_ALL if last or isinstance(stage, Rules | Human) else _FINAL_CHEAP
+
+
+def placed(settings: Settings, engine: str | None, address: str | None = None, replicas: int | None = None) -> Settings:
+    """Say where the models of a config run; it changes no answer and no address of one.
+
+    Args:
+        settings: the config.
+        engine: "ray" = on a cluster, "here" = in this process, None = as the config says.
+        address: of the cluster, in place of the config's.
+        replicas: copies of each model, in place of the config's.
+
+    Raises:
+        SettingsError: no such engine, or a cluster's options without a cluster.
+    """
+    if engine not in ("ray", "here", None):
+        raise SettingsError(f"the models cannot run on {engine!r}", hint="choose ray or here: --engine")
+    chosen = None if engine == "here" else settings.ray or (Ray() if engine == "ray" else None)
+    update = {name: value for name, value in (("address", address), ("replicas", replicas)) if value is not None}
+    if chosen is None:
+        if update:
+            raise SettingsError(f"--{' and --'.join(update)} belong to a Ray cluster", hint="add --engine ray")
+        return settings.model_copy(update={"ray": None})
+    try:
+        ray = Ray.model_validate(chosen.model_dump() | update)
+    except ValidationError as error:
+        raise SettingsError(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    return settings.model_copy(update={"ray": ray})
 
 
 def load(path: Path | None, *, prompt: str | None = None, policy: str | None = None) -> Settings:
@@ -337,7 +474,7 @@ def _is_tag(part: Any) -> bool:
     return isinstance(part, str) and (part in _TAGS or "[" in part)
 
 
-_TAGS: Final = {"rules", "embedding", "llm", "human", "openai", "scripted"}
+_TAGS: Final = {"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"}
 
 
 def _line(node: Any, place: list[Any]) -> int:
@@ -364,10 +501,25 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         update: dict[str, Any] = {}
         if isinstance(stage, Human):
             update = {"labels": str(folder / stage.labels)}
+        elif isinstance(stage, CrossEncoder | Embedding) and (folder / stage.model).is_dir():
+            update = {"model": str((folder / stage.model).resolve())}
         elif isinstance(stage, LLM):
             if (folder / stage.prompt).is_file():
                 update["prompt"] = str(folder / stage.prompt)
             if isinstance(stage.engine, Scripted):
                 update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})
+            if isinstance(stage.engine, VLLM):
+                update["engine"] = stage.engine.model_copy(update=_found(stage.engine, folder))
         stages.append(stage.model_copy(update=update) if update else stage)
     return settings.model_copy(update={"stages": stages})
+
+
+def _found(engine: VLLM, folder: Path) -> dict[str, Any]:
+    """Return the paths of an engine that are relative to the config; a model that is no folder there is on the hub."""
+    places = {"model": engine.model, "tokenizer": engine.tokenizer}
+    found = {
+        name: str((folder / place).resolve()) for name, place in places.items() if place and (folder / place).is_dir()
+    }
+    if engine.chat_template is not None:
+        found["chat_template"] = str(folder / engine.chat_template)
+    return found

@@ -126,7 +126,7 @@ class _Prompter:
     def forecast(self, pairs: int) -> StageForecast:
         cost = price(self._stage.engine)
         usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
-        model = self._stage.engine.model if isinstance(self._stage.engine, config.OpenAI) else "recorded replies"
+        model = "recorded replies" if isinstance(self._stage.engine, config.Scripted) else self._stage.engine.model
         return StageForecast(
             self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
         )

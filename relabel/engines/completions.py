@@ -31,11 +31,14 @@ def completion_body(
     return body | dict(sampling)
 
 
-def read_completion(request: Request, content: bytes, *, seconds: float | None = None) -> Reply:
+def read_completion(
+    request: Request, content: bytes, *, seconds: float | None = None, constrained: bool = False
+) -> Reply:
     """Read the body of an answer with status 200, whatever it holds; never raises.
 
     What was generated stands in `text`, also when it was cut off; a refusal and an error are failures with the
-    server's words as `detail`. Where nothing was generated at all the reply is `retryable`.
+    server's words as `detail`. Where nothing was generated at all the reply is `retryable`. `constrained` says that
+    only the choices could be said: then the most probable one is the answer.
     """
     try:
         body = json.loads(content)
@@ -52,6 +55,9 @@ def read_completion(request: Request, content: bytes, *, seconds: float | None =
     if not failure and text is None:
         said = _mapping(choice.get("error") or body.get("error")).get("message")
         failure, detail = "failed", _string(said) or ("the reply holds no text" if choice else "the reply is empty")
+    probabilities = choice_probabilities(request.choices, _tokens(choice)) if not failure else {}
+    if constrained and not failure:
+        text = most_probable(probabilities) or text
     return Reply(
         request,
         text if failure in {"", "cut off"} else None,
@@ -59,7 +65,7 @@ def read_completion(request: Request, content: bytes, *, seconds: float | None =
         detail=detail,
         finish_reason=finish,
         model=_string(body.get("model")) or "",
-        probabilities=choice_probabilities(request.choices, _tokens(choice)) if not failure else {},
+        probabilities=probabilities,
         usage=_usage(body.get("usage"), seconds),
         retryable=failure == "failed",
     )
@@ -101,6 +107,16 @@ def choice_probabilities(
             totals[choice] += math.exp(min(logprob, 0.0))
     whole = max(1.0, math.fsum(totals.values()))
     return {choice: total / whole for choice, total in totals.items()}
+
+
+def most_probable(probabilities: Mapping[str, float]) -> str | None:
+    """Return the most probable choice, the first of equals; None where no choice has a probability.
+
+    It is the answer where only the choices could be said: the text then holds one spelling of a beginning, and the
+    choice whose best spelling wins is not always the one whose spellings together do.
+    """
+    best = max(probabilities, key=probabilities.__getitem__, default=None)
+    return best if best is not None and probabilities[best] > 0 else None
 
 
 def _failure(message: Mapping[str, Any], finish: str) -> tuple[str, str]:

@@ -333,7 +333,8 @@ class _Asker:
         else:
             self._heard += 1
             self._trial.passed()
-            reply = read_completion(request, answer.content, seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            reply = read_completion(request, answer.content, seconds=seconds, constrained=mode == "structured")
             return replace(reply, detail=self._clean(reply.detail, request))
         raise problem
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from relabel.protocols import Engine, Reply, Request
+from relabel.protocols import Engine, Reply, Reports, Request
 
 
 class Memory(Protocol):
@@ -83,6 +83,10 @@ class Remembering:
     def identity(self) -> Mapping[str, Any]:
         """The inner engine's."""
         return self._engine.identity
+
+    def report(self) -> Mapping[str, Any]:
+        """The inner engine's, if it has one."""
+        return self._engine.report() if isinstance(self._engine, Reports) else {}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Yield a reply for every request, from the store or from the engine, in any order.

@@ -1,0 +1,67 @@
+"""Commands started by tests, and whether they leave processes behind."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+MARK = "RELABEL_TEST_MARK"
+
+
+class Command:
+    """A command in a process group of its own, whose descendants are known by a mark in their environment."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("-m", "relabel"),
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self._stderr = cwd / f"stderr-{self._mark}"
+        with self._stderr.open("wb") as stderr, (cwd / f"stdout-{self._mark}").open("wb") as stdout:
+            self.process = subprocess.Popen(
+                [sys.executable, *program, *arguments],
+                cwd=cwd,
+                env={**os.environ, **environment, MARK: self._mark},
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        self._stdout = cwd / f"stdout-{self._mark}"
+
+    @property
+    def stdout(self) -> str:
+        """What it has written so far."""
+        return self._stdout.read_text("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """What it has complained of so far."""
+        return self._stderr.read_text("utf-8", "replace")
+
+    def wait(self, timeout: float = 300) -> int:
+        """Return the exit code."""
+        return self.process.wait(timeout)
+
+    def left(self, patience: float = 30) -> list[str]:
+        """Return the command lines of processes that it started and that still run after so many seconds."""
+        ends = time.monotonic() + patience
+        while (found := self._running()) and time.monotonic() < ends:
+            time.sleep(0.2)
+        return found
+
+    def _running(self) -> list[str]:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self._mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+            except OSError:
+                continue
+        return [line for line in found if line]
