@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relabel import pipeline
+from relabel import sources
 from relabel.cascade import open_case
 from relabel.engines.prices import price_of
 from relabel.engines.vllm import conversation
@@ -158,7 +158,7 @@ class Rendered:
         self._tokenizer = tokenizer
         self.cases: list[Case] = []
         for path in paths:
-            for example in pipeline.open_source(path).examples():
+            for example in sources.open_source(path).examples():
                 if example.negatives and example.positives:
                     self.cases.append(open_case(len(self.cases), example, 3))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relabel import config, pipeline
+from relabel import config, pipeline, sources
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import RelabelError
 from relabel.forecast import tokens
@@ -104,7 +104,7 @@ def cascade(work: Path, replies: Path, escalate: str, group_size: int) -> Mappin
     """Run one cascade in its own run directory and return its statistics."""
     text = CASCADE.format(escalate=escalate, group_size=group_size, replies=json.dumps(str(replies)))
     folder = work / f"both-{escalate}-{group_size}"
-    return pipeline.run(pipeline.open_source(work / "both.jsonl"), config.parse(text), folder).statistics
+    return pipeline.run(sources.open_source(work / "both.jsonl"), config.parse(text), folder).statistics
 
 
 def asked(folder: Path, replies: Path, group_size: int) -> tuple[int, int]:

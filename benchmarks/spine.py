@@ -122,10 +122,10 @@ def run_bare(path: Path, folder: Path) -> None:
 
 def run_relabel(path: Path, folder: Path, stages: str) -> None:
     """Do the whole job, as `relabel run` does it."""
-    from relabel import config, pipeline
+    from relabel import config, pipeline, sources
 
     summary = pipeline.run(
-        pipeline.open_source(path), config.parse(stages), folder, judges={"instant": InstantJudge()}
+        sources.open_source(path), config.parse(stages), folder, judges={"instant": InstantJudge()}
     )  # fmt: skip
     passages = summary.statistics["passages"]
     assert passages["in"] == sum(count for name, count in passages.items() if name != "in")

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from relabel import config, pipeline
+from relabel import config, sources
 from relabel.cascade import Stage, open_case
 from relabel.engines.remembering import Remembering
 from relabel.engines.vllm import VLLMEngine, conversation, sampling, told
@@ -55,7 +55,7 @@ def candidate_first(folder: Path) -> Path:
 def cases(path: Path, pairs: int) -> list[Case]:
     """Return the first cases of a training file that together hold at least `pairs` pairs (0 = all)."""
     found: list[Case] = []
-    for number, example in enumerate(pipeline.open_source(path).examples()):
+    for number, example in enumerate(sources.open_source(path).examples()):
         if example.negatives:
             found.append(open_case(number, example, 3))
         if pairs and sum(len(case.pairs) for case in found) >= pairs:

@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relabel import config, forecast, merging, pipeline, rundir, runs
+from relabel import config, forecast, merging, pipeline, rundir, runs, sources
 from relabel.building import Opened
 from relabel.config import Settings
 from relabel.errors import RunError
 from relabel.forecast import Forecast
 from relabel.formats import Reject
-from relabel.pipeline import Summary, Survey
+from relabel.pipeline import Summary
 from relabel.protocols import Judge
 from relabel.records import Example, Finding, digest
 from relabel.runs import Converted, Flip, Imported
 from relabel.shards import Shard
+from relabel.sources import Survey
 from relabel.stages import Watch
 
 AnyPath = Path | str
@@ -62,7 +63,7 @@ def read(
         on_error: "stop", or "skip" to leave bad rows out.
         on_reject: told about every row left out.
     """
-    return pipeline.open_source(path, format=format, on_error=on_error).examples(on_reject)
+    return sources.open_source(path, format=format, on_error=on_error).examples(on_reject)
 
 
 def run(
@@ -99,7 +100,7 @@ def run(
         ServiceError: the model service cannot go on; the store keeps what was answered.
     """
     settings = config if isinstance(config, Settings) else load_config(config)
-    source = pipeline.open_source(path, format=format, on_error=on_error, shard=shard)
+    source = sources.open_source(path, format=format, on_error=on_error, shard=shard)
     folder = Path(output) if output is not None else default_folder(path, config, shard=shard)
     return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin)
 
@@ -148,7 +149,7 @@ def check(
 ) -> Forecast:
     """Validate input and settings, count pairs and requests, estimate tokens and money. Spends nothing."""
     settings = config if isinstance(config, Settings) else load_config(config)
-    return forecast.check(pipeline.open_source(path, format=format, on_error=on_error), settings)
+    return forecast.check(sources.open_source(path, format=format, on_error=on_error), settings)
 
 
 def apply(
@@ -218,4 +219,4 @@ def convert(
     on_error: str = "stop",
 ) -> Converted:
     """Write a training file in another format."""
-    return runs.convert(pipeline.open_source(path, format=format, on_error=on_error), Path(output), format=to)
+    return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)

@@ -67,6 +67,13 @@ class Opened:
         told = self.engine.report()
         return spent.as_dict() | {"usd": usd} | ({"engine": dict(told)} if told else {})
 
+    def told(self, number: int) -> dict[str, Any]:
+        """Return what a manifest says of this stage: its number in the store, what it is, what was really loaded."""
+        loaded = dict(self.engine.report()) if self.engine is not None else {}
+        known = {name: loaded[name] for name in ("vllm", "commit", "dtype", "max_model_len") if name in loaded}
+        own = {"name": self.name, "number": number, "fingerprint": self.fingerprint, **self.provenance}
+        return own | ({"loaded": known} if known else {})
+
     @property
     def fingerprint(self) -> str:
         """Digest (hex) of all that changes this judge's answers."""

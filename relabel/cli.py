@@ -267,9 +267,9 @@ def prompts_render(
     format: FormatName = "auto",  # noqa: A002
 ) -> None:
     """Show a template filled in with a row of a training file."""
-    from relabel import forecast, pipeline, screen
+    from relabel import forecast, screen, sources
 
-    source = pipeline.open_source(input, format=format)
+    source = sources.open_source(input, format=format)
     screen.messages(screen.open_console(), forecast.render(name, source, query), title=name)
 
 

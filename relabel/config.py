@@ -3,12 +3,11 @@
 Unknown names are refused; all problems of a file are reported at once, each with its line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from relabel.agreement import MAX_STRATA
@@ -16,6 +15,7 @@ from relabel.cascade import Stage
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
+from relabel.yamltext import problems, read_yaml
 
 EMBEDDED: Final = """\
 # The cascade that runs when no config is given: no key, no server, no GPU.
@@ -28,6 +28,9 @@ policy:
 
 _ANSWERS: Final = {"model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices"}
 """Fields of an engine that change its answers."""
+
+_TAGS: Final = frozenset({"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"})
+"""The names by which pydantic tells the kinds of stages and engines apart."""
 
 _FINAL_ALL: Final = dict.fromkeys(LABELS, 0.0)
 _FINAL_CHEAP: Final[Mapping[Label, float]] = {"irrelevant": 0.0}
@@ -182,14 +185,14 @@ class ScoreThreshold(_Strict):
 class CrossEncoder(_Stage):
     """A model that reads query and passage together; RocketQA's band unless told otherwise.
 
-    `backend` is who runs it; `vllm` holds further engine arguments for vLLM, by its own names.
+    `backend` is who runs it; `engine_args` are vLLM's further engine arguments, by its own names.
     """
 
     judge: Literal["crossencoder"]
     model: str = Field(min_length=1)
     revision: str | None = None
     backend: Literal["sentence-transformers", "vllm"] = "sentence-transformers"
-    vllm: dict[str, Any] = Field(default_factory=dict)
+    engine_args: dict[str, Any] = Field(default_factory=dict)
     batch_size: int = Field(default=32, ge=1)
     device: str = ""
     max_length: int | None = Field(default=None, ge=16)
@@ -203,15 +206,15 @@ class CrossEncoder(_Stage):
                 self.engine()
             except ValidationError as error:
                 first = error.errors()[0]
-                raise ValueError(f"vllm.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        elif self.vllm:
-            raise ValueError("`vllm` holds arguments for `backend: vllm`")
+                raise ValueError(f"engine_args.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        elif self.engine_args:
+            raise ValueError("`engine_args` are for `backend: vllm`")
         return self
 
     def engine(self) -> VLLM:
         """Return the settings with which vLLM loads the model."""
         own = {"kind": "vllm", "model": self.model, "revision": self.revision, "max_model_len": self.max_length}
-        return VLLM.model_validate(own | {"max_tokens": 1} | self.vllm)
+        return VLLM.model_validate(own | {"max_tokens": 1} | self.engine_args)
 
 
 class LLM(_Stage):
@@ -412,86 +415,17 @@ def preset(name: str) -> Mapping[str, Action]:
     return PRESETS[name]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that says when a key stands twice, instead of taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def parse(text: str, name: str = "config") -> Settings:
     """Check the text of a config."""
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}, line {mark.line + 1}" if mark else name
-        raise SettingsError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    data, tree = read_yaml(text, name)
     if not isinstance(data, dict):
         raise SettingsError(f"{name}: a config is a mapping that begins with `stages:`", hint="see README, Config")
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(name, tree, found) for found in _relevant(error.errors())]
-        raise SettingsError("\n".join(problems), hint="the README lists every field of a config") from error
-
-
-def _relevant(errors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Leave out that a field is not of one kind where it was read as another, in which a mistake was found."""
-    places = [_place(found) for found in errors]
-    for i, (found, place) in enumerate(zip(errors, places, strict=True)):
-        others = places[:i] + places[i + 1 :]
-        if found["type"] in ("list_type", "dict_type") and any(other[: len(place)] == place for other in others):
-            continue
-        if found["type"] == "literal_error" and any(
-            other[: len(place)] == place and len(other) > len(place) for other in others
-        ):
-            continue
-        yield found
-
-
-def _problem(name: str, tree: Any, found: Mapping[str, Any]) -> str:
-    place = _place(found)
-    field = ".".join(str(part) for part in place)
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = "there is no such field here"
-    return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"
-
-
-def _place(found: Mapping[str, Any]) -> list[Any]:
-    return [part for part in found["loc"] if not _is_tag(part)]
-
-
-def _is_tag(part: Any) -> bool:
-    """Whether pydantic put the name of a union's member into the place of an error."""
-    return isinstance(part, str) and (part in _TAGS or "[" in part)
-
-
-_TAGS: Final = {"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"}
-
-
-def _line(node: Any, place: list[Any]) -> int:
-    """Find the line (from 1) of a place in a YAML tree; of its nearest parent where the place is missing."""
-    line = int(node.start_mark.line) + 1 if node is not None else 1
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if entry is None:
-                return line
-            line, node = entry[0].start_mark.line + 1, entry[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
+        raise SettingsError(
+            "\n".join(problems(error.errors(), tree, name, _TAGS)), hint="the README lists every field of a config"
+        ) from error
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

@@ -15,11 +15,11 @@ from relabel.cascade import open_case
 from relabel.errors import InputError, SettingsError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
-from relabel.pipeline import Source, Survey, survey
 from relabel.prompts import load_template
 from relabel.protocols import Message, Request
 from relabel.records import Case
 from relabel.replies import ReplySpec
+from relabel.sources import Source, Survey, survey
 
 CHARACTERS_PER_TOKEN: Final = 4
 """The usual rule of thumb for English; no vocabulary needs to be downloaded for it."""

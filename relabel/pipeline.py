@@ -5,7 +5,6 @@ asks nobody, and a resumed run writes the same bytes as an unbroken one.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -18,53 +17,20 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RelabelError, RunError, SettingsError
-from relabel.formats import Format, OnError, Reject, detect, get_format, open_writer, read_examples
+from relabel.formats import Reject, get_format, open_writer
 from relabel.formats.lines import is_csv, is_gzip
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
 from relabel.shards import Shard
+from relabel.sources import Source, Survey, survey
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import OWN, STORE, Store
 
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An input file, how it is read, and which part of it is wanted (None = the whole)."""
-
-    path: Path
-    format: Format
-    on_error: OnError = "stop"
-    source_field: str = ""
-    shard: Shard | None = None
-
-    def examples(self, on_reject: Callable[[Reject], None] | None = None) -> Iterator[Example]:
-        """Read it from the beginning. A row that cannot be read has no query: it counts in the first shard."""
-        shard = self.shard
-        examples = read_examples(
-            self.path,
-            format=self.format.name,
-            on_error=self.on_error,
-            source_field=self.source_field or None,
-            on_reject=on_reject if shard is None or shard.number == 1 else None,
-        )
-        return examples if shard is None else (each for each in examples if shard.holds(each.query))
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one look at the input (or a shard of it) finds: rows that can be read, rows that cannot, pairs to judge."""
-
-    rows: int
-    rejected: int
-    pairs: int
-    sources: Mapping[str, int]
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,40 +73,6 @@ class Plan:
         """Lay out what the settings mean."""
         stages, policy = settings.routing(), settings.policy.policy()
         return cls(source, settings, tuple(numbers), sha256, stages, policy, settings.reference, settings.seed)
-
-
-def open_source(
-    path: Path | str,
-    *,
-    format: str = "auto",  # noqa: A002
-    on_error: str = "stop",
-    source_field: str = "",
-    shard: str | None = None,
-) -> Source:
-    """Find out what an input file is; `shard` ("2/8") wants a part of it."""
-    part = Shard.read(shard) if shard is not None else None
-    path = Path(path)
-    if on_error not in ("stop", "skip"):
-        raise SettingsError(f"a bad row cannot be treated by {on_error!r}", hint="choose stop or skip: --on-error")
-    chosen: OnError = "skip" if on_error == "skip" else "stop"
-    return Source(path, detect(path) if format == "auto" else get_format(format), chosen, source_field, part)
-
-
-def survey(source: Source, policy: Policy) -> Survey:
-    """Read the input once: every broken row is found before anything is spent."""
-    rejected = rows = pairs = 0
-    sources: Counter[str] = Counter()
-
-    def reject(_: Reject) -> None:
-        nonlocal rejected
-        rejected += 1
-
-    for example in source.examples(reject):
-        rows += 1
-        if not policy.exempts(example.source):
-            pairs += len(example.negatives)
-            sources[example.source] += len(example.negatives)
-    return Survey(rows, rejected, pairs, dict(sorted(sources.items())), sha256_of(source.path))
 
 
 def run(
@@ -189,10 +121,7 @@ def run(
             windowed=sum(each.windowed for each in opened),
         )
         write_json(folder / "run.json", execution(summary, started))
-        stages_told = [
-            {"name": each.name, "number": number, "fingerprint": each.fingerprint, **each.provenance}
-            for each, number in zip(opened, plan.numbers, strict=True)
-        ]
+        stages_told = [each.told(number) for each, number in zip(opened, plan.numbers, strict=True)]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
     return summary
 

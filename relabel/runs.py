@@ -12,7 +12,6 @@ from relabel.errors import InputError, RunError
 from relabel.formats import Reject, get_format, open_writer
 from relabel.pipeline import (
     Plan,
-    Source,
     candidate_key,
     cleaned_path,
     concluded,
@@ -23,6 +22,7 @@ from relabel.pipeline import (
 from relabel.policy import undo
 from relabel.records import Change, Example, Finding, Passage, fingerprint
 from relabel.rundir import changes_of, read_json, sha256_of
+from relabel.sources import Source
 from relabel.store import PersonLabel, Store
 
 

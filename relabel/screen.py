@@ -21,9 +21,10 @@ from rich.text import Text
 
 from relabel.building import Opened
 from relabel.forecast import Forecast
-from relabel.pipeline import Summary, Survey
+from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
 from relabel.runs import Flip
+from relabel.sources import Survey
 
 EXCERPT: Final = 420
 _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

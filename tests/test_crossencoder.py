@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from relabel import config, pipeline
+from relabel import config, pipeline, sources
 from relabel.cascade import open_case
 from relabel.errors import SettingsError
 from relabel.judges import crossencoder, vectors
@@ -471,7 +471,7 @@ def test_a_whole_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Rules, cross-encoder, recorded replies: each settles its part, the sums are right, a second run loads nothing."""
     file = tmp_path / "cascade.yaml"
     file.write_text(CASCADE.format(model=trained, replies=DATA / "simulated" / "replies.jsonl"), "utf-8")
-    settings, source = config.load(file), pipeline.open_source(DATA / "sample.jsonl")
+    settings, source = config.load(file), sources.open_source(DATA / "sample.jsonl")
     done = pipeline.run(source, settings, tmp_path / "run")
     told = json.loads((tmp_path / "run" / "manifest.json").read_text("utf-8"))["stages"][1]
     assert {name: told[name] for name in ("judge", "model", "revision", "max_length", "flag", "ask", "reference")} == {

@@ -129,6 +129,8 @@ def test_arguments_are_vllms_and_can_be_overruled() -> None:
             "stages: [{judge: llm, engine: {kind: vllm, model: m, max_model_len: 2048}}]",
             "leaves nothing of max_model_len",
         ),
+        ("stages: [{judge: crossencoder, model: m, engine_args: {dtype: half}}]", "are for `backend: vllm`"),
+        ("stages: [{judge: crossencoder, model: m, backend: vllm, engine_args: {dtyp: half}}]", "engine_args.dtyp: "),
         (
             "stages: [{judge: llm, engine: {kind: vllm, model: m, gpu_memory_utilization: 1.5}}]",
             "gpu_memory_utilization: ",

@@ -16,7 +16,7 @@ import pytest
 from rows import training_file
 from server import TRANSIENT, FakeServer, Plan, content_key
 
-from relabel import config, pipeline, stages
+from relabel import config, pipeline, sources, stages
 from relabel.building import open_engine
 from relabel.engines.remembering import Remembering
 from relabel.errors import ServiceError, SettingsError
@@ -64,7 +64,7 @@ def cascade(url: str, *prompts: str, **engine: Any) -> config.Settings:
 
 def run(source: Path, settings: config.Settings, folder: Path, **more: Any) -> Summary:
     """Run a cascade."""
-    return pipeline.run(pipeline.open_source(source), settings, folder, **more)
+    return pipeline.run(sources.open_source(source), settings, folder, **more)
 
 
 def replies_in(folder: Path) -> int:

@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 
 FLOORS = {
     "records": 0, "errors": 0, "protocols": 0,
-    "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1,
+    "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1, "yamltext": 1,
     "prompts": 2, "config": 2, "tables": 2,
     "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4,
-    "shards": 4, "merging": 4,
+    "shards": 4, "sources": 4, "merging": 4,
     "api": 5, "screen": 5, "cli": 5, "__init__": 5, "__main__": 5,
 }  # fmt: skip
 """Every room of the package and its floor; a folder is one room. A new module fails the test until it stands here."""

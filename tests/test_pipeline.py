@@ -18,7 +18,7 @@ from conftest import Save
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relabel import config, pipeline, runs
+from relabel import config, pipeline, runs, sources
 from relabel.cascade import open_case
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import InputError, RunError, SettingsError
@@ -75,7 +75,7 @@ def row(name: str, *negatives: str, **fields: Any) -> Row:
 
 def go(path: Path, chosen: config.Settings, folder: Path, **judges: Judge) -> Summary:
     """Run with judges of one's own."""
-    return pipeline.run(pipeline.open_source(path), chosen, folder, judges=judges)
+    return pipeline.run(sources.open_source(path), chosen, folder, judges=judges)
 
 
 def lines(path: Path) -> list[Row]:
@@ -390,9 +390,9 @@ def rolled(path: Path, plan: Row, folder: Path) -> Summary:
     return pipeline.run(opened(path), chosen, folder, judges=judges)
 
 
-def opened(path: Path) -> pipeline.Source:
+def opened(path: Path) -> sources.Source:
     """Open a file in its form, which its first line, being broken, need not show."""
-    return pipeline.open_source(path, format=FORMS_OF[path.name], on_error="skip")
+    return sources.open_source(path, format=FORMS_OF[path.name], on_error="skip")
 
 
 def results(summary: Summary) -> dict[str, bytes]:
@@ -524,7 +524,7 @@ def test_a_csv_file_without_a_good_row(tmp_path: Path) -> None:
     """Broken rows only, left out: a run without examples ends and counts them."""
     path = tmp_path / "x.csv"
     path.write_text("anchor,positive,negative\n,p,n\n,p,n\n", encoding="utf-8")
-    source = pipeline.open_source(path, on_error="skip")
+    source = sources.open_source(path, on_error="skip")
     summary = pipeline.run(source, cascade(stage("s")), tmp_path / "run", judges={"s": says()})
     assert summary.statistics["rows"] | {"rejected": 2, "in": 2} == summary.statistics["rows"]
     assert list(runs.rebuild(tmp_path / "run")) == []
@@ -775,7 +775,7 @@ def test_a_judge_that_does_not_keep_to_the_rules_is_found_out(fault: str, tmp_pa
         judges: dict[str, Judge] = {"s": Careless(), "last": says()}
         with pytest.raises(SettingsError, match=f"the judge of stage s .*{fault}"):
             pipeline.run(
-                pipeline.open_source(save(row("1", "a"))), cascade(*stages), tmp_path / f"{len(stages)}",
+                sources.open_source(save(row("1", "a"))), cascade(*stages), tmp_path / f"{len(stages)}",
                 judges={each["name"]: judges[each["name"]] for each in stages},
             )  # fmt: skip
 
@@ -915,7 +915,7 @@ def test_two_recorded_judges_that_were_asked_the_same(tmp_path: Path, save: Save
             "judge": judge, "template": "relevance", "query_id": str(i), "reply": said,
             "candidate_ids": [example.negatives[0].id],
         }
-        for i, example in enumerate(pipeline.open_source(save(*rows)).examples())
+        for i, example in enumerate(sources.open_source(save(*rows)).examples())
         for judge, said in (("mini", "Yes"), ("strong", "No"))
     ]  # fmt: skip
     (tmp_path / "replies.jsonl").write_text("".join(json.dumps(each) + "\n" for each in recorded), "utf-8")
@@ -1065,7 +1065,7 @@ def test_apply_refuses_judges_that_were_not_asked(tmp_path: Path, save: Save) ->
         return cascade({"judge": "llm", "name": "s", "prompt": prompt, "engine": engine, "final": final})
 
     path = save(row("1", "a", "b"))
-    pipeline.run(pipeline.open_source(path), config_of("rlhn", []), tmp_path / "run")
+    pipeline.run(sources.open_source(path), config_of("rlhn", []), tmp_path / "run")
     pipeline.apply(tmp_path / "run", settings=config_of("rlhn", ["irrelevant"]))
     with pytest.raises(SettingsError, match="another judge has to be asked"):
         pipeline.apply(tmp_path / "run", settings=config_of("relevance", []))

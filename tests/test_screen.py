@@ -18,9 +18,9 @@ from server import FakeServer, Plan
 
 from relabel.errors import InputError, RelabelError, RunError
 from relabel.formats import get_format, open_writer, read_examples
-from relabel.pipeline import Survey
 from relabel.rundir import replacing, write_json
 from relabel.screen import Bars, printable
+from relabel.sources import Survey
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample.jsonl"

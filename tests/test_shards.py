@@ -15,7 +15,7 @@ from conftest import Save
 from rows import training_file
 
 import relabel
-from relabel import merging, pipeline
+from relabel import merging, sources
 from relabel.api import default_folder
 from relabel.config import Settings
 from relabel.errors import RunError, SettingsError
@@ -128,7 +128,7 @@ def test_every_row_lies_in_one_shard_with_its_place_in_the_whole(train: Path) ->
     examples = list(relabel.read(train, on_error="skip"))
     rejects: dict[int, list[Any]] = {number: [] for number in (1, 2, 3)}
     parts = [
-        list(pipeline.open_source(train, on_error="skip", shard=f"{number}/3").examples(rejects[number].append))
+        list(sources.open_source(train, on_error="skip", shard=f"{number}/3").examples(rejects[number].append))
         for number in rejects
     ]
     assert all(parts)
@@ -144,7 +144,7 @@ def test_the_rows_of_a_query_lie_together_in_any_order(train: Path, tmp_path: Pa
     other.write_text("".join(lines), "utf-8")
 
     def ids(path: Path) -> set[str]:
-        return {each.id for each in pipeline.open_source(path, on_error="skip", shard="2/3").examples()}
+        return {each.id for each in sources.open_source(path, on_error="skip", shard="2/3").examples()}
 
     assert ids(train) == ids(other)
     for number in range(1, 8):
@@ -188,7 +188,7 @@ def test_a_shards_folder_is_a_run_of_its_rows(train: Path, tmp_path: Path) -> No
 def test_what_one_does_with_a_run_works_with_a_shard(train: Path, tmp_path: Path) -> None:
     """Show, stats, audit and apply see the shard's rows; what needs the whole is refused."""
     first, second = sharded(train, 2, tmp_path, on_error="skip")
-    mine = {each.id for each in pipeline.open_source(train, on_error="skip", shard="2/2").examples()}
+    mine = {each.id for each in sources.open_source(train, on_error="skip", shard="2/2").examples()}
     assert {each.example.id for each in relabel.show(second, "question")} == mine
     relabel.audit_export(second, tmp_path / "all.csv", everything=True)
     label(tmp_path / "all.csv", tmp_path / "labelled.csv")

@@ -414,7 +414,7 @@ stages:
     ask: {{by: ratio, at: 0.99}}
 """
         if backend == "vllm":
-            text += "    vllm: {dtype: float32, enforce_eager: true}\n"
+            text += "    engine_args: {dtype: float32, enforce_eager: true}\n"
         done = run_here(rows, text, tmp_path / backend)
         with sqlite3.connect(done.folder / "judgments.sqlite") as store:
             query = "SELECT query, candidate, label, score FROM judgments ORDER BY 1, 2"

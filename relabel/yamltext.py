@@ -1,0 +1,89 @@
+"""YAML text → data, and where in it a mistake stands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from relabel.errors import SettingsError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that says when a key stands twice, instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
+    """Return the data of a YAML text, and its tree, which knows the lines.
+
+    Raises:
+        SettingsError: it is no YAML, or a key stands twice.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return data, yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}, line {mark.line + 1}" if mark else name
+        raise SettingsError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from error
+
+
+def problems(
+    errors: Sequence[Mapping[str, Any]], tree: yaml.Node | None, name: str, tags: frozenset[str]
+) -> Iterator[str]:
+    """Say what pydantic found wrong, one sentence a mistake, each with file, line and field.
+
+    Left out is that a field is not of one kind where it was read as another, in which a mistake was found.
+
+    Args:
+        errors: as pydantic lists them.
+        tree: of the text.
+        name: of the file.
+        tags: the names of a union's members, which pydantic puts into the place of an error.
+    """
+
+    def is_tag(part: object) -> bool:
+        return isinstance(part, str) and (part in tags or "[" in part)
+
+    places = [[part for part in found["loc"] if not is_tag(part)] for found in errors]
+    for i, (found, place) in enumerate(zip(errors, places, strict=True)):
+        others = places[:i] + places[i + 1 :]
+        if found["type"] in ("list_type", "dict_type") and any(other[: len(place)] == place for other in others):
+            continue
+        if found["type"] == "literal_error" and any(
+            other[: len(place)] == place and len(other) > len(place) for other in others
+        ):
+            continue
+        yield _problem(name, tree, found, place)
+
+
+def _problem(name: str, tree: Any, found: Mapping[str, Any], place: list[Any]) -> str:
+    field = ".".join(str(part) for part in place)
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = "there is no such field here"
+    return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"
+
+
+def _line(node: Any, place: list[Any]) -> int:
+    """Find the line (from 1) of a place in a YAML tree; of its nearest parent where the place is missing."""
+    line = int(node.start_mark.line) + 1 if node is not None else 1
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry is None:
+                return line
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
