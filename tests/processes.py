@@ -52,16 +52,19 @@ class Command:
     def left(self, patience: float = 30) -> list[str]:
         """Return the command lines of processes that it started and that still run after so many seconds."""
         ends = time.monotonic() + patience
-        while (found := self._running()) and time.monotonic() < ends:
+        while (found := running(self._mark)) and time.monotonic() < ends:
             time.sleep(0.2)
-        return found
+        return list(found.values())
 
-    def _running(self) -> list[str]:
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARK}={self._mark}".encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-            except OSError:
-                continue
-        return [line for line in found if line]
+
+def running(mark: str) -> dict[int, str]:
+    """Return the command lines, by process, of all that run with this mark in their environment."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                found[int(folder.name)] = line
+        except OSError:
+            continue
+    return {process: line for process, line in found.items() if line}

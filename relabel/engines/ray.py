@@ -25,7 +25,7 @@ from relabel import config
 from relabel.engines.openai import OpenAIEngine, OpenAISettings
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.ray_stream import ACTORS, NUMBER, TRIES, Answer, Row, Stream, source_task
-from relabel.engines.vllm import VLLMEngine, conversation, read_answer, reply_room, sampling
+from relabel.engines.vllm import VLLMEngine, conversation, read_answer, refused, reply_room, sampling
 from relabel.engines.vllm_loading import Limits, arguments, chat_template, explanation, last_error, require
 from relabel.errors import RelabelError, ServiceError, SettingsError
 from relabel.protocols import Reply, Request, Usage
@@ -214,9 +214,7 @@ def read_row(request: Request, answer: Answer | None, model: str) -> Reply:
     if answer is None:
         return Reply(request, None, "failed", "the cluster lost it each time that it was asked", retryable=True)
     if answer.get(ERROR):
-        words = re.sub(r"^\w+(Error|Exception): ", "", " ".join(str(answer[ERROR]).split()))[:200]
-        too_long = "maximum context length" in words or "input_tokens" in words
-        return Reply(request, None, "too long" if too_long else "failed", words, retryable=True)
+        return refused(request, re.sub(r"^\w+(Error|Exception): ", "", str(answer[ERROR]).strip()))
     said = json.loads(answer["said"])
     usage = Usage(said["in"], said["out"], None, said["seconds"])  # Ray Data does not pass on what was cached
     return read_answer(request, said["text"], said["finish"], said["tokens"], usage, model)
@@ -236,7 +234,9 @@ def _explained(settings: config.VLLM, cluster: Cluster) -> Iterator[None]:
         process = re.search(r"pid=(\d+)", words)
         log = cluster.log_of(int(process[1])) if process else None
         logged = log.read_text("utf-8", "replace") if log is not None else ""
-        raise explanation(settings, last_error(words) or words, logged, log, wrong=False) from error
+        cause = words[max(0, words.rfind(last_error(words))) :]  # without the worker's traceback
+        wrong = re.match(r"[\w.]*(Value|Type|OS|Validation)Error\b", cause) is not None
+        raise explanation(settings, cause, logged, log, wrong=wrong) from error
 
 
 class RayOpenAIEngine:

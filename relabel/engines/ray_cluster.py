@@ -17,9 +17,13 @@ from relabel.errors import MissingPart, ServiceError, SettingsError
 WAIT: Final = 30.0
 """Seconds within which the head of a cluster must answer."""
 
-ENVIRONMENT: Final = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_maximum_startup_concurrency": "16"}
-"""Environment that we set where the user has not: no statistics to Ray's makers; no warning that a small machine starts
-many workers."""
+ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_worker_maximum_startup_concurrency": "16",
+}
+"""Environment that we set where the user has not: no statistics to Ray's makers; no cluster that Ray starts by itself
+when a thread of its own comes too late; no warning that a small machine starts many workers."""
 
 PATIENCE: Final = 5.0
 """Seconds in which the processes of a local cluster may end by themselves."""
@@ -52,6 +56,8 @@ class Cluster:
     """
 
     def __init__(self, settings: config.Ray, needs: Sequence[Need], log: Path) -> None:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             import ray.data  # noqa: F401 - whether it is there
         except ImportError as error:
@@ -186,8 +192,6 @@ class Cluster:
     def _connect(self) -> None:
         import ray
 
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         address = self.settings.address
         local = {"num_gpus": self._logical(), "include_dashboard": False} if address == "local" else {}
         if address not in ("local", "auto"):

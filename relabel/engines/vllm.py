@@ -195,6 +195,13 @@ def read_answer(
     )
 
 
+def refused(request: Request, words: str) -> Reply:
+    """Make a reply of the words with which vLLM refused a request."""
+    line = " ".join(words.split())[:200]
+    too_long = "maximum context length" in line or "input_tokens" in line
+    return Reply(request, None, "too long" if too_long else "failed", line, retryable=True)
+
+
 def told(llm: "LLM") -> dict[str, Any]:
     """Return what a loaded model is, and what vLLM has counted: prompt tokens, those from the cache, its hit rate."""
     import vllm
@@ -298,8 +305,6 @@ class _Feed:
 
     def _add(self, request: Request) -> Reply | None:
         """Hand a request to vLLM; what vLLM refuses is a reply at once."""
-        from vllm.exceptions import VLLMValidationError
-
         try:
             (internal,) = self._llm.enqueue_chat(
                 conversation(request),
@@ -307,10 +312,8 @@ class _Feed:
                 use_tqdm=False,
                 chat_template_kwargs=self._settings.chat_template_kwargs or None,
             )
-        except VLLMValidationError as error:
-            words = " ".join(str(error).split())[:200]
-            too_long = "maximum context length" in words or "input_tokens" in words
-            return Reply(request, None, "too long" if too_long else "failed", words, retryable=True)
+        except ValueError as error:  # so vLLM refuses a prompt or a grammar
+            return refused(request, str(error))
         # vLLM adds a dash and random signs to the number that it gives back with the answer
         self._asked[internal.rsplit("-", 1)[0]] = request, internal, time.monotonic()
         return None
