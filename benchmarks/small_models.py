@@ -50,7 +50,8 @@ def write_tiny(folder: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
     )
-    transformers.LlamaForCausalLM(shape).save_pretrained(folder)
+    make: Any = transformers.LlamaForCausalLM
+    make(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

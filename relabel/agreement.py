@@ -235,7 +235,7 @@ def agreement(
     if counts.shape[1:] != (size + 1, size + 1):
         raise ValueError(f"{size} labels need tables of {size + 1} × {size + 1}, not {counts.shape[1:]}")
     weights = np.ones(len(counts), dtype=np.int64) if times is None else np.asarray(times, dtype=np.int64)
-    total = np.tensordot(weights, counts, axes=1)
+    total = np.asarray(np.tensordot(weights, counts, axes=1), dtype=np.float64)
     patterns, repeats = _merged(counts[:, :size, :size].reshape(-1, size * size), weights)
     point = measure(total[:size, :size], labels)
     rng = np.random.default_rng(seed)

@@ -122,8 +122,12 @@ def block_size(sequences: int) -> int:
 
 
 def row_of(request: Request, settings: config.VLLM) -> Row:
-    """Make a row of a request. A schema travels as text: Arrow gives all rows of a block the same fields."""
-    asked = sampling(request, settings)
+    """Make a row of a request.
+
+    Ray Data gives all rows of a block the same fields, and a number that some rows lack would become a fraction in the
+    others, at which vLLM's input thread dies: so every row has `logprobs`, and a schema travels as text.
+    """
+    asked = {"logprobs": 0, **sampling(request, settings)}
     form = asked.get("structured_outputs", {})
     if "json" in form:
         asked["structured_outputs"] = {"json": json.dumps(form["json"])}
