@@ -25,7 +25,7 @@ from typing import Any
 from relabel import config, sources
 from relabel.cascade import Stage, open_case
 from relabel.engines.remembering import Remembering
-from relabel.engines.vllm import VLLMEngine, conversation, sampling, told
+from relabel.engines.vllm import VLLMEngine, conversation, sampling
 from relabel.engines.vllm_loading import arguments
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import Template, load_template
@@ -103,11 +103,16 @@ def bare(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Ca
 
 def computed(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> tuple[int, int]:
     """Return vLLM's own count of prompt tokens of a stage, and of those that came from its cache."""
-    before = told(llm)
+    before = counters(llm)
     stage(llm, settings, template, asked)
-    after = told(llm)
-    tokens, hits = (int(after[name] - before[name]) for name in ("prompt_tokens", "prefix_cache_hits"))
-    return tokens, hits
+    after = counters(llm)
+    return after[0] - before[0], after[1] - before[1]
+
+
+def counters(llm: Any) -> tuple[int, int]:
+    """Return vLLM's own counts since it was loaded: prompt tokens, and tokens found in the prefix cache."""
+    counted = {metric.name: metric.value for metric in llm.get_metrics() if hasattr(metric, "value")}
+    return int(counted["vllm:prompt_tokens"]), int(counted["vllm:prefix_cache_hits"])
 
 
 def compare(options: argparse.Namespace, settings: config.VLLM) -> bool:

@@ -188,6 +188,7 @@ def _embedding(
         settings.reference,
     )
     asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device"})
+    asked["model"] = config.known_model(stage.model)
     judge = EmbeddingJudge(rules, Encoder(encoder), cache, _spread(name, stage, cluster))
     return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})
 
@@ -207,7 +208,9 @@ def _crossencoder(
         Threshold(stage.ask.by, stage.ask.at) if stage.ask else None,
         settings.reference,
     )
-    asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device"})
+    # how a model is laid out in memory is no matter of what it says: the scorer knows what is
+    asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device", "engine_args"})
+    asked |= {"model": config.known_model(stage.model), "scorer": scorer.fingerprint}
     judge = CrossEncoderJudge(rules, scorer, cache, _spread(name, stage, cluster))
     return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})
 

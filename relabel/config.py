@@ -3,6 +3,7 @@
 Unknown names are refused; all problems of a file are reported at once, each with its line.
 """
 
+import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +32,9 @@ _ANSWERS: Final = {"model", "revision", "temperature", "top_p", "max_tokens", "s
 
 _TAGS: Final = frozenset({"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"})
 """The names by which pydantic tells the kinds of stages and engines apart."""
+
+_END: Final = 2**20
+"""Bytes of either end of a file by which it is known."""
 
 _FINAL_ALL: Final = dict.fromkeys(LABELS, 0.0)
 _FINAL_CHEAP: Final[Mapping[Label, float]] = {"irrelevant": 0.0}
@@ -110,8 +114,6 @@ class VLLM(_Strict):
                 "vLLM's LLM class runs one replica in a process: set data_parallel_size to 1 and have replicas by"
                 " `ray: {replicas: N}`, or ask `vllm serve --data-parallel-size N` by engine kind openai"
             )
-        if self.max_model_len is not None and self.max_tokens >= self.max_model_len:
-            raise ValueError(f"max_tokens ({self.max_tokens}) leaves nothing of max_model_len ({self.max_model_len})")
         return self
 
 
@@ -182,6 +184,12 @@ class ScoreThreshold(_Strict):
     at: float
 
 
+_GENERATION: Final = frozenset({
+    "chat_template", "chat_template_kwargs", "temperature", "top_p", "max_tokens", "too_long", "extra", "seed",
+})  # fmt: skip
+"""Settings of vLLM that mean nothing to a model that generates nothing."""
+
+
 class CrossEncoder(_Stage):
     """A model that reads query and passage together; RocketQA's band unless told otherwise.
 
@@ -214,7 +222,11 @@ class CrossEncoder(_Stage):
     def engine(self) -> VLLM:
         """Return the settings with which vLLM loads the model."""
         own = {"kind": "vllm", "model": self.model, "revision": self.revision, "max_model_len": self.max_length}
-        return VLLM.model_validate(own | {"max_tokens": 1} | self.engine_args)
+        if taken := sorted((set(own) | _GENERATION) & set(self.engine_args)):
+            raise ValueError(f"engine_args cannot hold {', '.join(taken)}")
+        named = {name: value for name, value in self.engine_args.items() if name in VLLM.model_fields}
+        extra = {name: value for name, value in self.engine_args.items() if name not in named}
+        return VLLM.model_validate(own | named | {"max_tokens": 1, "extra": extra})
 
 
 class LLM(_Stage):
@@ -367,6 +379,11 @@ def placed(settings: Settings, engine: str | None, address: str | None = None, r
         if update:
             raise SettingsError(f"--{' and --'.join(update)} belong to a Ray cluster", hint="add --engine ray")
         return settings.model_copy(update={"ray": None})
+    if replicas is not None and isinstance(chosen.replicas, dict):
+        raise SettingsError(
+            "--replicas N would take the place of the config's replicas by stage",
+            hint="change ray.replicas in the config",
+        )
     try:
         ray = Ray.model_validate(chosen.model_dump() | update)
     except ValidationError as error:
@@ -426,6 +443,27 @@ def parse(text: str, name: str = "config") -> Settings:
         raise SettingsError(
             "\n".join(problems(error.errors(), tree, name, _TAGS)), hint="the README lists every field of a config"
         ) from error
+
+
+def known_model(name: str) -> str:
+    """Return by what a model is known: its name on the hub, or for a folder its own name and a digest of what is in it.
+
+    The digest is of the names and sizes of all files, the content of small ones, and both ends of large ones: another
+    training gives another digest, another place of the folder does not.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    found = hashlib.blake2b(digest_size=8)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        found.update(f"{path.relative_to(folder).as_posix()}:{size}:".encode())
+        with path.open("rb") as file:
+            found.update(file.read(_END))
+            if size > _END:
+                file.seek(max(size - _END, _END))
+                found.update(file.read())
+    return f"{folder.name}@{found.hexdigest()}"
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:

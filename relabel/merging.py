@@ -74,7 +74,10 @@ def merge(folders: Sequence[Path], output: Path, *, path: Path | None = None) ->
         for part in parts:
             with Store(part.folder) as other:
                 store.absorb(other)
-        told = [{**stage, "number": store.judge_id(stage["fingerprint"], stage)} for stage in first.told]
+        told = [
+            {**stage, **_loaded(parts, index), "number": store.judge_id(stage["fingerprint"], stage)}
+            for index, stage in enumerate(first.told)
+        ]
         whole = replace(first.plan.source, shard=None)
         plan = replace(first.plan, source=whole, numbers=tuple(stage["number"] for stage in told))
         summary = replace(
@@ -139,7 +142,10 @@ def _check_output(output: Path, parts: Sequence[_Part]) -> None:
     check_folder(output)
     if (output / "manifest.json").is_file():
         manifest = read_json(output, "manifest.json")
-        if not manifest.get("merged_from") or plan_of(output, manifest).sha256 != parts[0].plan.sha256:
+        judges = [stage["fingerprint"] for stage in manifest["stages"]]
+        same = plan_of(output, manifest).sha256 == parts[0].plan.sha256
+        same = same and judges == [stage["fingerprint"] for stage in parts[0].told]
+        if not manifest.get("merged_from") or not same:
             raise RunError(f"{output} holds another run", hint=hint)
     elif (output / STORE).is_file() and _judges(output) - {each for part in parts for each in _judges(part.folder)}:
         raise RunError(f"{output} holds another run, which is not finished", hint=hint)
@@ -148,6 +154,16 @@ def _check_output(output: Path, parts: Sequence[_Part]) -> None:
 def _judges(folder: Path) -> set[str]:
     with Store(folder) as store:
         return set(store.judges())
+
+
+def _loaded(parts: Sequence[_Part], stage: int) -> dict[str, Any]:
+    """Return what the shards really loaded for a stage: once if it was the same, else all there was."""
+    found: list[Any] = []
+    for part in parts:
+        loaded = part.told[stage].get("loaded")
+        if loaded is not None and loaded not in found:
+            found.append(loaded)
+    return {"loaded": found[0] if len(found) == 1 else found} if found else {}
 
 
 def _spending(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -121,9 +121,22 @@ def run(
             windowed=sum(each.windowed for each in opened),
         )
         write_json(folder / "run.json", execution(summary, started))
-        stages_told = [each.told(number) for each, number in zip(opened, plan.numbers, strict=True)]
+        loaded = _loaded_before(folder)
+        stages_told = [
+            loaded.get(each.fingerprint, {}) | each.told(number)
+            for each, number in zip(opened, plan.numbers, strict=True)
+        ]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
     return summary
+
+
+def _loaded_before(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return, by judge, what an earlier execution of this run really loaded: this one may find all in the store."""
+    try:
+        told = read_json(folder, "manifest.json")["stages"]
+        return {stage["fingerprint"]: {"loaded": stage["loaded"]} for stage in told if "loaded" in stage}
+    except (RelabelError, KeyError, TypeError):  # none, or nothing that can be read
+        return {}
 
 
 def check_folder(folder: Path) -> None:

@@ -8,10 +8,19 @@ from pathlib import Path
 import pytest
 
 from relabel import config
-from relabel.engines.vllm import CHOICE_TOKENS, VLLMEngine, conversation, read_answer, reply_room, sampling
+from relabel.engines.vllm import (
+    CHOICE_TOKENS,
+    ENOUGH,
+    Doubt,
+    VLLMEngine,
+    conversation,
+    read_answer,
+    reply_room,
+    sampling,
+)
 from relabel.engines.vllm_loading import FRAME, Limits, arguments, explained
 from relabel.errors import MissingPart, RelabelError, ServiceError, SettingsError
-from relabel.protocols import Message, Request, Usage
+from relabel.protocols import Message, Reply, Request, Usage
 
 
 def settings(**changed: object) -> config.VLLM:
@@ -33,7 +42,7 @@ def test_what_changes_no_answer_changes_no_address() -> None:
         {"max_model_len": 4096, "max_tokens": 2048},
     ):
         assert VLLMEngine(settings(**same)).identity == known
-    for other in ({"revision": "v2"}, {"dtype": "float32"}, {"temperature": 0.7}, {"model": "other"}, {"seed": 1}):
+    for other in ({"revision": "v2"}, {"dtype": "float32"}, {"temperature": 0.7}, {"model": "other"}):
         assert VLLMEngine(settings(**other)).identity != known
 
 
@@ -125,12 +134,11 @@ def test_arguments_are_vllms_and_can_be_overruled() -> None:
         ("stages: [{judge: llm, engine: {kind: vllm, model: m, dtype: int3}}]", "dtype: "),
         ("stages: [{judge: llm, engine: {kind: vllm}}]", "model: "),
         ("stages: [{judge: llm, engine: {kind: vllm, model: m, data_parallel_size: 2}}]", "ray: {replicas: N}"),
-        (
-            "stages: [{judge: llm, engine: {kind: vllm, model: m, max_model_len: 2048}}]",
-            "leaves nothing of max_model_len",
-        ),
         ("stages: [{judge: crossencoder, model: m, engine_args: {dtype: half}}]", "are for `backend: vllm`"),
-        ("stages: [{judge: crossencoder, model: m, backend: vllm, engine_args: {dtyp: half}}]", "engine_args.dtyp: "),
+        (
+            "stages: [{judge: crossencoder, model: m, backend: vllm, engine_args: {model: n}}]",
+            "engine_args cannot hold model",
+        ),
         (
             "stages: [{judge: llm, engine: {kind: vllm, model: m, gpu_memory_utilization: 1.5}}]",
             "gpu_memory_utilization: ",
@@ -203,6 +211,54 @@ def test_the_cause_is_looked_up_in_the_log_of_the_process_that_died(tmp_path: Pa
     with pytest.raises(RelabelError, match="KeyError: 'lm_head'") as raised, explained(settings(), log):
         load()
     assert str(log) in raised.value.hint
+
+
+def test_the_words_of_new_processes_go_to_the_log_and_ours_to_the_screen(tmp_path: Path) -> None:
+    """While a model loads, what a child process says lands in the file; what this process shows stays on stderr."""
+    log = tmp_path / "cache" / "vllm.log"
+    code = f"""
+import subprocess, sys
+from pathlib import Path
+from relabel.engines.vllm_loading import aside
+with aside(Path({str(log)!r}), 1, 2):
+    subprocess.run([sys.executable, "-c", "import sys; print('child out'); print('child err', file=sys.stderr)"])
+    print("our bar", file=sys.stderr)
+print("after", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert sorted(log.read_text("utf-8").split("\n")) == ["", "child err", "child out"]
+    assert (done.stdout, done.stderr.splitlines()) == ("", ["our bar", "after"])
+
+
+def test_a_model_that_refuses_every_question_ends_the_run() -> None:
+    """After twenty refusals and nothing else the settings are wrong; one answer among them and they are not."""
+    refused = Reply(ask(), None, "failed", "no chat template", retryable=True)
+    doubt = Doubt(settings())
+    for _ in range(ENOUGH - 1):
+        doubt.hear(refused)
+    with pytest.raises(SettingsError, match="no chat template"):
+        doubt.hear(refused)
+    trusting = Doubt(settings())
+    trusting.hear(Reply(ask(), "Yes"))
+    for _ in range(2 * ENOUGH):
+        trusting.hear(refused)
+
+
+def test_a_model_in_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    """Another place, the same model; other weights, another: no reply of the old one is taken for the new one's."""
+    for name in ("a/mine", "b/mine"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}", "utf-8")
+        (folder / "model.safetensors").write_bytes(b"0" * 3_000_000)
+    first, second = (config.known_model(str(tmp_path / name)) for name in ("a/mine", "b/mine"))
+    assert first == second
+    assert first.startswith("mine@")
+    with (tmp_path / "b/mine/model.safetensors").open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"1")
+    assert config.known_model(str(tmp_path / "b/mine")) != first
+    assert config.known_model("org/model") == "org/model"
 
 
 def test_without_vllm_one_message_names_the_extra() -> None:

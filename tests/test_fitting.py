@@ -35,9 +35,14 @@ def test_what_comes_back_fits_and_candidates_go_first(known: list[str], asked: l
     if found is None:
         assert size(least) > limit
         return
-    assert size(found) <= limit
-    if parts(found, "reference") != known:
-        assert parts(found, "candidate") == parts(least, "candidate")
+    assert size(found.request) <= limit
+    shown = parts(found.request, "candidate")
+    cut = [found.cuts(reference, passage) for passage in candidates]
+    if parts(found.request, "reference") != known:
+        assert shown == parts(least, "candidate")
+        assert all(cut)
+    else:
+        assert cut == [a != b for a, b in zip(shown, asked, strict=True)]
 
 
 def test_as_much_as_fits_is_kept() -> None:
@@ -45,8 +50,8 @@ def test_as_much_as_fits_is_kept() -> None:
     candidates = [Passage("", "x" * 2000), Passage("", "y" * 900), Passage("", "short")]
     found = fit([Passage("", "known")], candidates, render, lambda request: size(request) - 1500)
     assert found is not None
-    assert parts(found, "candidate")[2] == "short"
-    assert 1500 - size(found) <= 2 * STEP + 4
+    assert parts(found.request, "candidate")[2] == "short"
+    assert 1500 - size(found.request) <= 2 * STEP + 4
 
 
 def test_a_text_is_cut_at_a_word_and_marked() -> None:

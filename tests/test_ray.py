@@ -259,13 +259,16 @@ def test_few_rows_are_drawn_ahead_of_the_answers() -> None:
     desk.stop()
 
 
-def test_a_row_that_was_overtaken_is_asked_again_and_given_up_in_the_end() -> None:
-    """Lost rows are noticed by the answers to those that were asked after them, and hold nothing up."""
+def test_a_row_that_was_overtaken_is_asked_once_more_and_given_up_in_the_end() -> None:
+    """Lost rows are noticed by the answers to those asked after them, and at the end of an execution."""
     desk = Desk(rows(200), room=8)
     asked: list[int] = []
     given_up: list[int] = []
     while not desk.finished:
-        for row in desk.take(2, lambda: False):
+        if not (chunk := desk.take(2, lambda: desk.waits and len(set(asked)) == 200)):
+            assert asked.count(3) >= 2
+            desk.recall()
+        for row in chunk:
             asked.append(row["number"])
             if row["number"] != 3:
                 desk.answer(row["number"])
@@ -273,6 +276,18 @@ def test_a_row_that_was_overtaken_is_asked_again_and_given_up_in_the_end() -> No
     assert asked.count(3) == TRIES
     assert given_up == [3]
     assert sorted(set(asked)) == list(range(200))
+
+
+def test_a_slow_answer_is_still_an_answer() -> None:
+    """A row that was overtaken for long is not given up as long as its execution goes on."""
+    desk = Desk(rows(300), room=8)
+    while chunk := desk.take(2, lambda: len(desk._waiting) == 1 and desk._ended):
+        for row in chunk:
+            if row["number"] != 3:
+                desk.answer(row["number"])
+    assert desk.given_up() == []
+    assert desk.answer(3)
+    assert desk.finished
 
 
 def test_what_an_execution_leaves_unanswered_is_asked_in_the_next() -> None:
@@ -371,6 +386,52 @@ def test_a_local_cluster_answers_from_the_store_and_leaves_nothing(here: Path) -
     assert "engine" not in told(here / "again")
     for name in ("cleaned.jsonl", "flagged.csv", "changes.jsonl", "statistics.json"):
         assert (here / "again" / name).read_bytes() == (here / "out" / name).read_bytes()
+
+
+DYING = """\
+import os, sys
+from pathlib import Path
+from relabel import config
+from relabel.engines.ray_cluster import Cluster, Need
+from relabel.engines.ray_stream import ACTORS, Stream
+
+class Replica:
+    def __init__(self):
+        self.first = not os.path.exists("died")
+    def __call__(self, table):
+        import time
+        time.sleep(0.01)
+        if self.first and table["number"][0].as_py() > 100:
+            open("died", "w").close()
+            os._exit(1)
+        return table.select(["number"])
+
+def build(dataset):
+    from ray.data import ActorPoolStrategy
+    pool = ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=6)
+    return dataset.map_batches(
+        Replica, batch_size=4, batch_format="pyarrow", compute=pool, max_concurrency=3, num_cpus=1, **ACTORS
+    )
+
+if __name__ == "__main__":
+    cluster = Cluster(config.Ray(), [Need("one", 1, 0)], Path("ray.log"))
+    stream = Stream(cluster, build, block=4, room=2 * 6 * 4)
+    answers = list(stream.answers({"text": str(n)} for n in range(600)))
+    cluster.close()
+    assert sorted(number for number, _ in answers) == list(range(600))
+    assert all(answer is not None for _, answer in answers)
+    print(stream.again)
+"""
+
+
+def test_the_only_replica_may_die(tmp_path: Path) -> None:
+    """All that a dead replica held is overtaken by what it was not sent yet, and asked again; nothing waits for ever."""
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    command = Command([], cwd=tmp_path, environment=HERE, program=[str(script)])
+    finished(command)
+    assert (tmp_path / "died").exists()
+    assert 0 < int(command.stdout.splitlines()[-1]) <= 6 * 4
 
 
 BAD_ROWS = """\

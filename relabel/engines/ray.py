@@ -25,7 +25,16 @@ from relabel import config
 from relabel.engines.openai import OpenAIEngine, OpenAISettings
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.ray_stream import ACTORS, NUMBER, TRIES, Answer, Row, Stream, source_task
-from relabel.engines.vllm import VLLMEngine, conversation, read_answer, refused, reply_room, sampling
+from relabel.engines.vllm import (
+    Doubt,
+    VLLMEngine,
+    conversation,
+    read_answer,
+    refused,
+    reply_room,
+    sampling,
+    vllm_version,
+)
 from relabel.engines.vllm_loading import Limits, arguments, chat_template, explanation, last_error, require
 from relabel.errors import RelabelError, ServiceError, SettingsError
 from relabel.protocols import Reply, Request, Usage
@@ -37,7 +46,7 @@ ERROR: Final = "__inference_error__"
 """Ray Data's column for the words of a row that failed; stages pass such rows on."""
 
 SEQUENCES: Final = 256
-"""Sequences that vLLM runs at once on most GPUs, unless `max_num_seqs` says otherwise."""
+"""Sequences that a replica's vLLM runs at once, unless `max_num_seqs` says otherwise."""
 
 CHUNKS: Final = 8
 """Requests that an actor around an API is given at a time, as a multiple of its concurrency."""
@@ -95,30 +104,49 @@ class RayVLLMEngine:
             self._cluster,
             partial(_vllm, self._settings, self._cluster, self._replicas, sequences),
             block=block_size(sequences),
-            room=3 * sequences * self._replicas,
+            room=room(sequences, self._replicas),
             prepare=_Prompts(self._settings),
         )
         asked: dict[int, Request] = {}
-        began = time.monotonic()
+        began, doubt = time.monotonic(), Doubt(self._settings)
         try:
             with _explained(self._settings, self._cluster):
                 rows = (row_of(request, self._settings) for request in _kept(requests, asked))
                 for number, answer in stream.answers(rows):
-                    yield read_row(asked.pop(number), answer, self._settings.model)
+                    reply = read_row(asked.pop(number), answer, self._settings.model)
+                    doubt.hear(reply)
+                    yield reply
         finally:
             if stream.executions:
-                self._report = self._cluster.told() | {
-                    "model": self._settings.model,
-                    "replicas": self._replicas,
-                    "executions": stream.executions,
-                    "asked_again": stream.again,
-                    "seconds": round(time.monotonic() - began, 1),
-                }
+                self._report = (
+                    self._cluster.told()
+                    | vllm_version()
+                    | {
+                        "model": self._settings.model,
+                        "replicas": self._replicas,
+                        "executions": stream.executions,
+                        "asked_again": stream.again,
+                        "seconds": round(time.monotonic() - began, 1),
+                    }
+                )
 
 
 def block_size(sequences: int) -> int:
     """Return how many prompts travel together: several blocks keep a replica busy, one is soon answered."""
     return max(1, min(32, sequences // 4))
+
+
+def batches(sequences: int) -> int:
+    """Return how many blocks a replica works at: half as many again as it runs at once."""
+    return 3 * sequences // (2 * block_size(sequences)) + 1
+
+
+def room(sequences: int, replicas: int) -> int:
+    """Return how many prompts may be asked and not answered: twice what Ray Data sends to the replicas.
+
+    Ray Data sends each two batches for one that it works at. The other half goes on when they all die at once.
+    """
+    return 2 * replicas * 2 * batches(sequences) * block_size(sequences)
 
 
 def row_of(request: Request, settings: config.VLLM) -> Row:
@@ -163,13 +191,15 @@ def _vllm(settings: config.VLLM, cluster: Cluster, replicas: int, sequences: int
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     block = block_size(sequences)
+    given = {name: value for name, value in arguments(settings).items() if name != "model"}
+    given["max_num_seqs"] = sequences  # on large GPUs vLLM would run more than are sent
     processor = build_processor(
         vLLMEngineProcessorConfig(
             model_source=settings.model,
-            engine_kwargs={name: value for name, value in arguments(settings).items() if name != "model"},
+            engine_kwargs=given,
             batch_size=block,
             concurrency=(replicas, replicas),
-            max_concurrent_batches=3 * sequences // (2 * block) + 1,
+            max_concurrent_batches=batches(sequences),
             should_continue_on_error=True,
             chat_template_stage=False,
             tokenize_stage=False,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config
-from relabel.engines.vllm_loading import QUIET, aside
+from relabel.engines.vllm_loading import QUIET, aside, built_for_cpu
 from relabel.errors import MissingPart, ServiceError, SettingsError
 
 WAIT: Final = 30.0
@@ -90,6 +90,8 @@ class Cluster:
         with self._lock:
             if self._checked:
                 return
+            if self._problem is not None:
+                raise self._problem
             self._quiet.enter_context(aside(self._log, 2))
             if not ray.is_initialized():
                 self._keeper = threading.Thread(target=self._keep, name="relabel-ray-cluster", daemon=True)
@@ -180,7 +182,7 @@ class Cluster:
         self._leave.wait()
         mine: list[Any] = []
         if self.settings.address == "local":
-            mine += set(psutil.Process().children()) - others
+            mine += [child for child in set(psutil.Process().children()) - others if _is_rays(child)]
             for process in list(mine):
                 with suppress(psutil.NoSuchProcess):
                     mine += process.children(recursive=True)
@@ -217,9 +219,7 @@ class Cluster:
         """Whether GPUs are only a name: Ray's vLLM stage wants one, and this is vLLM's build for the CPU."""
         if not any(need.vllm for need in self._needs):
             return False
-        from vllm.platforms import current_platform
-
-        return bool(current_platform.is_cpu())
+        return built_for_cpu()
 
     def _more(self, resource: str, asked: float) -> str:
         if resource == "CPU":
@@ -232,6 +232,15 @@ class Cluster:
         return (
             "lower --replicas, or add nodes with GPUs: ray start --address=HOST:6379; `ray status` shows what is there"
         )
+
+
+def _is_rays(process: Any) -> bool:
+    """Whether a child of this process is one of Ray's own, and no pool or command of the user's."""
+    try:
+        line = " ".join(process.cmdline())
+    except Exception:  # noqa: BLE001 - it has ended
+        return False
+    return "/ray/" in line or "ray::" in line or "raylet" in line
 
 
 def _check_port(address: str) -> None:

@@ -6,7 +6,8 @@ there Ray Data spreads the blocks over the replicas, and the answers come back i
 
 Ray would ask a lost replica the same thing again and again, for ever if its node does not come back. So its tasks are
 not retried: they are lost, and the rows are noticed here. A row is asked again when many that were asked after it have
-been answered, or when the execution has ended without its answer. The bound on unanswered rows is the back-pressure.
+been answered, once, and when the execution has ended without its answer. The bound on unanswered rows is the
+back-pressure; it must be more than all replicas can hold, so that something overtakes what a dead one held.
 """
 
 import queue
@@ -29,6 +30,9 @@ TRIES: Final = 4
 
 LOOK: Final = 15.0
 """Seconds without an answer after which the cluster is looked at."""
+
+PATIENCE: Final = 0.6
+"""Seconds that a chunk waits for more rows."""
 
 NUMBER: Final = "number"
 """The column that names a row within a stream; everything that Ray Data gives back must still have it."""
@@ -58,6 +62,7 @@ class Desk:
         self._ready: deque[int] = deque()
         self._waiting: dict[int, _Asked] = {}
         self._sent: dict[int, None] = {}
+        self._late: set[int] = set()
         self._given_up: list[int] = []
         self._ended = self._stopped = False
         self.answers = self.again = 0
@@ -90,10 +95,14 @@ class Desk:
             return bool(self._ready)
 
     def take(self, size: int, over: Callable[[], bool]) -> list[Row]:
-        """Wait for a chunk of rows to ask, smaller only at the end; empty when there is nothing more for now."""
+        """Wait for a chunk of rows to ask, smaller at the end and where the source is slow; empty when all is over."""
         with self._changed:
+            waited = 0.0
             while len(self._ready) < size and not (self._ended or self._stopped or over()):
+                if self._ready and waited >= PATIENCE:
+                    break
                 self._changed.wait(timeout=0.2)
+                waited = waited + 0.2 if self._ready else 0.0
             if self._stopped or over():
                 return []
             numbers = [self._ready.popleft() for _ in range(min(size, len(self._ready)))]
@@ -110,24 +119,31 @@ class Desk:
             if self._waiting.pop(number, None) is None:
                 return False
             self._sent.pop(number, None)
+            self._late.discard(number)
             self._slots.release()
             self.answers += 1
             while self._sent:
                 oldest = next(iter(self._sent))
                 if self.answers - self._waiting[oldest].answered_before <= 2 * self._room:
                     break
-                self._lose(oldest)
+                del self._sent[oldest]
+                if self._waiting[oldest].tries == 1:
+                    self._ready.append(oldest)
+                    self.again += 1
+                else:
+                    self._late.add(oldest)  # slow, or lost twice: that is known when the execution has ended
             self._changed.notify_all()
             return True
 
     def recall(self) -> None:
         """After the end of an execution: have what it left unanswered asked again."""
         with self._changed:
-            for number in list(self._sent):
+            for number in [*self._sent, *sorted(self._late)]:
                 self._lose(number)
+            self._sent.clear()
+            self._late.clear()
 
     def _lose(self, number: int) -> None:
-        del self._sent[number]
         if self._waiting[number].tries < TRIES:
             self._ready.append(number)
             self.again += 1
@@ -146,7 +162,7 @@ class Desk:
     def waits(self) -> bool:
         """Whether something was asked and not answered."""
         with self._changed:
-            return bool(self._sent)
+            return bool(self._sent or self._late)
 
     @property
     def finished(self) -> bool:

@@ -19,13 +19,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel import config
 from relabel.engines.completions import choice_probabilities, most_probable
 from relabel.engines.vllm_loading import Limits, chat_template, check_extra, require, start
-from relabel.errors import RelabelError, ServiceError
+from relabel.errors import RelabelError, ServiceError, SettingsError
 from relabel.protocols import Reply, Request, Usage
 from relabel.records import digest
 
@@ -38,12 +39,14 @@ LOGPROBS: Final = 20
 IN_FLIGHT: Final = 4
 """Prompts inside vLLM, as a multiple of those that it runs at once."""
 
+ENOUGH: Final = 20
+"""Refused questions, with no other among them, after which it is no matter of the question."""
+
 CHOICE_TOKENS: Final = 32
 """Most tokens of a choice that its first sign does not tell from the others."""
 
 _ANSWERS: Final = frozenset({
-    "model", "revision", "tokenizer", "dtype", "quantization", "chat_template_kwargs", "seed", "temperature", "top_p",
-    "max_tokens", "extra",
+    "revision", "dtype", "quantization", "chat_template_kwargs", "temperature", "top_p", "max_tokens", "extra",
 })  # fmt: skip
 """Settings that change an answer to the same prompt. What only changes speed or memory is no part of an address."""
 
@@ -71,8 +74,7 @@ class VLLMEngine:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What changes an answer; the same here and on a cluster, so that either finds the other's replies."""
-        answers = self._settings.model_dump(include=set(_ANSWERS))
-        return {"engine": "vllm", "chat_template": digest(self._template or "").hex(), **answers}
+        return answering(self._settings, self._template)
 
     @property
     def shortens(self) -> bool:
@@ -105,14 +107,20 @@ class VLLMEngine:
 
     def _replies(self, requests: Iterable[Request]) -> Iterator[Reply]:
         inbox = _Inbox(requests)
-        first = inbox.take(wait=True)
-        if first is None:  # nothing is asked that the store does not know: no model is needed
-            return
-        began = time.monotonic()
-        llm = self._given or start(self._settings, self._template, self._log)
-        loaded = time.monotonic()
+        began = loaded = time.monotonic()
+        llm = self._given
+        counts = Counts()
         try:
-            yield from _Feed(llm, self._settings).replies(first, inbox)
+            first = inbox.take(wait=True)
+            if first is None:  # nothing is asked that the store does not know: no model is needed
+                return
+            began = time.monotonic()
+            llm = llm or start(self._settings, self._template, self._log)
+            loaded = time.monotonic()
+            doubt = Doubt(self._settings)
+            for reply in _Feed(llm, self._settings, counts).replies(first, inbox):
+                doubt.hear(reply)
+                yield reply
         except RelabelError:
             raise
         except Exception as error:
@@ -122,13 +130,22 @@ class VLLMEngine:
             raise ServiceError("vLLM stopped in mid-run", hint=hint) from error
         finally:
             inbox.stop()
-            with suppress(Exception):  # a dead engine has nothing to say
-                self._report = told(llm) | {
-                    "seconds_to_load": round(loaded - began, 1),
-                    "seconds_at_work": round(time.monotonic() - loaded, 1),
-                }
-            if self._given is None:
-                llm.llm_engine.engine_core.shutdown()
+            if llm is not None:
+                self._report = model_told(llm) | counts.told()
+                self._report["seconds_to_load"] = round(loaded - began, 1)
+                self._report["seconds_at_work"] = round(time.monotonic() - loaded, 1)
+                if self._given is None:
+                    llm.llm_engine.engine_core.shutdown()
+
+
+def answering(settings: config.VLLM, template: str | None) -> dict[str, Any]:
+    """Return what of the settings changes an answer; `template` is the chat template that stands in for the model's."""
+    model = config.known_model(settings.model)
+    named = {"engine": "vllm", "model": model, "chat_template": digest(template or "").hex()}
+    if settings.tokenizer:
+        named["tokenizer"] = config.known_model(settings.tokenizer)
+    dice = {"seed": settings.seed} if settings.temperature > 0 else {}
+    return named | dice | settings.model_dump(include=set(_ANSWERS))
 
 
 def conversation(request: Request) -> list[dict[str, str]]:
@@ -183,6 +200,8 @@ def read_answer(
     chosen = most_probable(probabilities)
     if chosen is not None:
         return Reply(request, chosen, finish_reason="stop", model=model, probabilities=probabilities, usage=usage)
+    if finish_reason in {"abort", "error"}:
+        return Reply(request, None, "failed", f"vLLM ended it with {finish_reason!r}", model=model, retryable=True)
     cut = finish_reason == "length"
     return Reply(
         request,
@@ -202,30 +221,72 @@ def refused(request: Request, words: str) -> Reply:
     return Reply(request, None, "too long" if too_long else "failed", line, retryable=True)
 
 
-def told(llm: "LLM") -> dict[str, Any]:
-    """Return what a loaded model is, and what vLLM has counted: prompt tokens, those from the cache, its hit rate."""
+class Doubt:
+    """Ends a run in which vLLM refuses every question: then it is the model or a setting that is wrong.
+
+    Args:
+        settings: of the model.
+    """
+
+    def __init__(self, settings: config.VLLM) -> None:
+        self._settings, self._refused, self._trusted = settings, 0, False
+
+    def hear(self, reply: Reply) -> None:
+        """Take note of a reply.
+
+        Raises:
+            SettingsError: the first `ENOUGH` were all refused, for another reason than their length.
+        """
+        self._trusted = self._trusted or reply.failure != "failed"
+        self._refused += 1
+        if not self._trusted and self._refused >= ENOUGH:
+            raise SettingsError(
+                f"vLLM refuses every question to {self._settings.model} ({reply.detail})",
+                hint="correct the engine's settings; a model without a chat template, or with one that knows no system"
+                " part, needs `chat_template`",
+            )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What vLLM told with its answers: prompt tokens, those of them from its prefix cache, and tokens generated."""
+
+    prompt_tokens: int = 0
+    cached: int = 0
+    generated: int = 0
+
+    def add(self, usage: Usage) -> None:
+        """Count one answer."""
+        self.prompt_tokens += usage.tokens_in or 0
+        self.cached += usage.tokens_cached or 0
+        self.generated += usage.tokens_out or 0
+
+    def told(self) -> dict[str, Any]:
+        """Return the counts as plain JSON; the hit rate is the share of prompt tokens that was not computed."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens_cached": self.cached,
+            "generation_tokens": self.generated,
+            "prefix_cache_hit_rate": round(self.cached / self.prompt_tokens, 4) if self.prompt_tokens else None,
+        }
+
+
+def vllm_version() -> dict[str, Any]:
+    """Return the version of vLLM that is installed here."""
     import vllm
 
+    return {"vllm": vllm.__version__}
+
+
+def model_told(llm: "LLM") -> dict[str, Any]:
+    """Return what a loaded model is."""
     whole = llm.llm_engine.vllm_config
-    counted: dict[str, float] = {}
-    with suppress(AssertionError):  # vLLM counts nothing when statistics are off
-        for metric in llm.get_metrics():
-            if hasattr(metric, "value"):
-                name = metric.name.removeprefix("vllm:")
-                counted[name] = counted.get(name, 0) + metric.value
-    asked, hits = counted.get("prefix_cache_queries", 0), counted.get("prefix_cache_hits", 0)
-    return {
-        "vllm": vllm.__version__,
+    return vllm_version() | {
         "model": whole.model_config.model,
         "commit": getattr(whole.model_config.hf_config, "_commit_hash", None),
         "dtype": str(whole.model_config.dtype).removeprefix("torch."),
         "max_model_len": whole.model_config.max_model_len,
-        "prompt_tokens": int(counted.get("prompt_tokens", 0)),
-        "generation_tokens": int(counted.get("generation_tokens", 0)),
         "prefix_cache_block": whole.cache_config.block_size,
-        "prefix_cache_queries": int(asked),
-        "prefix_cache_hits": int(hits),
-        "prefix_cache_hit_rate": round(hits / asked, 4) if asked else None,
     }
 
 
@@ -277,8 +338,8 @@ class _Inbox:
 class _Feed:
     """Keeps vLLM supplied and takes replies out, in one thread."""
 
-    def __init__(self, llm: "LLM", settings: config.VLLM) -> None:
-        self._llm, self._settings = llm, settings
+    def __init__(self, llm: "LLM", settings: config.VLLM, counts: Counts) -> None:
+        self._llm, self._settings, self._counts = llm, settings, counts
         self._engine = llm.llm_engine
         self._room = IN_FLIGHT * llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self._asked: dict[str, tuple[Request, str, float]] = {}
@@ -335,6 +396,7 @@ class _Feed:
             output.num_cached_tokens,
             round(time.monotonic() - began, 3),
         )
+        self._counts.add(usage)
         return read_answer(
             request, said.text, said.finish_reason or "", list(_tokens(said)), usage, self._settings.model
         )

@@ -124,8 +124,20 @@ class Limits:
         if self._longest is None:
             self._longest = _longest(self._settings)
         budget = self._longest - room
+        if budget <= 0:
+            raise SettingsError(
+                f"max_tokens ({room:,}) leaves nothing of what {self._settings.model} reads ({self._longest:,} tokens)",
+                hint="lower max_tokens",
+            )
         most = sum(len(message["content"].encode()) for message in messages) + FRAME
-        return most - budget if most <= budget else len(self.tokens(messages)) - budget
+        if most <= budget:
+            return most - budget
+        try:
+            return len(self.tokens(messages)) - budget
+        except RelabelError:
+            raise
+        except Exception:  # noqa: BLE001 - a chat template may refuse a prompt with any error; vLLM will say so again
+            return 0
 
     def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the tokens of a prompt, as the model's chat template lays it out."""
@@ -190,7 +202,7 @@ def start(settings: config.VLLM, template: str | None, log: Path | None, runner:
             from vllm.engine.arg_utils import EngineArgs
         given = arguments(settings, runner)
         _check_kind(EngineArgs(**given).create_model_config(), settings.model, runner)
-        with aside(log):
+        with aside(log, 1, 2):
             return LLM(**given, chat_template=template)
 
 
@@ -203,6 +215,13 @@ def _check_kind(model: Any, name: str, runner: Runner) -> None:
         )
     if runner == "pooling" and getattr(model.hf_config, "num_labels", 0) != 1:
         raise SettingsError(f"{name} is no cross-encoder with a single score", hint="correct `model`")
+
+
+def built_for_cpu() -> bool:
+    """Whether the vLLM that is installed runs on a CPU."""
+    with _ONE_AT_A_TIME, _importing():
+        from vllm.platforms import current_platform
+    return bool(current_platform.is_cpu())
 
 
 @contextmanager

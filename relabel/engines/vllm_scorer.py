@@ -1,12 +1,14 @@
 """A cross-encoder in vLLM: `LLM.score`, for the crossencoder judge."""
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relabel import config
-from relabel.engines.vllm_loading import require, start
+from relabel.engines.vllm import answering
+from relabel.engines.vllm_loading import check_extra, require, start
 from relabel.records import digest
 
 if TYPE_CHECKING:
@@ -34,14 +36,14 @@ class VLLMScorer:
 
     @property
     def fingerprint(self) -> str:
-        """Digest (hex) of model, revision, length and dtype."""
-        chosen = self._settings
-        read = str(chosen.max_model_len or "")
-        return digest("vllm pairs", chosen.model, chosen.revision or "", read, chosen.dtype, size=6).hex()
+        """Digest (hex) of all that changes a score."""
+        told = {**answering(self._settings, None), "read": self._settings.max_model_len}
+        return digest("vllm pairs", json.dumps(told, sort_keys=True, default=str), size=6).hex()
 
     @functools.cached_property
     def _llm(self) -> "LLM":
         require(self._settings)
+        check_extra(self._settings.extra)
         return start(self._settings, None, self._log, "pooling")
 
     def release(self) -> None:

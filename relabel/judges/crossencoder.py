@@ -22,8 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from relabel.config import known_model
 from relabel.errors import SettingsError
-from relabel.judges.localmodel import Index, batches, cut, in_windows, loading, whole, within_memory
+from relabel.judges.localmodel import (
+    Index,
+    batches,
+    cut,
+    give_back_memory,
+    in_windows,
+    loading,
+    whole,
+    within_memory,
+)
 from relabel.protocols import Spread, here
 from relabel.records import Case, Example, Judgment, digest
 
@@ -110,7 +120,8 @@ class PairScorer:
     def fingerprint(self) -> str:
         """Digest (hex) of model, revision and length."""
         chosen = self.settings
-        return digest("pairs", chosen.model, chosen.revision or "", str(chosen.max_length or ""), size=6).hex()
+        model, read = known_model(chosen.model), str(chosen.max_length or "")
+        return digest("pairs", model, chosen.revision or "", read, size=6).hex()
 
     @property
     def model(self) -> Any:
@@ -128,6 +139,7 @@ class PairScorer:
         """Let go of the model."""
         self._model = None
         self.__dict__.pop("_readable", None)
+        give_back_memory()
 
     def room(self, query: str) -> int:
         """Return the tokens that the query leaves; a long query, which the model cuts, leaves half."""

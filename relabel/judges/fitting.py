@@ -6,7 +6,7 @@ What does not fit even then is not asked.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from relabel.protocols import Request
@@ -18,13 +18,27 @@ FLOOR: Final = 200
 STEP: Final = 32
 """Characters to within which the longest text that fits is looked for."""
 
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """A question that fits, and how many characters of each reference and each candidate it shows at most."""
+
+    request: Request
+    known: int
+    shown: int
+
+    def cuts(self, reference: Sequence[Passage], candidate: Passage) -> bool:
+        """Whether what is asked about this candidate shows a part of it, or of a reference."""
+        return len(candidate.text) > self.shown or any(len(passage.text) > self.known for passage in reference)
+
+
 Render = Callable[[Sequence[Passage], Sequence[Passage]], Request]
 """References and candidates → the question."""
 
 
 def fit(
     reference: Sequence[Passage], candidates: Sequence[Passage], render: Render, excess: Callable[[Request], int]
-) -> Request | None:
+) -> Fitting | None:
     """Return the question with as much of the passages as the model can read; None where that is not enough.
 
     Args:
@@ -34,28 +48,28 @@ def fit(
         excess: by how many tokens a question is too long; ≤ 0 when it fits.
     """
 
-    def asked(known: int, shown: int) -> Request | None:
+    def asked(known: int, shown: int) -> Fitting | None:
         request = render(
             [shortened(each, known) for each in reference], [shortened(each, shown) for each in candidates]
         )
-        return request if excess(request) <= 0 else None
+        return Fitting(request, known, shown) if excess(request) <= 0 else None
 
     whole = max((len(passage.text) for passage in reference), default=0)
     with_reference = _longest(candidates, lambda length: asked(whole, length))
     return with_reference or _longest(reference, lambda length: asked(length, FLOOR))
 
 
-def _longest(passages: Sequence[Passage], asked: Callable[[int], Request | None]) -> Request | None:
+def _longest(passages: Sequence[Passage], asked: Callable[[int], Fitting | None]) -> Fitting | None:
     """Return the question with the longest texts that fit, found by halving; None where not even the floor fits."""
     best = asked(FLOOR)
     fits, too_long = FLOOR, max((len(passage.text) for passage in passages), default=0)
     while best is not None and too_long - fits > STEP:
         middle = (fits + too_long) // 2
-        request = asked(middle)
-        if request is None:
+        found = asked(middle)
+        if found is None:
             too_long = middle
         else:
-            best, fits = request, middle
+            best, fits = found, middle
     return best
 
 

@@ -30,11 +30,11 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a ticket stands for: the case by number, the group, and whether its passages were shortened."""
+    """What a ticket stands for: the case by number, the group, and which of its pairs were shown cut (() = none)."""
 
     case: int
     group: tuple[Pair, ...]
-    shortened: bool
+    cut: tuple[bool, ...]
 
 
 class _Board:
@@ -105,19 +105,21 @@ class LLMJudge:
                 for group in groups:
                     ticket = next(tickets)
                     try:
-                        request, shortened = self._fitting(case, group, ticket)
+                        request, cut = self._fitting(case, group, ticket)
                     except TemplateError as error:  # a prompt too large to render, found before anything is paid
                         word = Judgment(None, "too long", rationale=error.message)
                         board.take(case.number, group, [word] * len(group))
                         continue
-                    asked[ticket] = _Asked(case.number, group, shortened)
+                    asked[ticket] = _Asked(case.number, group, cut)
                     yield request
 
         for reply in self._engine.answer(requests()):
             was = asked.pop(reply.request.ticket)
             words = self._read(reply, was.group)
-            if was.shortened:
-                words = [replace(word, evidence=SHORTENED) for word in words]
+            if any(was.cut):
+                words = [
+                    replace(word, evidence=SHORTENED) if cut else word for word, cut in zip(words, was.cut, strict=True)
+                ]
             board.take(was.case, was.group, words)
             yield from board.finished()
         yield from board.finished()
@@ -139,15 +141,15 @@ class LLMJudge:
         """Render the question about one group."""
         return self._request(case, case.reference, [pair.candidate for pair in group], ticket)
 
-    def _fitting(self, case: Case, group: tuple[Pair, ...], ticket: int) -> tuple[Request, bool]:
-        """Render the question so that the model can read it; say whether passages had to be shortened for that.
+    def _fitting(self, case: Case, group: tuple[Pair, ...], ticket: int) -> tuple[Request, tuple[bool, ...]]:
+        """Render the question so that the model can read it; say of which pairs passages had to be cut for that.
 
         Raises:
             TemplateError: it cannot be made to fit, or shall not be shortened.
         """
         request, measure = self.request(case, group, ticket), self._measure
         if measure is None or (excess := measure.excess(request)) <= 0:
-            return request, False
+            return request, ()
         fitting = None
         if measure.shortens:
             fitting = fit(
@@ -158,7 +160,7 @@ class LLMJudge:
             )
         if fitting is None:
             raise TemplateError(f"the prompt is {excess:,} tokens longer than the model reads")
-        return fitting, True
+        return fitting.request, tuple([fitting.cuts(case.reference, pair.candidate) for pair in group])
 
     def _request(self, case: Case, reference: Sequence[Passage], candidates: Sequence[Passage], ticket: int) -> Request:
         spec = self._template.spec

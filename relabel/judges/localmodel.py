@@ -5,7 +5,9 @@ first appearance, sorted by length within a window, and a window is committed wh
 computes the same batches as an unbroken one, wherever the work is done.
 """
 
+import gc
 import sqlite3
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,6 +67,14 @@ def within_memory(model: str, batch_size: int) -> Iterator[None]:
             f"the device has not enough memory for {model!r} with batches of {batch_size}",
             hint="lower the stage's batch_size, then the same command goes on where it was",
         ) from error
+
+
+def give_back_memory() -> None:
+    """Return to the device what a model that was let go held there: PyTorch would keep it for this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def whole(text: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from relabel.config import known_model
 from relabel.errors import MissingPart
-from relabel.judges.localmodel import Index, batches, cut, in_windows, loading, whole, within_memory
+from relabel.judges.localmodel import Index, batches, cut, give_back_memory, in_windows, loading, whole, within_memory
 from relabel.protocols import Spread, here
 from relabel.records import digest
 
@@ -53,7 +54,7 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """Digest (hex) of what changes a vector: the model and its revision."""
-        return digest("encoder", self.settings.model, self.settings.revision or "", size=6).hex()
+        return digest("encoder", known_model(self.settings.model), self.settings.revision or "", size=6).hex()
 
     @property
     def model(self) -> Any:
@@ -61,6 +62,12 @@ class Encoder:
         if self._model is None:
             self._model = _load(self.settings)
         return self._model
+
+    def release(self) -> None:
+        """Let go of the model, whose memory the next stage may want; it loads again when it is asked again."""
+        self._model = None
+        self.__dict__.pop("_added_tokens", None)
+        give_back_memory()
 
     def windows(self, text: str) -> list[str]:
         """Cut a text into overlapping windows that the model can read; one for most texts."""
@@ -152,6 +159,7 @@ class VectorCache:
             spread=self._spread,
         ):
             self._commit(keys, vectors)
+        self._encoder.release()
 
     def get(self, role: Role, text: str) -> "Floats":
         """Return the vectors of a text's windows, float32, shape (windows, dimensions)."""
