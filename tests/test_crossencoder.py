@@ -475,7 +475,7 @@ def test_a_whole_run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     done = pipeline.run(source, settings, tmp_path / "run")
     told = json.loads((tmp_path / "run" / "manifest.json").read_text("utf-8"))["stages"][1]
     assert {name: told[name] for name in ("judge", "model", "revision", "max_length", "flag", "ask", "reference")} == {
-        "judge": "crossencoder", "model": str(trained), "revision": None, "max_length": 64,
+        "judge": "crossencoder", "model": config.known_model(str(trained)), "revision": None, "max_length": 64,
         "flag": {"by": "score", "at": 0.75}, "ask": {"by": "score", "at": 0.1}, "reference": 3,
     }  # fmt: skip
     rules, scored, strong = done.statistics["stages"]

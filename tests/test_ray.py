@@ -425,7 +425,7 @@ if __name__ == "__main__":
 
 
 def test_the_only_replica_may_die(tmp_path: Path) -> None:
-    """All that a dead replica held is overtaken by what it was not sent yet, and asked again; nothing waits for ever."""
+    """All that a dead replica held is overtaken by what it was not sent yet, and asked again; nothing waits."""
     script = tmp_path / "dying.py"
     script.write_text(DYING)
     command = Command([], cwd=tmp_path, environment=HERE, program=[str(script)])
