@@ -17,8 +17,8 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RelabelError, RunError, SettingsError
-from relabel.formats import Reject, get_format, open_writer
-from relabel.formats.lines import is_csv, is_gzip
+from relabel.formats import Reject, get_format, open_writer, rows_of
+from relabel.formats.endings import ending, is_csv, is_table
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
@@ -329,7 +329,7 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
 
 def cleaned_path(path: Path, folder: Path) -> Path:
     """Return where the cleaned file of an input goes: the same kind of file, however the input's name spells it."""
-    return folder / f"cleaned{'.csv' if is_csv(path) else '.jsonl'}{'.gz' if is_gzip(path) else ''}"
+    return folder / f"cleaned{ending(path)}"
 
 
 def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
@@ -357,8 +357,9 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         below = stack.enter_context(replacing(files["below"]))
         whole = replace(plan.source, shard=None)  # its first row is of any shard
         first = next(whole.examples(), None) if is_csv(whole.path) else None
-        columns = list(first.row) if first else None
-        cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
+        columns = list(rows_of(first.row, first.layout)[0]) if first else None
+        like = whole.path if is_table(whole.path) else None
+        cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns, like=like))
 
         def reject(row: Reject) -> None:
             account.reject()

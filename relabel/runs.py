@@ -8,8 +8,9 @@ from typing import Any
 
 from relabel import audit
 from relabel.certain import MostCertain
-from relabel.errors import InputError, RunError
-from relabel.formats import Reject, get_format, open_writer
+from relabel.errors import InputError, RunError, unit_of
+from relabel.formats import Reject, as_format, get_format, open_writer, rows_of
+from relabel.formats.endings import is_table
 from relabel.pipeline import (
     Plan,
     candidate_key,
@@ -197,7 +198,7 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
             changes = ahead[1]
             ahead = next(ledger, None)
         if changes and changes[0].action == "remove":
-            yield dict(changes[0].row or {})
+            yield from rows_of(changes[0].row or {}, form.name)
         else:
             example = next(cleaned, None)
             if example is None:
@@ -229,7 +230,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What `convert` read and wrote, and what is wrong with each row that it left out."""
+    """What `convert` read and wrote, and what is wrong with each row that it left out.
+
+    Rows of triplets or n-tuples that make one row of the new format count as one example.
+    """
 
     examples: int
     rows: int
@@ -237,7 +241,7 @@ class Converted:
 
 
 def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A002 - the word users know
-    """Write a training file in another format.
+    """Write a training file in another format, another container, or both.
 
     Raises:
         InputError: a broken row, or an output that is the input.
@@ -247,11 +251,19 @@ def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A
     rejected: list[str] = []
 
     def reject(row: Reject) -> None:
-        rejected.append(f"line {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}")
+        rejected.append(
+            f"{unit_of(source.path)} {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}"
+        )
 
-    examples = rows = 0
-    with open_writer(path, get_format(format)) as writer:
-        for example in source.examples(reject):
-            examples += 1
+    def read() -> Iterator[Example]:
+        rejected.clear()
+        return source.examples(reject)
+
+    written = rows = 0
+    target, examples = as_format(read, source.format.name, get_format(format))
+    like = source.path if is_table(source.path) and target.name == source.format.name else None
+    with open_writer(path, target, like=like) as writer:
+        for example in examples:
+            written += 1
             rows += writer.write(example)
-    return Converted(examples, rows, tuple(rejected))
+    return Converted(written, rows, tuple(rejected))
