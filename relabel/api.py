@@ -59,8 +59,9 @@ def read(
     """Read a training file row by row.
 
     Args:
-        path: `.jsonl` or `.csv`, or the same with `.gz`.
-        format: "tevatron", "bge", "triplets", or "auto".
+        path: `.jsonl`, `.csv` or `.json` (one list), or the same with `.gz` or `.zst`; `.parquet`; a folder saved by
+            `datasets`.
+        format: a name of `relabel.formats.FORMATS`, or "auto".
         on_error: "stop", or "skip" to leave bad rows out.
         on_reject: told about every row left out.
     """
@@ -257,5 +258,5 @@ def convert(
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
 ) -> Converted:
-    """Write a training file in another format."""
+    """Write a training file in another format, another container, or both; the output's name says which container."""
     return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)

@@ -43,7 +43,7 @@ prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
 
-Input = Annotated[Path, typer.Argument(help="Training file: .jsonl or .csv, or the same with .gz.", metavar="INPUT")]
+Input = Annotated[Path, typer.Argument(help="Training file: .jsonl, .csv, .json (.gz, .zst), .parquet.", metavar="INPUT")]
 Run = Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")]
 Moved = Annotated[Path | None, typer.Option("--input", help="Where the input is now, if it was moved.")]
 ConfigFile = Annotated[
@@ -51,7 +51,8 @@ ConfigFile = Annotated[
 ]
 PromptName = Annotated[str | None, typer.Option("--prompt", help="Template of every LLM stage: a name or a file.")]
 PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop or remove, in place of the config's.")]
-FormatName = Annotated[str, typer.Option("--format", help="tevatron, bge, triplets; auto = by the first row.")]
+_FORMATS: Final = "tevatron, bge, triplets, n-tuples, labeled-pairs, labeled-lists, dpr"
+FormatName = Annotated[str, typer.Option("--format", help=f"{_FORMATS}; auto = by the first row.")]
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
 
 
@@ -238,12 +239,12 @@ def filter_(
 @app.command()
 def convert(
     input: Input,  # noqa: A002
-    output: Annotated[Path, typer.Argument(help="File to write; .gz compresses.")],
-    to: Annotated[str, typer.Option("--to", help="tevatron, bge or triplets.")],
+    output: Annotated[Path, typer.Argument(help="File to write: its name says the container.")],
+    to: Annotated[str, typer.Option("--to", help=f"{_FORMATS}.")],
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
 ) -> None:
-    """Write a training file in another format."""
+    """Write a training file in another format or container."""
     from relabel import api
 
     done = api.convert(input, output, to=to, format=format, on_error=on_error)

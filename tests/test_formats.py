@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relabel import cli
 from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats import FORMATS, Effects, Reject, detect, get_format, lines, open_writer, read_examples
 from relabel.records import Example
@@ -728,6 +729,7 @@ def test_every_format_says_what_editing_does() -> None:
     assert list(FORMATS) == [
         "tevatron", "bge", "triplets", "n-tuples", "labeled-pairs", "labeled-lists", "dpr"
     ]  # fmt: skip
+    assert cli._FORMATS == ", ".join(FORMATS)
     for name, each in FORMATS.items():
         assert each.name == name
         assert isinstance(each.effects, Effects)
