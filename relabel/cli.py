@@ -43,7 +43,9 @@ prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
 
-Input = Annotated[Path, typer.Argument(help="Training file: .jsonl, .csv, .json (.gz, .zst), .parquet.", metavar="INPUT")]
+Input = Annotated[
+    Path, typer.Argument(help="Training file: .jsonl, .csv, .json, .parquet; .gz, .zst.", metavar="INPUT")
+]
 Run = Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")]
 Moved = Annotated[Path | None, typer.Option("--input", help="Where the input is now, if it was moved.")]
 ConfigFile = Annotated[

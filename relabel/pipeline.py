@@ -17,7 +17,7 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RelabelError, RunError, SettingsError
-from relabel.formats import Reject, get_format, open_writer, rows_of
+from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
@@ -350,7 +350,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         min_negatives=plan.policy.min_negatives,
         people=store.has_people(),
     )
-    best = MostCertain()
+    best, seams = MostCertain(), Seams()
     with ExitStack() as stack:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
@@ -374,14 +374,14 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
                 for change in one.edited.changes:
                     changes.write(json_line(change_to_json(change)))
                 if one.edited.example is not None:
-                    cleaned.write(one.edited.example)
+                    seams.wrote(one.edited.example, cleaned.write(one.edited.example))
                 for finding in findings(plan, one, case):
                     best.add(finding)
                     yield finding
 
         kept = audit.set_aside(files["flagged"], lambda path: store.imported(sha256_of(path)))
         audit.write_findings(decided(), files["flagged"], [stage.name for stage in plan.stages])
-    statistics = account.statistics()
+    statistics = account.statistics() | ({"seams": seams.found} if seams.found else {})
     write_json(files["statistics"], statistics)
     if kept is not None:
         files["labelled"] = kept

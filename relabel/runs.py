@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from relabel import audit
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RunError, unit_of
-from relabel.formats import Reject, as_format, get_format, open_writer, rows_of
+from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, open_writer, rows_of
 from relabel.formats.endings import is_table
 from relabel.pipeline import (
     Plan,
@@ -186,11 +187,13 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
     path = cleaned_path(Path(told["path"]), folder)
     cleaned = _later(Source(path, form))
     ahead = next(ledger, None)
+    counted = statistics(folder)
+    seams = counted.get("seams", {})
 
     def restore(change: Change) -> Passage:
         return form.passage(change.item, change.beside)
 
-    for position in range(statistics(folder)["rows"]["in"]):
+    for position in range(counted["rows"]["in"]):
         if position in rejected:
             continue
         changes: list[Change] = []
@@ -200,10 +203,19 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         if changes and changes[0].action == "remove":
             yield from rows_of(changes[0].row or {}, form.name)
         else:
-            example = next(cleaned, None)
+            example, cleaned = _next(cleaned, form, seams.get(str(position)))
             if example is None:
                 raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {folder}")
             yield from form.render(undo(example, changes, restore))
+
+
+def _next(cleaned: Iterator[Example], form: Format, seam: int | None) -> tuple[Example | None, Iterator[Example]]:
+    """Take the next example; of one that another has met, its own rows (`seam` many), and the rest goes back."""
+    example = next(cleaned, None)
+    if example is None or seam is None or not isinstance(form, LabeledPairs):
+        return example, cleaned
+    example, rest = form.split(example, seam)
+    return example, chain([rest], cleaned)
 
 
 def _later(source: Source) -> Iterator[Example]:

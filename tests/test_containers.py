@@ -129,7 +129,7 @@ def test_schema_makes_room_for_a_promotion(tmp_path: Path) -> None:
     """A passage moves with fields that no positive had, and scores of a wider type, without loss."""
     row = TEVATRON | {"positive_passage_scores": [1], "negative_passage_scores": [0.5, 0.25]}
     path = tmp_path / "in.parquet"
-    pq.write_table(pa.Table.from_pylist([row]), path)
+    pq.write_table(pa.Table.from_pylist([row]).replace_schema_metadata({"huggingface": "old types"}), path)
     (example,) = read_examples(path)
     moved = example.negatives[0]
     out = tmp_path / "out.parquet"
@@ -142,6 +142,7 @@ def test_schema_makes_room_for_a_promotion(tmp_path: Path) -> None:
     assert again["positive_passages"][1] == moved.item
     assert again["positive_passage_scores"] == [1, 0.5]
     assert pq.read_schema(out).field("negative_passages") == pq.read_schema(path).field("negative_passages")
+    assert not pq.read_schema(out).metadata
 
 
 def test_types_are_found_over_all_rows(tmp_path: Path) -> None:
@@ -480,6 +481,22 @@ def test_run_then_rebuild(name: str, suffix: str, tmp_path: Path, monkeypatch: p
     again = done.files["cleaned"].read_bytes()
     relabel.apply(tmp_path / "run")
     assert done.files["cleaned"].read_bytes() == again
+
+
+def test_examples_that_meet_in_the_cleaned_file_are_told_apart(tmp_path: Path) -> None:
+    """Pairs of one query, with a row between them that was removed: rebuilt as what they were, however many meet."""
+    one = [{"query": "q", "document": "p", "label": 1}, {"query": "q", "document": "n c", "label": 0}]
+    two = [{"query": "q", "document": "m b", "label": 0}, {"query": "q", "document": "r", "label": 1}]
+    between = [{"query": "x", "document": "p", "label": 1}, {"query": "x", "document": "n a", "label": 0}]
+    rows = [*one, *between, *two, *between, *one, *between]
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    config = tmp_path / "c.yaml"
+    config.write_text("stages: [rules]\npolicy: {actions: {relevant: remove, partial: drop, irrelevant: keep, "
+                      "undecided: ask, void: drop}}\n")  # fmt: skip
+    done = relabel.run(path, config, output=tmp_path / "run", judges={"rules": Dice()})
+    assert [len(example.negatives) for example in read_examples(done.files["cleaned"])] == [2]
+    assert list(relabel.rebuild(tmp_path / "run")) == rows
 
 
 # ----------------------------------------------------------------------------------------------------- properties

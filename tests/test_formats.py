@@ -729,7 +729,7 @@ def test_every_format_says_what_editing_does() -> None:
     assert list(FORMATS) == [
         "tevatron", "bge", "triplets", "n-tuples", "labeled-pairs", "labeled-lists", "dpr"
     ]  # fmt: skip
-    assert cli._FORMATS == ", ".join(FORMATS)
+    assert ", ".join(FORMATS) == cli._FORMATS
     for name, each in FORMATS.items():
         assert each.name == name
         assert isinstance(each.effects, Effects)

@@ -3,7 +3,7 @@
 from relabel.formats.base import Effects, Format
 from relabel.formats.joining import as_format
 from relabel.formats.known import FORMATS, get_format
-from relabel.formats.labeled import rows_of
+from relabel.formats.labeled import LabeledPairs, Seams, rows_of
 from relabel.formats.reading import OnError, Reject, detect, read_examples
 from relabel.formats.writing import Writer, open_writer
 
@@ -11,8 +11,10 @@ __all__ = [
     "FORMATS",
     "Effects",
     "Format",
+    "LabeledPairs",
     "OnError",
     "Reject",
+    "Seams",
     "Writer",
     "as_format",
     "detect",

@@ -194,6 +194,11 @@ class LabeledPairs:
         rows = [each.row[ROWS][0] for each in examples]
         return replace(examples[0], positives=tuple(positives), negatives=tuple(negatives), row={ROWS: rows})
 
+    def split(self, example: Example, count: int) -> tuple[Example, Example]:
+        """Take the first `count` rows apart from the rest, each with a positive: undoes that two examples met."""
+        rows = [self.parse(row, position=example.position, line=0) for row in example.row[ROWS]]
+        return self.join(rows[:count], line=0), self.join(rows[count:], line=0)
+
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return the rows of a query; see `Format.render`."""
         if example.layout != self.name:
@@ -225,6 +230,25 @@ class LabeledPairs:
         first = example.positives[0].item
         mine, its = (pair_columns(each) or _missing(each, "document", "label") for each in (row, first))
         return {**row, mine.labels: first[its.labels]}
+
+
+class Seams:
+    """Where examples of one query meet in a written file because what stood between them is gone.
+
+    Read again they are one example; `found` holds, by the first one's position, how many rows of it are the first's.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, int] = {}
+        self._last: tuple[Example, int] | None = None
+
+    def wrote(self, example: Example, rows: int) -> None:
+        """Note an example that was written in so many rows."""
+        if example.layout != LabeledPairs.name:
+            return
+        if self._last and LabeledPairs.belongs(self._last[0], example):
+            self.found[str(self._last[0].position)] = self._last[1]
+        self._last = (example, rows)
 
 
 def rows_of(row: Mapping[str, Any], layout: str) -> list[dict[str, Any]]:

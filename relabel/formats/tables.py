@@ -196,9 +196,13 @@ class TableWriter:
 
 
 def widened(schema: "pa.Schema", twins: Sequence[tuple[str, str]]) -> "pa.Schema":
-    """Return a schema in which what stands in the second column of a pair may stand in the first too."""
+    """Return a schema in which what stands in the second column of a pair may stand in the first too.
+
+    One that had to be changed loses the note in which `datasets` keeps its own word for the types.
+    """
     import pyarrow as pa
 
+    before = schema
     for into, out_of in twins:
         if into not in schema.names or out_of not in schema.names:
             continue
@@ -213,7 +217,10 @@ def widened(schema: "pa.Schema", twins: Sequence[tuple[str, str]]) -> "pa.Schema
             except pa.ArrowException:  # text beside numbers: told when a promotion really brings them together
                 continue
             schema = schema.set(at, schema.field(into).with_type(both.field(into).type))
-    return schema
+    if schema == before:
+        return schema
+    notes = {key: note for key, note in (schema.metadata or {}).items() if key != b"huggingface"}
+    return schema.with_metadata(notes or None)
 
 
 def _file(path: Path, temporary: Path, schema: "pa.Schema") -> Any:
