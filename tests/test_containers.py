@@ -479,6 +479,8 @@ def test_run_then_rebuild(name: str, suffix: str, tmp_path: Path, monkeypatch: p
     risen = [passage.text for example in cleaned for passage in example.positives if passage.text.endswith("a")]
     assert bool(risen) == FORMATS[name].holds_promotions
     again = done.files["cleaned"].read_bytes()
+    if suffix == "saved":  # what `datasets` keeps beside its data is not the data
+        (source / "cache-0123.arrow").write_bytes(b"x")
     relabel.apply(tmp_path / "run")
     assert done.files["cleaned"].read_bytes() == again
 
