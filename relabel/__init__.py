@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         audit_import,
         check,
         convert,
+        filter_negatives,
         flips,
         load_config,
         merge,
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 _HOME: Final = {
     "api": (
-        "apply", "audit_export", "audit_import", "check", "convert", "flips", "load_config", "merge", "read", "rebuild",
-        "run", "show", "stats",
+        "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
+        "merge", "read", "rebuild", "run", "show", "stats",
     ),
     "config": ("Settings",),
     "errors": (
@@ -67,8 +68,8 @@ __all__ = [
     "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment", "MissingPart",
     "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings",
     "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "apply", "audit_export", "audit_import",
-    "check", "convert", "flips", "list_templates", "load_config", "load_template", "merge", "read", "rebuild", "run",
-    "show", "stats",
+    "check", "convert", "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "read",
+    "rebuild", "run", "show", "stats",
 ]  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relabel import config, forecast, merging, pipeline, rundir, runs, sources
+from relabel import config, filtering, forecast, merging, pipeline, rundir, runs, selection, sources
 from relabel.building import Opened
 from relabel.config import Settings
-from relabel.errors import RunError
+from relabel.errors import RunError, SettingsError
+from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.formats import Reject
 from relabel.pipeline import Summary
@@ -58,8 +59,9 @@ def read(
     """Read a training file row by row.
 
     Args:
-        path: `.jsonl` or `.csv`, or the same with `.gz`.
-        format: "tevatron", "bge", "triplets", or "auto".
+        path: `.jsonl`, `.csv` or `.json` (one list), or the same with `.gz` or `.zst`; `.parquet`; a folder saved by
+            `datasets`.
+        format: a name of `relabel.formats.FORMATS`, or "auto".
         on_error: "stop", or "skip" to leave bad rows out.
         on_reject: told about every row left out.
     """
@@ -171,6 +173,44 @@ def apply(
     return pipeline.apply(Path(folder), settings=settings, actions=policy, path=where)
 
 
+def filter_negatives(
+    path: AnyPath,
+    output: AnyPath,
+    config: "selection.Selection | AnyPath | None" = None,
+    *,
+    model: str | None = None,
+    format: str = "auto",  # noqa: A002
+    on_error: str = "stop",
+    **options: Any,
+) -> FilterDone:
+    """Write a training file without the negatives that fail rules by score, or are not drawn.
+
+    Copies of positives and repeated negatives always go. Beside the output lies a ledger, `OUTPUT.changes.jsonl`.
+
+    Args:
+        path: the training file.
+        output: the file to write, in the same format.
+        config: a YAML file with `filters` and `sampling`, or a `Selection`; in place of options.
+        model: embed texts with this sentence-transformers model, whatever scores stand in the file. Without, the file's
+            scores count, and where it has none, those of the packaged model.
+        format: see `read`.
+        on_error: see `read`.
+        options: those of sentence-transformers' `mine_hard_negatives`: relative_margin, absolute_margin, max_score,
+            min_score, range_min, range_max, num_negatives, sampling_strategy; and positive, seed (`from_options`).
+
+    Raises:
+        InputError: the file cannot be used.
+        SettingsError: config or options cannot be used, or both are given.
+    """
+    if config is not None and options:
+        raise SettingsError(f"a config and {', '.join(options)}: one of the two", hint="write all into the file")
+    chosen = config if isinstance(config, selection.Selection) else None
+    if chosen is None:
+        chosen = selection.load(Path(str(config))) if config is not None else selection.from_options(**options)
+    source = sources.open_source(path, format=format, on_error=on_error)
+    return filtering.filter_rows(source, chosen, Path(output), model=model)
+
+
 def show(folder: AnyPath, query: str | None = None, *, path: AnyPath | None = None) -> list[Finding]:
     """Return every pair of a query (by id or words) with each judge's word, verdict and action.
 
@@ -218,5 +258,5 @@ def convert(
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
 ) -> Converted:
-    """Write a training file in another format."""
+    """Write a training file in another format, another container, or both; the output's name says which container."""
     return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)

@@ -34,12 +34,19 @@ class InputError(RelabelError):
     """A file that the user brought cannot be used."""
 
 
+def unit_of(path: Path | str) -> str:
+    """Return what the rows of a file are counted by: lines, where it has them."""
+    path = Path(path)
+    table = path.name.lower().endswith((".parquet", ".json", ".json.gz", ".json.zst")) or path.is_dir()
+    return "row" if table else "line"
+
+
 class RowError(InputError):
-    """One row cannot be used: says file, line (from 1) and field."""
+    """One row cannot be used: says file, line (from 1; the row where there are no lines) and field."""
 
     def __init__(self, problem: str, *, path: Path | str = "", line: int = 0, field: str = "", hint: str = "") -> None:
         self.problem, self.path, self.line, self.field = problem, str(path), line, field
-        where = f"{path}, line {line}" if path else f"line {line}"
+        where = f"{path}, {unit_of(path)} {line}" if path else f"line {line}"
         super().__init__(f"{where}: {f'field {field!r}: ' if field else ''}{problem}", hint=hint)
 
 

@@ -17,8 +17,8 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import Stage, conclude, follow, open_case
 from relabel.certain import MostCertain
 from relabel.errors import InputError, RelabelError, RunError, SettingsError
-from relabel.formats import Reject, get_format, open_writer
-from relabel.formats.lines import is_csv, is_gzip
+from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
+from relabel.formats.endings import ending, is_csv, is_table
 from relabel.policy import Edited, Holds, Policy, edit
 from relabel.protocols import Judge, Prepares
 from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
@@ -342,7 +342,7 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
 
 def cleaned_path(path: Path, folder: Path) -> Path:
     """Return where the cleaned file of an input goes: the same kind of file, however the input's name spells it."""
-    return folder / f"cleaned{'.csv' if is_csv(path) else '.jsonl'}{'.gz' if is_gzip(path) else ''}"
+    return folder / f"cleaned{ending(path)}"
 
 
 def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
@@ -363,15 +363,16 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         min_negatives=plan.policy.min_negatives,
         people=store.has_people(),
     )
-    best = MostCertain()
+    best, seams = MostCertain(), Seams()
     with ExitStack() as stack:
         rejects = stack.enter_context(replacing(files["rejects"]))
         changes = stack.enter_context(replacing(files["changes"]))
         below = stack.enter_context(replacing(files["below"]))
         whole = replace(plan.source, shard=None)  # its first row is of any shard
         first = next(whole.examples(), None) if is_csv(whole.path) else None
-        columns = list(first.row) if first else None
-        cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns))
+        columns = list(rows_of(first.row, first.layout)[0]) if first else None
+        like = whole.path if is_table(whole.path) else None
+        cleaned = stack.enter_context(open_writer(files["cleaned"], plan.source.format, columns=columns, like=like))
 
         def reject(row: Reject) -> None:
             account.reject()
@@ -386,14 +387,14 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
                 for change in one.edited.changes:
                     changes.write(json_line(change_to_json(change)))
                 if one.edited.example is not None:
-                    cleaned.write(one.edited.example)
+                    seams.wrote(one.edited.example, cleaned.write(one.edited.example))
                 for finding in findings(plan, one, case):
                     best.add(finding)
                     yield finding
 
         kept = audit.set_aside(files["flagged"], lambda path: store.imported(sha256_of(path)))
         audit.write_findings(decided(), files["flagged"], [stage.name for stage in plan.stages])
-    statistics = account.statistics()
+    statistics = account.statistics() | ({"seams": seams.found} if seams.found else {})
     write_json(files["statistics"], statistics)
     if kept is not None:
         files["labelled"] = kept

@@ -115,7 +115,11 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Digest (hex) of a file's bytes."""
+    """Digest (hex) of a file's bytes; of a folder, one over the digests of its files, caches of `datasets` apart."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("cache-"))
+        lines = [f"{sha256_of(each)}  {each.relative_to(path).as_posix()}\n" for each in files]
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from relabel import audit
 from relabel.certain import MostCertain
-from relabel.errors import InputError, RunError
-from relabel.formats import Reject, get_format, open_writer
+from relabel.errors import InputError, RunError, unit_of
+from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, open_writer, rows_of
+from relabel.formats.endings import is_table
 from relabel.pipeline import (
     Plan,
     candidate_key,
@@ -185,11 +187,13 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
     path = cleaned_path(Path(told["path"]), folder)
     cleaned = _later(Source(path, form))
     ahead = next(ledger, None)
+    counted = statistics(folder)
+    seams = counted.get("seams", {})
 
     def restore(change: Change) -> Passage:
         return form.passage(change.item, change.beside)
 
-    for position in range(statistics(folder)["rows"]["in"]):
+    for position in range(counted["rows"]["in"]):
         if position in rejected:
             continue
         changes: list[Change] = []
@@ -197,12 +201,21 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
             changes = ahead[1]
             ahead = next(ledger, None)
         if changes and changes[0].action == "remove":
-            yield dict(changes[0].row or {})
+            yield from rows_of(changes[0].row or {}, form.name)
         else:
-            example = next(cleaned, None)
+            example, cleaned = _next(cleaned, form, seams.get(str(position)))
             if example is None:
                 raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {folder}")
             yield from form.render(undo(example, changes, restore))
+
+
+def _next(cleaned: Iterator[Example], form: Format, seam: int | None) -> tuple[Example | None, Iterator[Example]]:
+    """Take the next example; of one that another has met, its own rows (`seam` many), and the rest goes back."""
+    example = next(cleaned, None)
+    if example is None or seam is None or not isinstance(form, LabeledPairs):
+        return example, cleaned
+    example, rest = form.split(example, seam)
+    return example, chain([rest], cleaned)
 
 
 def _later(source: Source) -> Iterator[Example]:
@@ -229,7 +242,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What `convert` read and wrote, and what is wrong with each row that it left out."""
+    """What `convert` read and wrote, and what is wrong with each row that it left out.
+
+    Rows of triplets or n-tuples that make one row of the new format count as one example.
+    """
 
     examples: int
     rows: int
@@ -237,7 +253,7 @@ class Converted:
 
 
 def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A002 - the word users know
-    """Write a training file in another format.
+    """Write a training file in another format, another container, or both.
 
     Raises:
         InputError: a broken row, or an output that is the input.
@@ -247,11 +263,19 @@ def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A
     rejected: list[str] = []
 
     def reject(row: Reject) -> None:
-        rejected.append(f"line {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}")
+        rejected.append(
+            f"{unit_of(source.path)} {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}"
+        )
 
-    examples = rows = 0
-    with open_writer(path, get_format(format)) as writer:
-        for example in source.examples(reject):
-            examples += 1
+    def read() -> Iterator[Example]:
+        rejected.clear()
+        return source.examples(reject)
+
+    written = rows = 0
+    target, examples = as_format(read, source.format.name, get_format(format))
+    like = source.path if is_table(source.path) and target.name == source.format.name else None
+    with open_writer(path, target, like=like) as writer:
+        for example in examples:
+            written += 1
             rows += writer.write(example)
-    return Converted(examples, rows, tuple(rejected))
+    return Converted(written, rows, tuple(rejected))

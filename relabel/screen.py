@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
+from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
@@ -420,3 +421,22 @@ def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:
     """Show a rendered prompt."""
     for message in prompt:
         console.print(Panel(_text(message.content), title=_text(f"{title}: {message.role}"), title_align="left"))
+
+
+def filtered(console: Console, done: FilterDone) -> None:
+    """Show what each filter removed, and what is left."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("filter")
+    for name in ("removed", "of all", "no word"):
+        table.add_column(name, justify="right")
+    for label, number in done.removed.items():
+        share = _percent(number / done.negatives if done.negatives else None)
+        table.add_row(_text(label), f"{number:,}", share, f"{done.silent.get(label, 0):,}")
+    console.print(table)
+    _line(console, f"scores    {done.scores}")
+    _line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
+    rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
+    _line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
+    if done.emptied or done.short:
+        _line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
+    _line(console, f"files     {done.output} · {done.ledger}")

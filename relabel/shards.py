@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from relabel.copies import normalise
 from relabel.errors import SettingsError
-from relabel.judges.rules import normalise
 from relabel.records import digest
 
 _FORM: Final = re.compile(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*")

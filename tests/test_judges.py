@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from relabel.cascade import open_case
+from relabel.copies import normalise
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import InputError, RowError
 from relabel.judges import vectors
 from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Rule
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
-from relabel.judges.rules import RulesJudge, normalise
+from relabel.judges.rules import RulesJudge
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.prompts import load_template
 from relabel.protocols import Judge, Reply, Request

@@ -1,7 +1,9 @@
 """Training files in and out: one module per format, one way to read and to write them all."""
 
 from relabel.formats.base import Effects, Format
+from relabel.formats.joining import as_format
 from relabel.formats.known import FORMATS, get_format
+from relabel.formats.labeled import LabeledPairs, Seams, rows_of
 from relabel.formats.reading import OnError, Reject, detect, read_examples
 from relabel.formats.writing import Writer, open_writer
 
@@ -9,11 +11,15 @@ __all__ = [
     "FORMATS",
     "Effects",
     "Format",
+    "LabeledPairs",
     "OnError",
     "Reject",
+    "Seams",
     "Writer",
+    "as_format",
     "detect",
     "get_format",
     "open_writer",
     "read_examples",
+    "rows_of",
 ]

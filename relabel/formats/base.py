@@ -6,7 +6,6 @@ The checks raise a `RowError` that knows its field but not its place; `placed` a
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from relabel.errors import RowError
@@ -34,8 +33,8 @@ class Format(Protocol):
         ...
 
     @property
-    def suffix(self) -> str:
-        """How a file of it ends, ".gz" apart: ".jsonl" or ".csv"."""
+    def flat(self) -> bool:
+        """Whether its rows hold no lists, so that CSV can hold them."""
         ...
 
     @property
@@ -94,40 +93,6 @@ class Format(Protocol):
             RowError: without file and line, when `item` is no passage of this format.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Which keys of a row mean something to a format: `names` in any case, lists whose key begins with a prefix."""
-
-    names: frozenset[str]
-    prefixes: tuple[str, ...] = ()
-
-    def own(self, key: str, value: Any) -> bool:
-        """Whether the format reads this field itself."""
-        return key.lower() in self.names or (isinstance(value, list) and key.startswith(self.prefixes))
-
-
-KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
-    {
-        "tevatron": Keys(
-            frozenset({"query", "positive_passages", "negative_passages"}), ("positive_passage_", "negative_passage_")
-        ),
-        "bge": Keys(frozenset({"query", "pos", "neg"}), ("pos_", "neg_")),
-        "triplets": Keys(frozenset({"anchor", "query", "positive", "negative"})),
-    }
-)
-"""By format name. `query_id` is in none: every format reads it where it is, none needs it."""
-
-
-def other_fields(example: Example, name: str) -> dict[str, Any]:
-    """Return the fields of an example's row that neither its own format nor the format `name` reads."""
-    mine, theirs = KEYS[name], KEYS.get(example.layout)
-    return {
-        key: value
-        for key, value in example.row.items()
-        if not mine.own(key, value) and not (theirs and theirs.own(key, value))
-    }
 
 
 def placed(error: RowError, path: Path | str, line: int) -> RowError:

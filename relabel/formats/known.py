@@ -1,6 +1,6 @@
 """The formats there are: by name, and by the look of a row."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -8,11 +8,16 @@ from typing import Any, Final
 from relabel.errors import InputError
 from relabel.formats.base import Format
 from relabel.formats.bge import Bge
-from relabel.formats.lines import is_csv
+from relabel.formats.dpr import Dpr
+from relabel.formats.endings import is_csv
+from relabel.formats.labeled import LabeledLists, LabeledPairs
+from relabel.formats.ntuples import NTuples
 from relabel.formats.tevatron import Tevatron
 from relabel.formats.triplets import Triplets
 
-_ALL: Final[tuple[Format, ...]] = (Tevatron(), Bge(), Triplets())
+_ALL: Final[tuple[Format, ...]] = (
+    Tevatron(), Bge(), Triplets(), NTuples(), LabeledPairs(), LabeledLists(), Dpr(),
+)  # fmt: skip
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({each.name: each for each in _ALL})
 """Every format by its name, in the order in which a row is compared with them."""
@@ -30,15 +35,14 @@ def get_format(name: str) -> Format:
 
 
 def format_for(path: Path, name: str) -> Format:
-    """Return the named format as it stands in a file of that suffix: CSV holds triplets only."""
+    """Return the named format, if a file of that name can hold it: CSV holds no lists."""
     chosen = get_format(name)
-    if not is_csv(path):
-        return chosen
-    if chosen.name != Triplets.name:
+    if is_csv(path) and not chosen.flat:
         raise InputError(
-            f"{path}: {name} rows hold lists, which a CSV file cannot", hint="Name a file that ends in .jsonl."
+            f"{path}: {name} rows hold lists, which a CSV file cannot",
+            hint="Name a file that ends in .jsonl or .parquet.",
         )
-    return Triplets(suffix=".csv")
+    return chosen
 
 
 def recognise(row: Mapping[str, Any], path: Path) -> Format:
@@ -47,7 +51,7 @@ def recognise(row: Mapping[str, Any], path: Path) -> Format:
     Raises:
         InputError: it has those of none; lists the keys seen and the shapes known.
     """
-    candidates: Iterable[Format] = (Triplets(suffix=".csv"),) if is_csv(path) else FORMATS.values()
+    candidates = [each for each in FORMATS.values() if each.flat or not is_csv(path)]
     for candidate in candidates:
         if candidate.recognises(row):
             return candidate

@@ -1,9 +1,7 @@
-"""Files as lines of bytes and as rows: plain or gzip, JSON lines or CSV, one bad line never the end of the rest."""
+"""Lines of bytes as rows: JSON lines or CSV, one bad line never the end of the rest."""
 
 import csv
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from relabel.errors import InputError, RowError
+from relabel.formats.streams import damage, open_stream
 
 MAX_LINE: Final = 64 * 1024 * 1024
 """Longest line that is parsed, in bytes; longer ones are skipped over, never held whole."""
@@ -32,10 +31,14 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a file, or why it is none. `raw` is what it was read from, or, for a long one, its `Line.cut`."""
+    """One row of a file, or why it is none.
+
+    `line` counts rows where there are no lines. `raw` is what it was read from, for a long one its `Line.cut`, and
+    nothing where it was never text: then `content` is what was read, as JSON.
+    """
 
     line: int
-    raw: bytes | str
+    raw: bytes | str | None
     parsed: dict[str, Any] | RowError
 
     @property
@@ -43,26 +46,10 @@ class Record:
         """The raw text, shortened, with the digest of the whole where it was."""
         if isinstance(self.raw, str):
             return self.raw
+        if self.raw is None:
+            raw = json.dumps(self.parsed, default=str).encode()
+            return _shortened(raw, len(raw), sha256(raw).hexdigest())
         return _shortened(self.raw, len(self.raw), sha256(self.raw).hexdigest())
-
-
-def is_gzip(path: Path) -> bool:
-    """Whether the file is compressed, by its name."""
-    return path.name.lower().endswith(".gz")
-
-
-def is_csv(path: Path) -> bool:
-    """Whether the file holds CSV, by its name, ".gz" apart."""
-    return path.name.lower().endswith((".csv", ".csv.gz"))
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Yield the rows of a file one by one, the bad ones with their error. Blank lines are not rows.
-
-    Raises:
-        InputError: the file cannot be read on: truncated, not gzip, a CSV header that cannot be used.
-    """
-    return _csv_records(path) if is_csv(path) else _json_records(path)
 
 
 def _shortened(raw: bytes, size: int, checksum: str) -> str:
@@ -74,26 +61,12 @@ def _shortened(raw: bytes, size: int, checksum: str) -> str:
 
 def _read_lines(path: Path) -> Iterator[Line]:
     number = 0
-    stream: BinaryIO | gzip.GzipFile
-    with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
+    with open_stream(path) as stream:
         while True:
             number += 1
-            try:
+            with damage(path, number):
                 raw = stream.readline(MAX_LINE + 1)
                 cut = _skip_over(stream, raw) if len(raw) > MAX_LINE and not raw.endswith(b"\n") else ""
-            except (EOFError, zlib.error) as error:
-                raise RowError(
-                    f"the compressed file is damaged or cut off: {error}",
-                    path=path,
-                    line=number,
-                    hint="Copy or download the file again.",
-                ) from error
-            except gzip.BadGzipFile as error:
-                raise RowError(
-                    f"not gzip data: {error}", path=path, line=number, hint="Take .gz off the name of a plain file."
-                ) from error
-            except OSError as error:
-                raise RowError(f"cannot be read: {error}", path=path, line=number) from error
             if not raw:
                 return
             if number == 1:
@@ -101,7 +74,7 @@ def _read_lines(path: Path) -> Iterator[Line]:
             yield Line(number, raw, cut)
 
 
-def _skip_over(stream: BinaryIO | gzip.GzipFile, start: bytes) -> str:
+def _skip_over(stream: BinaryIO, start: bytes) -> str:
     """Read to the end of a line without keeping it; return its beginning and the digest of the whole."""
     checksum, size, part = sha256(start), len(start), start
     while part and not part.endswith(b"\n"):
@@ -117,7 +90,8 @@ def _too_long(path: Path, number: int) -> RowError:
     )
 
 
-def _json_records(path: Path) -> Iterator[Record]:
+def json_records(path: Path) -> Iterator[Record]:
+    """Yield the rows of a file with one JSON object to a line."""
     decode = json.JSONDecoder().decode
     for number, raw, cut in _read_lines(path):
         if cut:
@@ -128,7 +102,7 @@ def _json_records(path: Path) -> Iterator[Record]:
             except (ValueError, RecursionError) as error:
                 yield Record(number, raw, _unreadable(error, raw, path, number))
                 continue
-            yield Record(number, raw, row if isinstance(row, dict) else _no_object(row, path, number))
+            yield Record(number, raw, row if isinstance(row, dict) else no_object(row, path, number))
 
 
 def _unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
@@ -149,7 +123,8 @@ def _unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowErr
     return RowError(f"is not usable JSON: {reason}", path=path, line=number, hint="Mend the line, or take it out.")
 
 
-def _no_object(value: object, path: Path, number: int) -> RowError:
+def no_object(value: object, path: Path, number: int) -> RowError:
+    """Say that a row is JSON, but no object."""
     if isinstance(value, list):
         hint = "Write one object to a line; for one big list type: jq -c '.[]' FILE > FILE.jsonl"
     else:
@@ -177,7 +152,8 @@ class _Tap:
         return line.raw.decode("utf-8", "surrogateescape")
 
 
-def _csv_records(path: Path) -> Iterator[Record]:
+def csv_records(path: Path) -> Iterator[Record]:
+    """Yield the rows of a CSV file with a header; a row may stand on several lines."""
     tap = _Tap(path)
     reader = csv.reader(tap, strict=True)
     header: list[str] = []

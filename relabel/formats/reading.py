@@ -1,14 +1,17 @@
 """Training files in: rows to examples, one at a time, each bad row with its line and field."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats.base import Format
+from relabel.formats.containers import read_records
+from relabel.formats.endings import is_saved
 from relabel.formats.known import format_for, recognise
-from relabel.formats.lines import read_records
+from relabel.formats.labeled import LabeledPairs
+from relabel.formats.lines import Record
 from relabel.records import Example
 
 OnError = Literal["stop", "skip"]
@@ -19,7 +22,7 @@ class Reject:
     """A row that was left out.
 
     Attributes:
-        line: line of the file it begins at, from 1.
+        line: line of the file it begins at, from 1; where there are no lines, its row.
         position: its place among all rows of the file, from 0.
         field: the field at fault, "" when it is the whole row.
         reason: what is wrong with it.
@@ -44,14 +47,16 @@ def read_examples(
     """Read a training file row by row, in flat memory.
 
     Args:
-        path: a `.jsonl` or `.csv` file in UTF-8, or the same compressed with a `.gz` after it.
+        path: a `.jsonl`, `.csv` or `.json` (one list) file in UTF-8, or the same compressed with `.gz` or `.zst` after
+            it; a `.parquet` file; or a folder to which `datasets` saved a data set.
         format: a name of `FORMATS`, or "auto" to recognise it from the first row that can be read.
         on_error: "stop" raises at the first bad row; "skip" leaves it out and goes on.
         source_field: field that names the data set a row came from.
         on_reject: called with every row that is left out.
 
     Returns:
-        The examples, in the order of the file. Positions count bad rows too, but not blank lines.
+        The examples, in the order of the file. Positions count bad rows too, but not blank lines; the rows of a query
+        that are one labeled-pairs example are held together, and count once.
 
     Raises:
         InputError: at once, when there is no such file or format; while reading, when the file holds no row, has a
@@ -63,7 +68,7 @@ def read_examples(
         raise SettingsError(f"on_error is {on_error!r}", hint=f"Choose one of: {', '.join(get_args(OnError))}.")
     path = _readable(path)
     chosen = None if format == "auto" else format_for(path, format)
-    return _examples(path, chosen, source_field, skip=on_error == "skip", on_reject=on_reject)
+    return _Reader(path, chosen, source_field, on_error == "skip", on_reject).examples()
 
 
 def detect(path: Path | str) -> Format:
@@ -81,33 +86,72 @@ def detect(path: Path | str) -> Format:
     raise problem or _no_rows(path)
 
 
-def _examples(
-    path: Path,
-    chosen: Format | None,
-    source_field: str | None,
-    *,
-    skip: bool,
-    on_reject: Callable[[Reject], None] | None,
-) -> Iterator[Example]:
-    name, position = str(path), -1
-    for position, record in enumerate(read_records(path)):
+@dataclass(slots=True)
+class _Reader:
+    """One pass through a file. `position` counts what was read so far: examples, and rows that were left out."""
+
+    path: Path
+    chosen: Format | None
+    source_field: str | None
+    skip: bool
+    on_reject: Callable[[Reject], None] | None
+    position: int = 0
+    waiting: list[tuple[Record, Example]] = field(default_factory=list)  # rows of one query, to be joined
+
+    def examples(self) -> Iterator[Example]:
+        empty = True
+        for record in read_records(self.path):
+            empty = False
+            example = self._parse(record)
+            if example is None:
+                continue
+            if not isinstance(self.chosen, LabeledPairs):
+                self.position += 1
+                yield example
+                continue
+            if self.waiting and not self.chosen.belongs(self.waiting[-1][1], example):
+                yield from self._joined(self.chosen)
+            self.waiting.append((record, example))
+        if empty:
+            raise _no_rows(self.path)
+        if self.waiting and isinstance(self.chosen, LabeledPairs):
+            yield from self._joined(self.chosen)
+
+    def _parse(self, record: Record) -> Example | None:
         try:
             if isinstance(record.parsed, RowError):
                 raise record.parsed
-            chosen = chosen or recognise(record.parsed, path)
-            example = chosen.parse(
-                record.parsed, position=position, line=record.line, path=name, source_field=source_field
+            self.chosen = self.chosen or recognise(record.parsed, self.path)
+            return self.chosen.parse(
+                record.parsed,
+                position=self.position,
+                line=record.line,
+                path=str(self.path),
+                source_field=self.source_field,
             )
         except RowError as error:
-            if not skip:
-                error.hint = f"{error.hint} Or leave bad rows out: --on-error skip".strip()
-                raise
-            if on_reject:
-                on_reject(Reject(record.line, position, error.field, error.problem, record.content))
+            self._leave_out(error, [record])
+            return None
+
+    def _joined(self, form: LabeledPairs) -> Iterator[Example]:
+        records, rows = zip(*self.waiting, strict=True)
+        self.waiting.clear()
+        try:
+            example = form.join(rows, line=records[0].line, path=str(self.path))
+        except RowError as error:
+            self._leave_out(error, records)
         else:
-            yield example
-    if position < 0:
-        raise _no_rows(path)
+            self.position += 1
+            yield replace(example, position=self.position - 1)
+
+    def _leave_out(self, error: RowError, records: Sequence[Record]) -> None:
+        if not self.skip:
+            error.hint = f"{error.hint} Or leave bad rows out: --on-error skip".strip()
+            raise error
+        if self.on_reject:
+            content = "\n".join(record.content for record in records)
+            self.on_reject(Reject(records[0].line, self.position, error.field, error.problem, content))
+        self.position += 1
 
 
 def _no_rows(path: Path) -> InputError:
@@ -117,7 +161,13 @@ def _no_rows(path: Path) -> InputError:
 def _readable(path: Path | str) -> Path:
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a file", hint="Name one training file in it.")
+        if is_saved(path):
+            return path
+        splits = sorted(each.name for each in path.iterdir() if is_saved(each))
+        raise InputError(
+            f"{path}: is a folder, and not a data set saved by `datasets`",
+            hint=f"Name one of its splits: {path / splits[0]}" if splits else "Name one training file in it.",
+        )
     try:
         path.open("rb").close()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Sentence-transformers' triplets: one row, one negative; JSONL or CSV."""
+"""Sentence-transformers' triplets: one row, one negative."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from relabel.formats.base import (
     content_id,
     filled_text,
     kind,
-    other_fields,
     placed,
     present,
     query_id,
     source_of,
 )
+from relabel.formats.carrying import other_fields
+from relabel.formats.columns import ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
 
 
@@ -23,15 +24,14 @@ from relabel.records import NOTHING, Example, Passage
 class Triplets:
     """`{"anchor", "positive", "negative"}`, the names in any case, the first one also `query`.
 
-    One row is one example with one negative; rows of the same query stay separate examples. A row made from another
-    format holds the example's *first* positive and one negative, titles in front of the texts, ids left out; other
-    positives are not written.
+    Where `negative` is the third column, the first two may have any names. One row is one example with one negative;
+    rows of the same query stay separate examples. A row made from another format holds the example's *first* positive
+    and one negative, titles in front of the texts, ids left out; other positives are not written.
     """
-
-    suffix: str = ".jsonl"
 
     name: ClassVar[str] = "triplets"
     shape: ClassVar[str] = "anchor or query, positive, negative"
+    flat: ClassVar[bool] = True
     holds_promotions: ClassVar[bool] = False
     holds_emptied: ClassVar[bool] = False
     effects: ClassVar[Effects] = Effects(
@@ -91,6 +91,10 @@ def _columns(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the row's own names of the three columns; a missing one by its usual name."""
     if "anchor" in row and "positive" in row and "negative" in row:
         return "anchor", "positive", "negative"
-    spelt = {key.lower(): key for key in reversed(list(row))} | {key: key for key in row if key.islower()}
+    spelt = spelling(row)
     anchor = spelt.get("anchor", spelt.get("query", "anchor"))
-    return anchor, spelt.get("positive", "positive"), spelt.get("negative", "negative")
+    negative = spelt.get("negative", "negative")
+    free = ntuple_columns(row) if "positive" not in spelt and "negative" in spelt else None
+    if free is not None and free.negatives == (negative,):
+        return free.anchor, free.positive, negative
+    return anchor, spelt.get("positive", "positive"), negative

@@ -5,7 +5,7 @@ with its passage: it is taken apart into `Passage.beside` and put together again
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, ClassVar, Final
@@ -15,12 +15,12 @@ from relabel.formats.base import (
     Effects,
     filled_text,
     kind,
-    other_fields,
     placed,
     present,
     query_id,
     source_of,
 )
+from relabel.formats.carrying import PLACE, other_fields
 from relabel.records import NOTHING, Example, Passage
 
 IDS: Final = ("id", "ids")
@@ -34,10 +34,10 @@ class Side:
     key: str
     prefix: str
 
-    def parallel(self, row: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
-        """Return the parallel lists as (what follows the prefix, list)."""
+    def parallel(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the parallel lists as (what follows the prefix, key)."""
         return [
-            (key[len(self.prefix) :], value)
+            (key[len(self.prefix) :], key)
             for key, value in row.items()
             if key.startswith(self.prefix) and isinstance(value, list)
         ]
@@ -51,9 +51,10 @@ class TwoLists(ABC):
     name: ClassVar[str]
     shape: ClassVar[str]
     effects: ClassVar[Effects]
-    suffix: ClassVar[str] = ".jsonl"
+    flat: ClassVar[bool] = False
     holds_promotions: ClassVar[bool] = True
     holds_emptied: ClassVar[bool] = True
+    query_field: ClassVar[str] = "query"
     positive: ClassVar[Side]
     negative: ClassVar[Side]
 
@@ -64,6 +65,13 @@ class TwoLists(ABC):
     @abstractmethod
     def _fresh(self, example: Example) -> dict[str, Any]:
         """Return a new row's own fields, parallel lists apart, for an example of another format."""
+
+    def _negatives(self, row: Mapping[str, Any]) -> tuple[Passage, ...]:
+        return self._passages(row, self.negative)
+
+    def _sides(self, example: Example) -> list[tuple[Side, Sequence[Passage]]]:
+        """Return the lists of a row, each with the passages that belong into it."""
+        return [(self.positive, example.positives), (self.negative, example.negatives)]
 
     def _absent(self, passage: Passage, name: str) -> Any:  # noqa: ARG002 - a subclass may know better than null
         """Return what a passage brings to a parallel list of the side it was promoted to, if it brought nothing."""
@@ -78,12 +86,12 @@ class TwoLists(ABC):
     ) -> Example:
         """Read one row; see `Format.parse`."""
         try:
-            query = filled_text(row, "query")
+            query = filled_text(row, self.query_field)
             return Example(
                 id=query_id(row, query),
                 query=query,
                 positives=self._positives(row),
-                negatives=self._passages(row, self.negative),
+                negatives=self._negatives(row),
                 source=source_of(row, source_field),
                 row=row,
                 position=position,
@@ -94,12 +102,12 @@ class TwoLists(ABC):
 
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return one row; see `Format.render`. Parallel lists of another format of two lists keep their names."""
-        sides = ((self.positive, example.positives), (self.negative, example.negatives))
+        sides = self._sides(example)
         if example.layout != self.name:
             row = self._fresh(example)
             for side, passages in sides:
                 for name in dict.fromkeys(chain.from_iterable(passage.beside for passage in passages)):
-                    if name not in IDS:
+                    if name not in IDS and not name.startswith(PLACE):
                         row[side.prefix + name] = [passage.beside.get(name) for passage in passages]
             return [row | {key: value for key, value in other_fields(example, self.name).items() if key not in row}]
         row = dict(example.row)
@@ -111,6 +119,12 @@ class TwoLists(ABC):
                     for passage in passages
                 ]
         return [row]
+
+    def twins(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the columns into which a promotion moves something, each with the one that it comes out of."""
+        (into, rise), (out_of, fall) = ((side.key, side.prefix) for side in (self.positive, self.negative))
+        parallel = [(key, fall + key.removeprefix(rise)) for key in keys if key.startswith(rise)]
+        return [(into, out_of), *[pair for pair in parallel if pair[1] in keys]]
 
     def _positives(self, row: Mapping[str, Any]) -> tuple[Passage, ...]:
         passages = self._passages(row, self.positive)
@@ -132,10 +146,10 @@ class TwoLists(ABC):
             raise RowError(
                 f"is {kind(items)}, not a list", field=side.key, hint=f'Write a list, even of one: "{side.key}": […].'
             )
-        build, besides = self.passage, _besides(row, side, len(items))
+        build, beside_each = self.passage, besides(row, side.key, side.parallel(row), len(items))
         passages: list[Passage] = []
         try:
-            for item, beside in zip(items, besides, strict=False):
+            for item, beside in zip(items, beside_each, strict=False):
                 passages.append(build(item, beside))
         except RowError as error:
             field = f"{side.key}[{len(passages)}]" + (f".{error.field}" if error.field else "")
@@ -143,18 +157,28 @@ class TwoLists(ABC):
         return tuple(passages)
 
 
-def _besides(row: Mapping[str, Any], side: Side, count: int) -> Iterable[Mapping[str, Any]]:
-    """Return for each passage what stands at its place in the parallel lists."""
-    lists = side.parallel(row)
+def besides(
+    row: Mapping[str, Any], key: str, lists: Sequence[tuple[str, str]], count: int
+) -> Iterable[Mapping[str, Any]]:
+    """Return for each of `count` passages what stands at its place in the parallel lists.
+
+    Args:
+        row: the row.
+        key: of the list of passages.
+        lists: (what an entry is called, key of the list).
+        count: how many passages there are.
+
+    Raises:
+        RowError: a list is longer or shorter.
+    """
     if not lists:
         return repeat(NOTHING)
-    for name, values in lists:
-        if len(values) != count:
-            key = side.prefix + name
+    for _, name in lists:
+        if len(row[name]) != count:
             raise RowError(
-                f"has {len(values)} entries where {side.key!r} has {count}",
-                field=key,
-                hint=f"Give {key!r} one entry per passage, or another name if it is not parallel to {side.key!r}.",
+                f"has {len(row[name])} entries where {key!r} has {count}",
+                field=name,
+                hint=f"Give {name!r} one entry per passage, or another name if it is not parallel to {key!r}.",
             )
     names = [name for name, _ in lists]
-    return [dict(zip(names, values, strict=True)) for values in zip(*(values for _, values in lists), strict=True)]
+    return [dict(zip(names, values, strict=True)) for values in zip(*(row[name] for _, name in lists), strict=True)]

@@ -1,0 +1,112 @@
+"""One JSON list of rows, read element by element: the list is never held whole."""
+
+import json
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from relabel.errors import RowError
+from relabel.formats import lines
+from relabel.formats.lines import Record, no_object
+from relabel.formats.streams import damage, open_stream
+
+_CHUNK: Final = 1024 * 1024
+_BLANK: Final = " \t\r\n"
+
+
+def holds_list(path: Path) -> bool:
+    """Whether the first sign of a file opens a list."""
+    with damage(path, 1), open_stream(path) as stream:
+        return stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+
+
+def list_records(path: Path) -> Iterator[Record]:
+    """Yield the elements of a list as rows, numbered from 1.
+
+    Raises:
+        RowError: the list itself is broken: what follows cannot be told apart, and "skip" cannot help.
+    """
+    with open_stream(path) as stream:
+        text = _Text(path, stream)
+        text.skip("[")
+        number = 0
+        while (sign := text.sign()) != "]":
+            if number:
+                if sign != ",":
+                    raise text.broken("expected a comma or the end of the list")
+                text.skip(",")
+            number += 1
+            text.number = number
+            element, row = text.element()
+            yield Record(
+                number, element.encode("utf-8", "surrogatepass"),
+                row if isinstance(row, dict) else no_object(row, path, number),
+            )  # fmt: skip
+        text.skip("]")
+        if text.sign():
+            raise text.broken("something follows the end of the list")
+
+
+class _Text:
+    """The text of a file from where it was read to; `number` is the row that it is at."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self._path, self._stream = path, stream
+        self._decoder = getincrementaldecoder("utf-8")()
+        self._scan = json.JSONDecoder().raw_decode
+        self._text, self._at, self._ended = "", 0, False
+        self.number = 1
+
+    def sign(self) -> str:
+        """Return the next sign that is not blank, "" at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _BLANK:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._more()
+
+    def skip(self, sign: str) -> None:
+        """Step over a sign that `sign` has seen."""
+        if self.sign() == sign:
+            self._at += 1
+
+    def element(self) -> tuple[str, Any]:
+        """Return one whole value, as text and as parsed."""
+        self.sign()
+        while True:
+            try:
+                value, end = self._scan(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                # not yet all of it, or broken: only the rest of the file can tell, up to the limit of a row
+                if self._ended or len(self._text) - self._at > lines.MAX_LINE:
+                    raise self.broken(str(error)) from error
+                self._more()
+            else:
+                element, self._at = self._text[self._at : end], end
+                return element, value
+
+    def broken(self, why: str) -> RowError:
+        """Say where the list is broken."""
+        where = "is cut off" if self._ended and not self.sign() else "is not a JSON list"
+        return RowError(
+            f"{where}: {why}", path=self._path, line=self.number, hint="Mend the file, or copy or download it again."
+        )
+
+    def _more(self) -> None:
+        """Read on: at least as much again as is held, so that a long value is not scanned too often."""
+        with damage(self._path, self.number):
+            chunk = self._stream.read(max(_CHUNK, len(self._text) - self._at))
+        self._ended = not chunk
+        try:
+            text = self._decoder.decode(chunk, final=self._ended)
+        except UnicodeDecodeError as error:
+            raise RowError(
+                "is not UTF-8, or a row close behind it", path=self._path, line=self.number,
+                hint="Save the file as UTF-8.",
+            ) from error  # fmt: skip
+        self._text, self._at = self._text[self._at :] + text, 0
+        self._text = self._text.removeprefix("\ufeff")

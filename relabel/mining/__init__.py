@@ -1,0 +1,1 @@
+"""Which candidates become a query's hard negatives."""
