@@ -377,7 +377,7 @@ def placed(settings: Settings, engine: str | None, address: str | None = None, r
     update = {name: value for name, value in (("address", address), ("replicas", replicas)) if value is not None}
     if chosen is None:
         if update:
-            raise SettingsError(f"--{' and --'.join(update)} belong to a Ray cluster", hint="add --engine ray")
+            raise SettingsError(f"--{' and --'.join(update)} without a Ray cluster", hint="add --engine ray")
         return settings.model_copy(update={"ray": None})
     if replicas is not None and isinstance(chosen.replicas, dict):
         raise SettingsError(

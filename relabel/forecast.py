@@ -12,7 +12,7 @@ from typing import Final
 from relabel import config
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
-from relabel.errors import InputError, SettingsError, TemplateError
+from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import load_template
@@ -90,7 +90,7 @@ def _missing(settings: config.Settings) -> Iterator[str]:
                 HumanJudge(Path(stage.labels))
             elif isinstance(stage, config.LLM):
                 open_engine(stage.engine, name).answer(())  # asks nothing
-        except (InputError, SettingsError) as error:
+        except RelabelError as error:
             yield f"stage {name}: {error.message}"
 
 

@@ -86,7 +86,7 @@ class Store:
             raise RunError(f"{folder} cannot be used as a run directory: {error}", hint="name another: -o") from error
         self._path = folder / STORE
         self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
         try:
             self._check()
         except BaseException:
@@ -113,8 +113,10 @@ class Store:
         if self._writer.is_alive():
             self._work.put(None)
             self._writer.join()
-        for connection in self._readers:
-            connection.close()
+        for thread, connection in self._readers:
+            # closed under a thread that is reading, SQLite takes the process down: such a one closes it as it ends
+            if thread is threading.current_thread() or not thread.is_alive():
+                connection.close()
         self._readers.clear()
         self._lock.release()
         failure, self._failure = self._failure, RunError(f"{self.folder} is closed")  # for threads that come late
@@ -148,7 +150,7 @@ class Store:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()
-            self._readers.append(connection)
+            self._readers.append((threading.current_thread(), connection))
         return connection
 
     # -- writing: one thread, one queue ------------------------------------------------------------------

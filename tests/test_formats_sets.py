@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import relabel
 from relabel.errors import RowError
 from relabel.formats import FORMATS, Reject, as_format, detect, open_writer, read_examples, rows_of
 from relabel.formats.labeled import LabeledPairs
@@ -602,3 +603,15 @@ def test_property_ledger_and_output_rebuild_the_input(case: tuple[str, list[Row]
     if name != "n-tuples":
         assert len(again.negatives) == len(kept)
     assert json.dumps(rebuilt(cleaned, changes)) == json.dumps(rows)
+
+
+def test_copies_that_fill_columns_are_no_negatives_in_another_format(tmp_path: Path) -> None:
+    """A single n-tuple whose last columns repeat its negatives comes back with each of them once."""
+    rows = [
+        {"anchor": "q", "positive": "p", "negative_1": "a", "negative_2": "b", "negative_3": "a"},
+        {"anchor": "r", "positive": "p", "negative_1": "a", "negative_2": "b", "negative_3": "c"},
+    ]
+    path, out = tmp_path / "n.jsonl", tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    relabel.convert(path, out, to="bge")
+    assert [json.loads(line)["neg"] for line in out.read_text("utf-8").splitlines()] == [["a", "b"], ["a", "b", "c"]]

@@ -327,8 +327,8 @@ def test_where_a_run_takes_place_is_chosen_by_options() -> None:
     ("options", "words"),
     [
         ({"engine": "spark"}, "cannot run on 'spark'"),
-        ({"address": "auto"}, "--address belong"),
-        ({"engine": "here", "replicas": 2}, "--replicas belong"),
+        ({"address": "auto"}, "--address without a Ray"),
+        ({"engine": "here", "replicas": 2}, "--replicas without a Ray"),
         ({"engine": "ray", "replicas": 0}, "--replicas: Input should be"),
     ],
 )

@@ -338,3 +338,26 @@ def test_a_failing_disk_hangs_nobody(tmp_path: Path, moment: str) -> None:
     with pytest.raises(RunError, match="cannot be written: database or disk is full"):
         store.close()
     Store(tmp_path).close()  # the lock was given back
+
+
+def test_closing_does_not_pull_a_connection_from_under_a_reading_thread(tmp_path: Path) -> None:
+    """A thread that reads late, after a run has failed, finds its connection open; else SQLite crashes."""
+    store = Store(tmp_path / "run")
+    connections: list[Any] = []
+    opened, closed = threading.Event(), threading.Event()
+
+    def read() -> None:
+        store.has_people()
+        connections.append(store._reader)
+        opened.set()
+        closed.wait(10)
+        connections.append(connections[0].execute("SELECT 1").fetchone())
+        connections[0].close()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert opened.wait(10)
+    store.close()
+    closed.set()
+    thread.join()
+    assert connections[1] == (1,)

@@ -31,6 +31,9 @@ TRIES: Final = 4
 LOOK: Final = 15.0
 """Seconds without an answer after which the cluster is looked at."""
 
+LEAVE: Final = 5.0
+"""Seconds that closing early waits for the thread that draws rows."""
+
 PATIENCE: Final = 0.6
 """Seconds that a chunk waits for more rows."""
 
@@ -67,7 +70,8 @@ class Desk:
         self._ended = self._stopped = False
         self.answers = self.again = 0
         self.problem: BaseException | None = None
-        threading.Thread(target=self._draw, args=(rows,), name="relabel-ray-rows", daemon=True).start()
+        self._thread = threading.Thread(target=self._draw, args=(rows,), name="relabel-ray-rows", daemon=True)
+        self._thread.start()
 
     def _draw(self, rows: Iterable[Row]) -> None:
         number = 0
@@ -176,6 +180,7 @@ class Desk:
             self._stopped = True
             self._slots.release()
             self._changed.notify_all()
+        self._thread.join(LEAVE)  # should the caller's own iterator be blocked, not for ever
 
 
 @dataclass(slots=True)

@@ -42,6 +42,9 @@ IN_FLIGHT: Final = 4
 ENOUGH: Final = 20
 """Refused questions, with no other among them, after which it is no matter of the question."""
 
+PATIENCE: Final = 5.0
+"""Seconds that closing early waits for the caller's own iterator, should that be blocked."""
+
 CHOICE_TOKENS: Final = 32
 """Most tokens of a choice that its first sign does not tell from the others."""
 
@@ -298,7 +301,8 @@ class _Inbox:
         self._stop = threading.Event()
         self._problem: BaseException | None = None
         self.ended = False
-        threading.Thread(target=self._pull, args=(requests,), name="relabel-vllm-inbox", daemon=True).start()
+        self._thread = threading.Thread(target=self._pull, args=(requests,), name="relabel-vllm-inbox", daemon=True)
+        self._thread.start()
 
     def _pull(self, requests: Iterable[Request]) -> None:
         try:
@@ -333,6 +337,7 @@ class _Inbox:
     def stop(self) -> None:
         """Pull no more."""
         self._stop.set()
+        self._thread.join(PATIENCE)
 
 
 class _Feed:

@@ -44,7 +44,7 @@ def _joined(examples: Iterable[Example]) -> Iterator[Example]:
 def _one(rows: list[Example]) -> Example:
     """Join the rows of a query: every text once on each side, and the fields in which the rows agree."""
     first = rows[0]
-    if len(rows) == 1:
+    if len(rows) == 1 and len(_distinct(first.negatives)) == len(first.negatives):  # else columns filled by copies
         return first
     own, agreed = read_by(first.layout, first.row), common([row.row for row in rows])
     return replace(
