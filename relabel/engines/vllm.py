@@ -371,6 +371,8 @@ class _Feed:
 
     def _add(self, request: Request) -> Reply | None:
         """Hand a request to vLLM; what vLLM refuses is a reply at once."""
+        from vllm.exceptions import VLLMValidationError
+
         try:
             (internal,) = self._llm.enqueue_chat(
                 conversation(request),
@@ -378,7 +380,7 @@ class _Feed:
                 use_tqdm=False,
                 chat_template_kwargs=self._settings.chat_template_kwargs or None,
             )
-        except ValueError as error:  # so vLLM refuses a prompt or a grammar
+        except (VLLMValidationError, ValueError) as error:  # so vLLM refuses a prompt, and its libraries a grammar
             return refused(request, str(error))
         # vLLM adds a dash and random signs to the number that it gives back with the answer
         self._asked[internal.rsplit("-", 1)[0]] = request, internal, time.monotonic()
