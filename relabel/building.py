@@ -125,14 +125,25 @@ def _needs(settings: config.Settings, ray: config.Ray) -> Iterator[Need]:
             f"ray.replicas: no stage is called {', '.join(unknown)}", hint=f"stages: {', '.join(settings.names)}"
         )
     for name, stage in zip(settings.names, settings.stages, strict=True):
-        match stage:
-            case config.Embedding() | config.CrossEncoder():
-                yield Need(name, ray.replicas_of(name), _gpus(stage, ray), vllm=_by_vllm(stage))
-            case config.LLM(engine=config.VLLM() as engine):
-                gpus = engine.tensor_parallel_size * engine.pipeline_parallel_size
-                yield Need(name, ray.replicas_of(name), gpus, vllm=True)
-            case config.LLM(engine=config.OpenAI()) if ray.names(name):
-                yield Need(name, ray.replicas_of(name), 0)
+        need = _need(name, stage, ray)
+        if need is not None:
+            yield need
+
+
+def _need(name: str, stage: config.AnyStage, ray: config.Ray) -> Need | None:
+    """Return what a stage takes of the cluster; None for one that stays where the run is."""
+    replicas = ray.replicas_of(name)
+    match stage:
+        case config.CrossEncoder(backend="vllm"):
+            return Need(name, replicas, max(ray.gpus, stage.engine().gpus), vllm=True)
+        case config.Embedding() | config.CrossEncoder():
+            return Need(name, replicas, ray.gpus)
+        case config.LLM(engine=config.VLLM() as engine):
+            return Need(name, replicas, engine.gpus, vllm=True)
+        case config.LLM(engine=config.OpenAI()) if ray.names(name):
+            return Need(name, replicas, 0)
+        case _:
+            return None
 
 
 def _open(
@@ -158,23 +169,10 @@ def _open(
             return _llm(name, stage, settings, store, cache, cluster)
 
 
-def _by_vllm(stage: config.Embedding | config.CrossEncoder) -> bool:
-    return isinstance(stage, config.CrossEncoder) and stage.backend == "vllm"
-
-
-def _gpus(stage: config.Embedding | config.CrossEncoder, ray: config.Ray) -> float:
-    """Return how many GPUs a replica of a judge's own model takes."""
-    if isinstance(stage, config.CrossEncoder) and stage.backend == "vllm":
-        engine = stage.engine()
-        return max(ray.gpus, engine.tensor_parallel_size * engine.pipeline_parallel_size)
-    return ray.gpus
-
-
-def _spread(name: str, stage: config.Embedding | config.CrossEncoder, cluster: Cluster | None) -> Spread:
+def _spread(name: str, stage: config.AnyStage, cluster: Cluster | None) -> Spread:
     """Return where a judge's own model runs."""
-    if cluster is None:
-        return here
-    return RaySpread(name, cluster, cluster.settings.replicas_of(name), _gpus(stage, cluster.settings))
+    need = _need(name, stage, cluster.settings) if cluster is not None else None
+    return RaySpread(name, cluster, need.replicas, need.gpus) if cluster is not None and need is not None else here
 
 
 def _embedding(

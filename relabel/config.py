@@ -107,6 +107,11 @@ class VLLM(_Strict):
     too_long: Literal["shorten", "none"] = "shorten"
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one replica takes."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.data_parallel_size > 1:

@@ -130,7 +130,8 @@ def _check(parts: Sequence[_Part]) -> None:
     if missing:
         raise RunError(
             f"{len(missing)} of {first.shard.of} shards are missing: {', '.join(missing)}",
-            hint=f"name their run directories too; what was never run: relabel run INPUT --shard {missing[0]}",
+            hint=f"name their run directories too; what was never run: relabel run INPUT --shard {missing[0]},"
+            " with the config of the others",
         )
 
 

@@ -83,8 +83,8 @@ def arguments(settings: config.VLLM, runner: Runner = "generate") -> dict[str, A
     return needed | named | dict(settings.extra)
 
 
-def check_extra(extra: Mapping[str, Any]) -> None:
-    """Refuse a further argument that vLLM's engine does not have.
+def check_extra(extra: Mapping[str, Any], field: str = "extra") -> None:
+    """Refuse a further argument, written under `field`, that vLLM's engine does not have.
 
     Raises:
         SettingsError: names it, and the nearest that there is.
@@ -98,12 +98,14 @@ def check_extra(extra: Mapping[str, Any]) -> None:
     known = [field.name for field in fields(EngineArgs)]
     for name in extra:
         if name in config.VLLM.model_fields:
-            raise SettingsError(f"extra.{name}: {name} has a field of its own", hint=f"write it beside `extra`: {name}")
+            raise SettingsError(
+                f"{field}.{name}: {name} has a field of its own", hint=f"write it beside `{field}`: {name}"
+            )
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise SettingsError(
-                f"extra.{name}: vLLM's engine has no argument of this name",
+                f"{field}.{name}: vLLM's engine has no argument of this name",
                 hint=f"{hint}`vllm serve --help=all` lists them, with - for _",
             )
 

@@ -43,7 +43,7 @@ class VLLMScorer:
     @functools.cached_property
     def _llm(self) -> "LLM":
         require(self._settings)
-        check_extra(self._settings.extra)
+        check_extra(self._settings.extra, "engine_args")
         return start(self._settings, None, self._log, "pooling")
 
     def release(self) -> None:

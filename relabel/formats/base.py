@@ -3,7 +3,7 @@
 The checks raise a `RowError` that knows its field but not its place; `placed` adds file and line, once per row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,6 +13,10 @@ from relabel.records import Example, Passage, digest
 
 SOURCE_FIELDS: Final = ("subset", "source", "dataset")
 """Where a row usually says which data set it came from; the first that holds text counts."""
+
+
+Sides = tuple[str, Sequence[Passage], Sequence[Passage]]
+"""What a format finds in a row: query, positives, negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,37 @@ class Format(Protocol):
 def placed(error: RowError, path: Path | str, line: int) -> RowError:
     """Return the same error with the file and line it happened at."""
     return RowError(error.problem, path=path, line=line, field=error.field, hint=error.hint)
+
+
+def example_of(
+    layout: str,
+    row: Mapping[str, Any],
+    read: Callable[[Mapping[str, Any]], Sides],
+    *,
+    position: int,
+    line: int,
+    path: str,
+    source_field: str | None,
+) -> Example:
+    """Make the example of one row: `read` finds query and passages, all else is the same in every format.
+
+    Raises:
+        RowError: with file and line.
+    """
+    try:
+        query, positives, negatives = read(row)
+        return Example(
+            id=query_id(row, query),
+            query=query,
+            positives=tuple(positives),
+            negatives=tuple(negatives),
+            source=source_of(row, source_field),
+            row=row,
+            position=position,
+            layout=layout,
+        )
+    except RowError as error:
+        raise placed(error, path, line) from None
 
 
 def kind(value: Any) -> str:

@@ -12,14 +12,13 @@ from typing import Any, ClassVar, Final, NoReturn
 from relabel.errors import RowError
 from relabel.formats.base import (
     Effects,
+    Sides,
     content_id,
+    example_of,
     filled_text,
     identifier,
     kind,
-    placed,
     present,
-    query_id,
-    source_of,
 )
 from relabel.formats.carrying import AFTER, PLACE, ROWS, other_fields
 from relabel.formats.columns import PASSAGE_IDS, SCORES, LabeledColumns, list_columns, pair_columns, spelling
@@ -59,22 +58,13 @@ class LabeledLists:
         self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
     ) -> Example:
         """Read one row; see `Format.parse`."""
-        try:
-            columns = list_columns(row) or _missing(row, "documents", "labels")
-            query = filled_text(row, columns.query)
-            positives, negatives = self._split(row, columns)
-            return Example(
-                id=query_id(row, query),
-                query=query,
-                positives=tuple(positives),
-                negatives=tuple(negatives),
-                source=source_of(row, source_field),
-                row=row,
-                position=position,
-                layout=self.name,
-            )
-        except RowError as error:
-            raise placed(error, path, line) from None
+        return example_of(
+            self.name, row, self._read, position=position, line=line, path=path, source_field=source_field
+        )
+
+    def _read(self, row: Mapping[str, Any]) -> Sides:
+        columns = list_columns(row) or _missing(row, "documents", "labels")
+        return filled_text(row, columns.query), *self._split(row, columns)
 
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return one row; see `Format.render`."""
@@ -152,25 +142,19 @@ class LabeledPairs:
         self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
     ) -> Example:
         """Read one row as an example with one passage, to be joined by `join`; see `Format.parse`."""
-        try:
-            columns = pair_columns(row) or _missing(row, "document", "label")
-            query = filled_text(row, columns.query)
-            positive = _is_positive(row[columns.labels], columns.labels)
-            if positive:
-                filled_text(row, columns.documents)
-            passages = (self.passage(row, NOTHING if positive else {AFTER: 0}),)
-            return Example(
-                id=query_id(row, query),
-                query=query,
-                positives=passages if positive else (),
-                negatives=() if positive else passages,
-                source=source_of(row, source_field),
-                row={ROWS: [row]},
-                position=position,
-                layout=self.name,
-            )
-        except RowError as error:
-            raise placed(error, path, line) from None
+        example = example_of(
+            self.name, row, self._read, position=position, line=line, path=path, source_field=source_field
+        )
+        return replace(example, row={ROWS: [row]})
+
+    def _read(self, row: Mapping[str, Any]) -> Sides:
+        columns = pair_columns(row) or _missing(row, "document", "label")
+        query = filled_text(row, columns.query)
+        positive = _is_positive(row[columns.labels], columns.labels)
+        if positive:
+            filled_text(row, columns.documents)
+        passages = (self.passage(row, NOTHING if positive else {AFTER: 0}),)
+        return (query, passages, ()) if positive else (query, (), passages)
 
     @staticmethod
     def belongs(example: Example, other: Example) -> bool:

@@ -6,7 +6,15 @@ from itertools import cycle, islice
 from typing import Any, ClassVar, Final
 
 from relabel.errors import RowError
-from relabel.formats.base import Effects, content_id, filled_text, kind, placed, present, query_id, source_of
+from relabel.formats.base import (
+    Effects,
+    Sides,
+    content_id,
+    example_of,
+    filled_text,
+    kind,
+    present,
+)
 from relabel.formats.carrying import other_fields
 from relabel.formats.columns import SCORES, NTupleColumns, is_negative, ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
@@ -50,28 +58,21 @@ class NTuples:
         self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
     ) -> Example:
         """Read one row; see `Format.parse`."""
-        try:
-            anchor, positive, negatives = columns = _columns(row)
-            query = filled_text(row, anchor)
-            filled_text(row, positive)
-            scores = _scores(row, columns)
-            return Example(
-                id=query_id(row, query),
-                query=query,
-                positives=(self._at(row, positive, {name: head[0] for name, head, _ in scores if head}),),
-                negatives=tuple(
-                    [
-                        self._at(row, column, {name: rest[index] for name, _, rest in scores})
-                        for index, column in enumerate(negatives)
-                    ]
-                ),
-                source=source_of(row, source_field),
-                row=row,
-                position=position,
-                layout=self.name,
-            )
-        except RowError as error:
-            raise placed(error, path, line) from None
+        return example_of(
+            self.name, row, self._read, position=position, line=line, path=path, source_field=source_field
+        )
+
+    def _read(self, row: Mapping[str, Any]) -> Sides:
+        anchor, positive, negatives = columns = _columns(row)
+        query = filled_text(row, anchor)
+        filled_text(row, positive)
+        scores = _scores(row, columns)
+        known = self._at(row, positive, {name: head[0] for name, head, _ in scores if head})
+        found = [
+            self._at(row, column, {name: rest[index] for name, _, rest in scores})
+            for index, column in enumerate(negatives)
+        ]
+        return query, (known,), found
 
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return one row, or one for each positive of another format; see `Format.render`."""

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 from relabel.errors import RowError
 from relabel.formats.base import (
     Effects,
+    Sides,
     content_id,
+    example_of,
     filled_text,
     kind,
-    placed,
     present,
-    query_id,
-    source_of,
 )
 from relabel.formats.carrying import other_fields
 from relabel.formats.columns import ntuple_columns, spelling
@@ -48,22 +47,15 @@ class Triplets:
         self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
     ) -> Example:
         """Read one row; see `Format.parse`."""
+        return example_of(
+            self.name, row, self._read, position=position, line=line, path=path, source_field=source_field
+        )
+
+    def _read(self, row: Mapping[str, Any]) -> Sides:
         anchor, positive, negative = _columns(row)
-        try:
-            query = filled_text(row, anchor)
-            filled_text(row, positive)
-            return Example(
-                id=query_id(row, query),
-                query=query,
-                positives=(self._at(row, positive),),
-                negatives=(self._at(row, negative),),
-                source=source_of(row, source_field),
-                row=row,
-                position=position,
-                layout=self.name,
-            )
-        except RowError as error:
-            raise placed(error, path, line) from None
+        query = filled_text(row, anchor)
+        filled_text(row, positive)
+        return query, (self._at(row, positive),), (self._at(row, negative),)
 
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return one row for each negative; see `Format.render`."""

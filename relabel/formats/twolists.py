@@ -11,15 +11,7 @@ from itertools import chain, repeat
 from typing import Any, ClassVar, Final
 
 from relabel.errors import RowError
-from relabel.formats.base import (
-    Effects,
-    filled_text,
-    kind,
-    placed,
-    present,
-    query_id,
-    source_of,
-)
+from relabel.formats.base import Effects, Sides, example_of, filled_text, kind, present
 from relabel.formats.carrying import PLACE, other_fields
 from relabel.records import NOTHING, Example, Passage
 
@@ -85,20 +77,13 @@ class TwoLists(ABC):
         self, row: Mapping[str, Any], *, position: int, line: int, path: str = "", source_field: str | None = None
     ) -> Example:
         """Read one row; see `Format.parse`."""
-        try:
-            query = filled_text(row, self.query_field)
-            return Example(
-                id=query_id(row, query),
-                query=query,
-                positives=self._positives(row),
-                negatives=self._negatives(row),
-                source=source_of(row, source_field),
-                row=row,
-                position=position,
-                layout=self.name,
-            )
-        except RowError as error:
-            raise placed(error, path, line) from None
+        return example_of(
+            self.name, row, self._read, position=position, line=line, path=path, source_field=source_field
+        )
+
+    def _read(self, row: Mapping[str, Any]) -> Sides:
+        query = filled_text(row, self.query_field)
+        return query, self._positives(row), self._negatives(row)
 
     def render(self, example: Example) -> list[dict[str, Any]]:
         """Return one row; see `Format.render`. Parallel lists of another format of two lists keep their names."""

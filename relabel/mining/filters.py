@@ -93,11 +93,11 @@ class AbsoluteMargin:
 
     def reasons(self, pool: Pool) -> Reasons:
         """See `Filter.reasons`."""
-        anchor = pool.anchor(self.positive, self.score)
-        if anchor is None:
-            return [None] * len(pool.candidates)
-        beyond = f"+ {self.margin:.4g} > {anchor:.4g}"
-        return _by_score(pool, self.score, lambda s: f"{s:.4g} {beyond}" if s + self.margin > anchor else "")
+
+        def beyond(s: float, p: float) -> str:
+            return f"{s:.4g} + {self.margin:.4g} > {p:.4g}" if s + self.margin > p else ""
+
+        return _by_positive(pool, self.positive, self.score, beyond)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,12 @@ class RelativeMargin:
 
     def reasons(self, pool: Pool) -> Reasons:
         """See `Filter.reasons`."""
-        anchor = pool.anchor(self.positive, self.score)
-        if anchor is None:
-            return [None] * len(pool.candidates)
-        most = anchor - abs(anchor) * self.margin
-        return _by_score(pool, self.score, lambda s: f"{s:.4g} > {most:.4g}" if s > most else "")
+
+        def beyond(s: float, p: float) -> str:
+            most = p - abs(p) * self.margin
+            return f"{s:.4g} > {most:.4g}" if s > most else ""
+
+        return _by_positive(pool, self.positive, self.score, beyond)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,14 @@ class GuideModel:
             return None
         most = anchor - self.margin
         return f"{score:.4g} > {most:.4g}" if score > most else ""
+
+
+def _by_positive(pool: Pool, positive: Anchor, score: str, judge: Callable[[float, float], str]) -> Reasons:
+    """Ask `judge` about each candidate's score and the positive's; no word where either is unknown."""
+    anchor = pool.anchor(positive, score)
+    if anchor is None:
+        return [None] * len(pool.candidates)
+    return _by_score(pool, score, lambda s: judge(s, anchor))
 
 
 def _by_score(pool: Pool, name: str, says: Callable[[float], str]) -> Reasons:
