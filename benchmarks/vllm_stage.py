@@ -2,8 +2,9 @@
 
 Speed: the stage (render, feed, parse, store) and `LLM.chat` on exactly the same prompts, alternating in one process on
 one loaded model, the prefix cache emptied before each. Order: the shipped template, which shows the reference first,
-and the same with the candidate first; prompt tokens computed, by vLLM's own counters. Memory: peak of the driving
-process, each size in a process of its own, on made-up pairs.
+the same with the candidate first, and the first with each query's other questions held back until its leader has been
+answered; prompt tokens computed, by vLLM's own counters. Memory: peak of the driving process, each size in a process
+of its own, on made-up pairs.
 
 Any model that vLLM serves: --model FOLDER. Two small ones: python benchmarks/small_models.py FOLDER. The pairs are
 those of the sample in data/, unless --data gives another training file.
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,8 @@ def bare(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Ca
     from vllm.sampling_params import StructuredOutputsParams
 
     judge = LLMJudge("local", template, VLLMEngine(settings, llm=llm))
-    requests = [judge.request(case, group) for case in asked for group in judge.groups(case)]
+    every = [judge.request(case, group) for case in asked for group in judge.groups(case)]
+    requests = list({request.address: request for request in every}.values())  # a stage asks the same thing once
     params = sampling(requests[0], settings)
     grammar = StructuredOutputsParams(**params.pop("structured_outputs"))
     began = time.perf_counter()
@@ -101,10 +104,20 @@ def bare(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Ca
     return time.perf_counter() - began, len(requests)
 
 
-def computed(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> tuple[int, int]:
-    """Return vLLM's own count of prompt tokens of a stage, and of those that came from its cache."""
+def leaders_alone(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> None:
+    """Ask about one candidate of every case, and about the others only when all of these have been answered."""
+    whole = list(asked)
+    for part in (slice(0, 1), slice(1, None)):
+        bare(llm, settings, template, [replace(case, pairs=case.pairs[part]) for case in whole])
+
+
+def computed(
+    ask: Callable[..., object], llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]
+) -> tuple[int, int]:
+    """Return vLLM's own count of the prompt tokens of a way to ask, and of those that came from its cache."""
+    llm.reset_prefix_cache()
     before = counters(llm)
-    stage(llm, settings, template, asked)
+    ask(llm, settings, template, asked)
     after = counters(llm)
     return after[0] - before[0], after[1] - before[1]
 
@@ -138,9 +151,13 @@ def compare(options: argparse.Namespace, settings: config.VLLM) -> bool:
         other = load_template(candidate_first(Path(folder)))
         print(f"{'order':<20}{'prompt tokens':>15}{'from the cache':>16}{'computed':>12}")
         left = []
-        for name, order in (("reference first", template), ("candidate first", other)):
-            llm.reset_prefix_cache()
-            tokens, cached = computed(llm, settings, order, asked)
+        ways = (
+            ("reference first", stage, template),
+            ("candidate first", stage, other),
+            ("followers held back", leaders_alone, template),
+        )
+        for name, ask, order in ways:
+            tokens, cached = computed(ask, llm, settings, order, asked)
             left.append(tokens - cached)
             print(f"{name:<20}{tokens:>15,}{cached:>16,}{tokens - cached:>12,}")
     print(f"computed, candidate first over reference first: {left[1] / left[0]:.2f}\n")

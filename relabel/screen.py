@@ -298,8 +298,10 @@ def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
             f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
             f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
         )
-        if (rate := part.get("engine", {}).get("prefix_cache_hit_rate")) is not None:
-            _line(console, f"          {rate:.0%} of the prompt tokens came from vLLM's prefix cache")
+        told = part["tokens_cached"] or "prefix_cache_block" in part.get("engine", {})  # else nobody counts them
+        if part["tokens_in"] and told:
+            rate = part["tokens_cached"] / part["tokens_in"]
+            _line(console, f"          {rate:.0%} of the prompt tokens came from a prefix cache")
 
 
 def _files(console: Console, done: Summary) -> None:

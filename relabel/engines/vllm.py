@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,7 +93,7 @@ class VLLMEngine:
         return self._limits.excess(conversation(request), reply_room(request, self._settings))
 
     def report(self) -> Mapping[str, Any]:
-        """Return what the model is and what vLLM counted; empty before the model was loaded."""
+        """Return what the model is and how long it took; empty before it was loaded."""
         return self._report
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
@@ -112,7 +111,6 @@ class VLLMEngine:
         inbox = _Inbox(requests)
         began = loaded = time.monotonic()
         llm = self._given
-        counts = Counts()
         try:
             first = inbox.take(wait=True)
             if first is None:  # nothing is asked that the store does not know: no model is needed
@@ -121,7 +119,7 @@ class VLLMEngine:
             llm = llm or start(self._settings, self._template, self._log)
             loaded = time.monotonic()
             doubt = Doubt(self._settings)
-            for reply in _Feed(llm, self._settings, counts).replies(first, inbox):
+            for reply in _Feed(llm, self._settings).replies(first, inbox):
                 doubt.hear(reply)
                 yield reply
         except RelabelError:
@@ -134,9 +132,10 @@ class VLLMEngine:
         finally:
             inbox.stop()
             if llm is not None:
-                self._report = model_told(llm) | counts.told()
-                self._report["seconds_to_load"] = round(loaded - began, 1)
-                self._report["seconds_at_work"] = round(time.monotonic() - loaded, 1)
+                self._report = model_told(llm) | {
+                    "seconds_to_load": round(loaded - began, 1),
+                    "seconds_at_work": round(time.monotonic() - loaded, 1),
+                }
                 if self._given is None:
                     llm.llm_engine.engine_core.shutdown()
 
@@ -232,7 +231,7 @@ class Doubt:
     """
 
     def __init__(self, settings: config.VLLM) -> None:
-        self._settings, self._refused, self._trusted = settings, 0, False
+        self._settings, self._heard, self._trusted = settings, 0, False
 
     def hear(self, reply: Reply) -> None:
         """Take note of a reply.
@@ -241,37 +240,13 @@ class Doubt:
             SettingsError: the first `ENOUGH` were all refused, for another reason than their length.
         """
         self._trusted = self._trusted or reply.failure != "failed"
-        self._refused += 1
-        if not self._trusted and self._refused >= ENOUGH:
+        self._heard += 1
+        if not self._trusted and self._heard >= ENOUGH:
             raise SettingsError(
                 f"vLLM refuses every question to {self._settings.model} ({reply.detail})",
                 hint="correct the engine's settings; a model without a chat template, or with one that knows no system"
                 " part, needs `chat_template`",
             )
-
-
-@dataclass(slots=True)
-class Counts:
-    """What vLLM told with its answers: prompt tokens, those of them from its prefix cache, and tokens generated."""
-
-    prompt_tokens: int = 0
-    cached: int = 0
-    generated: int = 0
-
-    def add(self, usage: Usage) -> None:
-        """Count one answer."""
-        self.prompt_tokens += usage.tokens_in or 0
-        self.cached += usage.tokens_cached or 0
-        self.generated += usage.tokens_out or 0
-
-    def told(self) -> dict[str, Any]:
-        """Return the counts as plain JSON; the hit rate is the share of prompt tokens that was not computed."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "prompt_tokens_cached": self.cached,
-            "generation_tokens": self.generated,
-            "prefix_cache_hit_rate": round(self.cached / self.prompt_tokens, 4) if self.prompt_tokens else None,
-        }
 
 
 def vllm_version() -> dict[str, Any]:
@@ -343,8 +318,8 @@ class _Inbox:
 class _Feed:
     """Keeps vLLM supplied and takes replies out, in one thread."""
 
-    def __init__(self, llm: "LLM", settings: config.VLLM, counts: Counts) -> None:
-        self._llm, self._settings, self._counts = llm, settings, counts
+    def __init__(self, llm: "LLM", settings: config.VLLM) -> None:
+        self._llm, self._settings = llm, settings
         self._engine = llm.llm_engine
         self._room = IN_FLIGHT * llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self._asked: dict[str, tuple[Request, str, float]] = {}
@@ -355,9 +330,9 @@ class _Feed:
             request: Request | None = first
             while request is not None or self._asked or not inbox.ended:
                 while request is not None:
-                    refused = self._add(request)
-                    if refused is not None:
-                        yield refused
+                    at_once = self._add(request)
+                    if at_once is not None:
+                        yield at_once
                     request = inbox.take(wait=False) if len(self._asked) < self._room else None
                 for output in self._engine.step() if self._asked else ():
                     if output.finished:
@@ -403,7 +378,6 @@ class _Feed:
             output.num_cached_tokens,
             round(time.monotonic() - began, 3),
         )
-        self._counts.add(usage)
         return read_answer(
             request, said.text, said.finish_reason or "", list(_tokens(said)), usage, self._settings.model
         )
