@@ -16,11 +16,12 @@ from relabel.errors import InputError, SettingsError
 from relabel.formats import Reject, open_writer, rows_of
 from relabel.formats.endings import is_csv, is_table
 from relabel.judges.positives import KnownPositives, Look
-from relabel.judges.vectors import Encoder, EncoderSettings, Role, VectorCache
+from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.candidates import RETRIEVER, Candidate, Pool, Positive
 from relabel.mining.filters import Consistency, RankWindow, TwoSided
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.strategies import Removed, apply_filters, labelled, sample
+from relabel.protocols import Role
 from relabel.records import Change, Example, Passage
 from relabel.rundir import change_to_json, json_line, replacing
 from relabel.selection import Selection

@@ -4,11 +4,18 @@ Both pull lazily and yield in any order as work completes; how far they look ahe
 business and is the back-pressure. Neither knows the other's insides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from relabel.records import NOTHING, Case, Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Role = Literal["query", "document"]
+"""As what a text is embedded: models have a prompt for each."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -165,4 +172,26 @@ class Reports(Protocol):
 
     def report(self) -> Mapping[str, Any]:
         """Return what is known so far, as plain JSON; empty before anything was asked."""
+        ...
+
+
+class Encodes(Protocol):
+    """A model that turns texts into vectors. What is too long for it is cut off at its end."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest (hex) of what changes a vector: model, revision, prompts."""
+        ...
+
+    def encode(self, role: Role, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Embed texts in their order, as one batch; unit length, shape (texts, dimensions).
+
+        Raises:
+            SettingsError: the model cannot be loaded, or the device has not enough memory.
+            ServiceError: the model is behind a service that cannot go on.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let go of what takes memory; it is loaded again when asked again."""
         ...

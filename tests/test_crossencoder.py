@@ -27,7 +27,7 @@ from relabel.judges.crossencoder import (
 )
 from relabel.judges.localmodel import batches, cut, within_memory
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
-from relabel.protocols import here
+from relabel.protocols import Role, here
 from relabel.records import Example, Judgment, Passage
 
 T = TypeVar("T")
@@ -373,7 +373,7 @@ def test_vectors_are_the_same_wherever_they_are_computed(tmp_path: Path, monkeyp
     """The same of embeddings: the file is byte by byte that of one process, long texts are counted as there."""
     pytest.importorskip("sentence_transformers")
     monkeypatch.setattr(vectors, "WINDOW", 8)
-    texts: list[tuple[vectors.Role, str]] = [
+    texts: list[tuple[Role, str]] = [
         ("document" if i % 4 else "query", text) for i, (_, text) in enumerate(pairs_of(30))
     ]
     texts += [("document", f"{COINS} " * 60), *texts]

@@ -21,7 +21,7 @@ from relabel.judges.llm import LLMJudge
 from relabel.judges.rules import RulesJudge
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.prompts import load_template
-from relabel.protocols import Judge, Reply, Request
+from relabel.protocols import Judge, Reply, Request, Role
 from relabel.records import Example, Judgment, Passage, fingerprint
 from relabel.tables import to_cell
 
@@ -531,7 +531,7 @@ def test_a_killed_fill_goes_on_to_the_same_vectors(
 ) -> None:
     """Killed in a window or between two, the vectors are, bit by bit, those of an unbroken fill."""
     monkeypatch.setattr(vectors, "WINDOW", 8)
-    texts: list[tuple[vectors.Role, str]] = [
+    texts: list[tuple[Role, str]] = [
         ("document" if i % 4 else "query", " ".join([BEES, COINS][i % 2].split()[: 2 + i % 9]) + f" {i}")
         for i in range(30)
     ]

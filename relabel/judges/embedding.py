@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from relabel.judges.vectors import Encoder, Role, VectorCache
-from relabel.protocols import Spread, here
+from relabel.judges.vectors import Encoder, VectorCache
+from relabel.protocols import Role, Spread, here
 from relabel.records import Case, Example, Judgment, Passage
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from relabel.config import known_model
 from relabel.errors import MissingPart
 from relabel.judges.localmodel import Index, batches, cut, give_back_memory, in_windows, loading, whole, within_memory
-from relabel.protocols import Spread, here
+from relabel.protocols import Role, Spread, here
 from relabel.records import digest
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Halves = NDArray[np.float16]
 
-Role = Literal["query", "document"]
 PACKAGED: Final = "all-MiniLM-L6-v2"
 WINDOW: Final = 256
 
