@@ -119,7 +119,10 @@ def test_an_ms_marco_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [("docid", "text"), ("docid", "document_text"), ("id", "contents")])
 def test_a_corpus_alone(tmp_path: Path, fields: tuple[str, str]) -> None:
     """Tevatron's two corpora and Pyserini's: a text with an id, numbers as ids too, null as no title."""
-    rows = [{fields[0]: 7, fields[1]: "seven", "title": None}, {fields[0]: "x", fields[1]: "ten", "title": "T"}]
+    rows: list[dict[str, Any]] = [
+        {fields[0]: 7, fields[1]: "seven", "title": None},
+        {fields[0]: "x", fields[1]: "ten", "title": "T"},
+    ]
     found = read(open_parts(lines(tmp_path / "corpus.jsonl", rows)))
     assert found == ([Passage("7", "seven"), Passage("x", "ten", "T")], None, None, None)
     assert read(open_documents(tmp_path / "corpus.jsonl")) == found

@@ -12,7 +12,7 @@ from relabel.formats.endings import is_saved
 
 SHAPE: Final = "a BEIR or MTEB folder: corpus, queries, qrels (or default), each a file or a folder of files"
 _QRELS: Final = ("qrels", "default", "data")
-"""What judgments are called: by BEIR and newer MTEB sets, by the configuration, by the folder that the hub puts it in."""
+"""What judgments are called: by BEIR and newer MTEB sets, by its configuration, by the hub."""
 
 
 def is_beir(folder: Path) -> bool:
