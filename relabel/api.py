@@ -257,6 +257,11 @@ def convert(
     to: str,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
+    public: bool = False,
 ) -> Converted:
-    """Write a training file in another format, another container, or both; the output's name says which container."""
-    return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)
+    """Write a training file in another format, another container, or both; the output's name says which container.
+
+    A name that ends in a slash, or an empty folder, gets a data set for `datasets.load_from_disk`;
+    `hf://datasets/ORG/NAME` one on the hub, private unless `public`.
+    """
+    return runs.convert(sources.open_source(path, format=format, on_error=on_error), output, format=to, public=public)

@@ -54,6 +54,7 @@ ConfigFile = Annotated[
 PromptName = Annotated[str | None, typer.Option("--prompt", help="Template of every LLM stage: a name or a file.")]
 PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop or remove, in place of the config's.")]
 _FORMATS: Final = "tevatron, bge, triplets, n-tuples, labeled-pairs, labeled-lists, dpr"
+_OUTPUTS: Final = f"{_FORMATS}; tevatron-v2, automodel, beir (folders), llama-index (.json)"
 FormatName = Annotated[str, typer.Option("--format", help=f"{_FORMATS}; auto = by the first row.")]
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
 
@@ -241,17 +242,27 @@ def filter_(
 @app.command()
 def convert(
     input: Input,  # noqa: A002
-    output: Annotated[Path, typer.Argument(help="File to write: its name says the container.")],
-    to: Annotated[str, typer.Option("--to", help=f"{_FORMATS}.")],
+    output: Annotated[
+        str,
+        typer.Argument(
+            help="File to write: its name says the container. FOLDER/ = for load_from_disk. Or hf://datasets/ORG/NAME."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", help=f"{_OUTPUTS}.")],
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
+    public: Annotated[  # noqa: FBT002
+        bool, typer.Option("--public", help="A data set made on the hub is for everybody to see; private without.")
+    ] = False,
 ) -> None:
     """Write a training file in another format or container."""
     from relabel import api
 
-    done = api.convert(input, output, to=to, format=format, on_error=on_error)
+    done = api.convert(input, output, to=to, format=format, on_error=on_error, public=public)
     for reject in done.rejected:
         _echo(f"left out: {reject}", err=True)
+    if done.renamed:
+        _echo(f"{done.renamed:,} ids stood for two texts: the later text got the id with a digest after it", err=True)
     left_out = len(done.rejected)
     _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
 
