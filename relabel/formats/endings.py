@@ -52,7 +52,11 @@ def ending(path: Path) -> str:
 
 
 def _container(path: Path) -> str:
-    name = path.name.lower()
-    for each in _COMPRESSIONS:
-        name = name.removesuffix(each)
+    name = plain_name(path)
     return next((each for each in _CONTAINERS if name.endswith(each)), "")
+
+
+def plain_name(path: Path) -> str:
+    """Return the name of a file in small letters, without what says how it is compressed."""
+    name = path.name.lower()
+    return next((name.removesuffix(each) for each in _COMPRESSIONS if name.endswith(each)), name)
