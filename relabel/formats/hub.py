@@ -107,7 +107,7 @@ def _said(repo: str) -> Iterator[None]:
         raise InputError(f"{repo}: {error}", hint="Write it as hf://datasets/ORG/NAME.") from error
     except HfHubHTTPError as error:
         raise _refusal(repo, error.response.status_code, error.server_message or "") from error
-    except (HTTPError, OSError, RuntimeError) as error:  # the last is what an upload in parts raises
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # the last two: an upload in parts that goes wrong
         raise ServiceError(
             f"{repo}: the hub cannot be reached: {str(error) or type(error).__name__}", hint="Try again later"
         ) from error
