@@ -215,7 +215,7 @@ class CandidatePool:
         name = candidate["docid"]
         try:
             found = self._texts.execute(_TEXTS, (name,)).fetchone()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeEncodeError) as error:  # the latter: an id that no corpus can hold
             raise _damaged(self._corpus, error) from error
         if found is None:
             raise InputError(

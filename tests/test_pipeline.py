@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from relabel import config, pipeline, runs, sources
 from relabel.cascade import open_case
-from relabel.engines.scripted import ScriptedEngine
 from relabel.concluding import candidate_key, query_key
+from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.judges.llm import LLMJudge
 from relabel.pipeline import Summary
