@@ -85,6 +85,10 @@ def run(
     shard: Annotated[
         str | None, typer.Option("--shard", help="Only this part of the rows: 2/8 = the second of 8. Then: merge.")
     ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option("--pool", help="Mined folder: its next candidates refill rows left below min_negatives."),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option("--engine", help="Where the models run: ray (a cluster), or here (no cluster).")
     ] = None,
@@ -101,8 +105,10 @@ def run(
     from relabel import api, screen
 
     limit = _limit(max_undecided)
-    settings = api.load_config(config, prompt=prompt, policy=policy, engine=engine, address=address, replicas=replicas)
-    folder = output or api.default_folder(input, config, prompt, policy, shard=shard)
+    settings = api.load_config(
+        config, prompt=prompt, policy=policy, engine=engine, address=address, replicas=replicas, pool=pool
+    )
+    folder = output or api.default_folder(input, config, prompt, policy, pool, shard=shard)
     with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, _answering_ctrl_c(bars.say):
         done = api.run(
             input,

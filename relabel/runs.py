@@ -9,18 +9,11 @@ from typing import Any
 
 from relabel import audit
 from relabel.certain import MostCertain
+from relabel.concluding import Plan, candidate_key, query_key
 from relabel.errors import InputError, RunError, unit_of
 from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, get_output, open_writer, rows_of
 from relabel.formats.endings import is_table
-from relabel.pipeline import (
-    Plan,
-    candidate_key,
-    cleaned_path,
-    concluded,
-    findings,
-    open_run,
-    query_key,
-)  # fmt: skip
+from relabel.pipeline import cleaned_path, concluded, findings, open_run
 from relabel.policy import undo
 from relabel.records import Change, Example, Finding, Passage, fingerprint
 from relabel.rundir import changes_of, read_json, sha256_of
