@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,20 +10,18 @@ from relabel.copies import marks_of
 from relabel.corpus import Corpus
 from relabel.judges.positives import Look
 from relabel.mining.candidates import Candidate, Pool, Positive
-from relabel.mining.fusion import rrf, union
+from relabel.mining.fusion import reciprocal_rank_fusion, union
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.searching import Asked, Hits, Retriever
 from relabel.mining.strategies import Removed, apply_filters, sample
 from relabel.recipe import Recipe
 from relabel.records import Passage
+from relabel.seeking import Seekers
 
 DECIMALS: Final = 6
 FUSED: Final = "rrf"
 CROSSENCODER: Final = "crossencoder"
 GUIDE: Final = "guide"
-
-PairScore = Callable[[str, str], float | None]
-"""The score of a query and a passage's full text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +30,33 @@ class Chosen:
 
     Attributes:
         asked: the query.
-        positives: with score and rank by the first list; rank None = not found within its depth.
+        pool: all that was found, positives apart, each passage once; the positives with score and rank by the first
+            list, rank None = not found.
         negatives: the hard negatives, in the order they were taken; each says who found it.
-        candidates: all that was found, positives apart, in order of rank.
-        removed: those that a filter removed in every list that holds them, by passage id.
-        silent: for how many candidates each filter had no word.
-        gone: how many candidates each filter removed, in all lists.
+        removed: those of the pool that a filter removed in every list that holds them.
+        tried: how many candidates the filters were given, in all lists.
+        gone: how many of these each filter removed.
+        silent: for how many of these each filter had no word.
+        repeated: how many of these have the text of another.
+        strangers: how many of the negatives are positives of another query.
         hits: what each retriever found, by name, positives among it.
-        suspicion: of each candidate, by passage id, cos(q,n) − cos(q,p) + cos(p,n) as the maximum over the positives;
-            empty without a retriever that compares passages.
+        numbers: of the passages of the pool, by id.
+        suspicion: of passages by number, cos(q,n) − cos(q,p) + cos(p,n) as the maximum over the positives; empty
+            without a retriever that compares passages.
     """
 
     asked: Asked
-    positives: tuple[Positive, ...]
+    pool: Pool
     negatives: tuple[Candidate, ...]
-    candidates: tuple[Candidate, ...]
-    removed: Mapping[str, Removed]
-    silent: Mapping[str, int]
+    removed: tuple[Removed, ...]
+    tried: int
     gone: Mapping[str, int]
+    silent: Mapping[str, int]
+    repeated: int
+    strangers: int
     hits: Mapping[str, Hits]
-    suspicion: Mapping[str, float]
+    numbers: Mapping[str, int]
+    suspicion: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +71,17 @@ class _Known:
 class Chooser:
     """Chooses negatives, query by query; what it says of one depends on no other."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        recipe: Recipe,
-        retrievers: Mapping[str, Retriever],
-        look: Look,
-        *,
-        crossencoder: PairScore | None = None,
-        guide: Retriever | None = None,
-    ) -> None:
-        self._corpus, self._recipe, self._retrievers, self._look = corpus, recipe, retrievers, look
-        self._crossencoder, self._guide = crossencoder, guide
+    def __init__(self, corpus: Corpus, recipe: Recipe, seekers: Seekers, look: Look) -> None:
+        self._corpus, self._recipe, self._look = corpus, recipe, look
+        self._retrievers, self._crossencoder, self._guide = seekers.retrievers, seekers.crossencoder, seekers.guide
         # whose similarities among passages are at hand; scores of passages and of queries are then on one scale
-        self._comparer = next((name for name, each in retrievers.items() if each.near([], []) is not None), None)
+        self._comparer = next((name for name, each in self._retrievers.items() if each.near([], []) is not None), None)
         self._strangers = any(isinstance(each, CrossRowPositive) for each in recipe.selection.filters)
 
     def lists(self, asked: Asked, hits: Mapping[str, Hits]) -> dict[str, list[tuple[int, int]]]:
         """Return each list's candidates as (number, rank), best first; ranks count the positives too, from 1."""
         if self._recipe.fused:
-            hits = {FUSED: rrf(list(hits.values()))}
+            hits = {FUSED: reciprocal_rank_fusion(list(hits.values()))}
         known = {*asked.positives, *asked.spared}
         return {
             name: [
@@ -106,28 +102,42 @@ class Chooser:
             for name, each in done.items()
         }
         if len(drawn) > 1:
-            quotas = {name: self._recipe.quota(name) for name in drawn}
-            negatives = union(drawn, quotas)
+            negatives = union(list(drawn.values()), [self._recipe.quota(name) for name in drawn])
         else:
             negatives = next(iter(drawn.values()))
         kept = {each.passage.id for filtered in done.values() for each in filtered.kept.candidates}
-        removed = {each.candidate.passage.id: each for filtered in done.values() for each in filtered.removed}
-        first = next(iter(pools.values()))
-        candidates = _merged([pool.candidates for pool in pools.values()])
+        merged = next(iter(pools.values())).left_with(_merged([pool.candidates for pool in pools.values()]))
+        reasons = {each.candidate.passage.id: each for filtered in done.values() for each in filtered.removed}
+        removed = [
+            replace(reasons[each.passage.id], candidate=each)
+            for each in merged.candidates
+            if each.passage.id not in kept
+        ]
+        marks = [marks_of(each.passage) for each in negatives]
+        known_elsewhere = self._look.of_others(asked.text, marks) if marks else set()
         return Chosen(
             asked,
-            first.positives,
+            merged,
             tuple(negatives),
-            candidates,
-            {key: why for key, why in removed.items() if key not in kept},
-            _added([filtered.silent for filtered in done.values()]),
-            _added([filtered.counts for filtered in done.values()]),
-            hits,
-            self._suspicion(asked, lists, known),
+            tuple(removed),
+            tried=sum(len(pool.candidates) for pool in pools.values()),
+            gone=_added([filtered.counts for filtered in done.values()]),
+            silent=_added([filtered.silent for filtered in done.values()]),
+            repeated=sum(_repeated(pool) for pool in pools.values()),
+            strangers=sum(each.equals_one_of(known_elsewhere) for each in marks),
+            hits=hits,
+            numbers={passage.id: number for number, passage in known.passages.items()},
+            suspicion=self._suspicion(asked, lists, known),
         )
 
+    def pairs(self, asked: Asked, hits: Mapping[str, Hits]) -> Iterator[tuple[str, str]]:
+        """Yield what a cross-encoder has to read: the query with its positives and with all candidates."""
+        lists = self.lists(asked, hits)
+        for passage in self._corpus.passages_of(_numbers(asked, lists)):
+            yield asked.text, passage.full_text
+
     def _known(self, asked: Asked, hits: Mapping[str, Hits], lists: Mapping[str, list[tuple[int, int]]]) -> _Known:
-        numbers = list(dict.fromkeys([*asked.positives, *[number for list_ in lists.values() for number, _ in list_]]))
+        numbers = _numbers(asked, lists)
         passages = dict(zip(numbers, self._corpus.passages_of(numbers), strict=True))
         scores: dict[str, dict[int, float]] = {}
         for name, retriever in self._retrievers.items():
@@ -140,7 +150,7 @@ class Chooser:
         if self._guide is not None:
             scores[GUIDE] = _scores(self._guide, asked, numbers)
         if self._crossencoder is not None:
-            judged = {number: self._crossencoder(asked.text, passages[number].full_text) for number in numbers}
+            judged = {number: self._crossencoder.get(asked.text, passages[number].full_text) for number in numbers}
             scores[CROSSENCODER] = {number: score for number, score in judged.items() if score is not None}
         return _Known(passages, scores, self._near(asked, numbers))
 
@@ -196,7 +206,7 @@ class Chooser:
             return name
         return "+".join(each for each, found in hits.items() if number in found.numbers)
 
-    def _suspicion(self, asked: Asked, lists: Mapping[str, list[tuple[int, int]]], known: _Known) -> dict[str, float]:
+    def _suspicion(self, asked: Asked, lists: Mapping[str, list[tuple[int, int]]], known: _Known) -> dict[int, float]:
         by = self._comparer
         if by is None:
             return {}
@@ -204,7 +214,7 @@ class Chooser:
         to_query = {number: known.scores[by][number] for number in asked.positives if number in known.scores[by]}
         to_query |= _scores(self._retrievers[by], asked, numbers)
         return {
-            known.passages[number].id: round(
+            number: round(
                 max(
                     to_query[number] - to_query[positive] + near
                     for positive, near in zip(asked.positives, known.near[number], strict=True)
@@ -213,6 +223,15 @@ class Chooser:
             )
             for number in numbers
         }
+
+
+def _numbers(asked: Asked, lists: Mapping[str, list[tuple[int, int]]]) -> list[int]:
+    """Return the passages that have to do with a query: positives, then candidates, each once."""
+    return list(dict.fromkeys([*asked.positives, *[number for list_ in lists.values() for number, _ in list_]]))
+
+
+def _repeated(pool: Pool) -> int:
+    return len(pool.candidates) - len({marks_of(each.passage).full for each in pool.candidates})
 
 
 def _scores(retriever: Retriever, asked: Asked, numbers: Sequence[int]) -> dict[int, float]:

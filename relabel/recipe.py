@@ -118,15 +118,15 @@ class Lexical(_Named):
 
 
 class Recorded(_Named):
-    """What somebody else mined: a TREC run, or lines of `qid pid score`."""
+    """What somebody else mined: a TREC run, lines of `qid pid score`, or, without a path, the negatives given."""
 
     kind: Literal["run"]
-    path: str = Field(min_length=1)
+    path: str = ""
 
     @property
     def called(self) -> str:
         """The name by which its candidates are known."""
-        return self.name or Path(self.path).name.split(".")[0]
+        return self.name or Path(self.path).name.split(".")[0] or "given"
 
 
 AnyRetriever = Dense | Endpoint | Vectors | Lexical | Recorded
@@ -243,6 +243,27 @@ def written(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def with_checkpoint(recipe: Recipe, model: str, name: str | None = None) -> Recipe:
+    """Return a recipe whose dense retriever has another model, and keeps its name.
+
+    Args:
+        recipe: the recipe.
+        model: name or folder.
+        name: of the retriever, where several are dense.
+
+    Raises:
+        SettingsError: none, or more than one, may be meant.
+    """
+    meant = [each for each in recipe.retrievers if isinstance(each, Dense) and name in (None, each.called)]
+    if len(meant) != 1:
+        names = ", ".join(each.called for each in recipe.retrievers if isinstance(each, Dense)) or "none"
+        raise SettingsError(
+            f"{len(meant)} retrievers may get the checkpoint; dense are: {names}", hint="say which: --name"
+        )
+    fresh = meant[0].model_copy(update={"model": model, "name": meant[0].called, "revision": None})
+    return replace(recipe, retrievers=tuple([fresh if each is meant[0] else each for each in recipe.retrievers]))
+
+
 def load(path: Path) -> Recipe:
     """Read a file.
 
@@ -283,7 +304,7 @@ def _placed(retriever: AnyRetriever, folder: Path) -> AnyRetriever:
         case Vectors():
             documents, queries = (str(folder / each) for each in (retriever.documents, retriever.queries))
             return retriever.model_copy(update={"documents": documents, "queries": queries})
-        case Recorded():
+        case Recorded() if retriever.path:
             return retriever.model_copy(update={"path": str(folder / retriever.path)})
         case Dense() if (folder / retriever.model).is_dir():
             return retriever.model_copy(update={"model": str(folder / retriever.model)})

@@ -16,7 +16,7 @@ from relabel.mining.indexes import IndexSettings, Vectors
 from relabel.mining.lexical import BM25, BM25Settings
 from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
-from relabel.mining.searching import Retriever
+from relabel.mining.searching import Asked, Retriever
 from relabel.protocols import Encodes
 from relabel.recipe import AnyEncoder, AnyRetriever, Recipe
 
@@ -71,7 +71,12 @@ def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriev
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
             return BM25(each.called, cache, settings), ""
         case recipes.Recorded():
-            return Recorded(each.called, corpus.found_by(each.called)), ""
+            return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+
+
+def _listed(corpus: Corpus, system: str, asked: Asked) -> list[tuple[int, float | None]]:
+    found = corpus.found(asked).get(system)
+    return [] if found is None else list(zip(found[0].tolist(), found[1].tolist(), strict=True))
 
 
 def _index(each: recipes.Dense | recipes.Endpoint | recipes.Vectors) -> IndexSettings:
