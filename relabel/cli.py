@@ -209,7 +209,8 @@ def convert(
     output: Annotated[
         str,
         typer.Argument(
-            help="File to write: its name says the container. FOLDER/ = for load_from_disk. Or hf://datasets/ORG/NAME."
+            help="File to write: its name says the container. FOLDER/ = for load_from_disk. Or hf://datasets/ORG/NAME.",
+            metavar="OUTPUT",
         ),
     ],
     to: Annotated[str, typer.Option("--to", help=f"{OUTPUTS}.")],
