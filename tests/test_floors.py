@@ -16,6 +16,7 @@ FLOORS = {
     "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1, "yamltext": 1,
     "copies": 1, "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1, "mining.fusion": 1, "mining.figures": 1,
+    "mining.tallies": 1,
     "prompts": 2, "config": 2, "tables": 2, "selection": 2,
     "mining": 3, "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4,
