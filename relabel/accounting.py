@@ -2,7 +2,7 @@
 
 For every stage: asked = relevant + partial + irrelevant + each kind of none, second opinions counted apart.
 Rows in = written + removed + rejected. Passages (negatives of readable rows) in = kept + promoted + dropped + in
-removed rows.
+removed rows; what came from a pool of candidates is counted apart.
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
 from relabel.cascade import Stage, Trail
 from relabel.policy import Edited
 from relabel.records import LABELS, SHORTENED, Example, Judgment, Outcome, Verdict, digest
+from relabel.refilling import FATES
 
 PEOPLE: Final = "human"
 NEVER_SAID: Final = "not asked"
@@ -37,14 +38,31 @@ class Voices:
 
 
 @dataclass(frozen=True, slots=True)
+class Refilled:
+    """How many negatives a row lacked, how many it got from the pool, and whether the pool knows its query.
+
+    `fates` counts the candidates that were looked at, at the first of the rows that they were looked at for.
+    """
+
+    lacked: int
+    added: int
+    known: bool
+    fates: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Concluded:
-    """One example with all that the cascade and the policy made of it. `trail` is None for exempt examples."""
+    """One example with all that cascade, policy and pool made of it.
+
+    `trail` is None for exempt examples, `refilled` for those that lacked nothing.
+    """
 
     example: Example
     trail: Trail | None
     verdicts: tuple[Verdict, ...]
     edited: Edited
     people: tuple[Voices | None, ...] = ()
+    refilled: Refilled | None = None
 
 
 class Account:
@@ -54,8 +72,11 @@ class Account:
     counted as scattered, since the intervals take them for other queries and come out too narrow.
     """
 
-    def __init__(self, stages: Sequence[Stage], *, seed: int, min_negatives: int, people: bool) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], *, seed: int, min_negatives: int, people: bool, pool: bool = False
+    ) -> None:
         self._stages, self._seed, self._min_negatives, self._people = tuple(stages), seed, min_negatives, people
+        self._refill: _Refill | None = _Refill() if pool else None
         self._judges = tuple(stage.name for stage in stages) + ((PEOPLE,) if people else ())
         self._all = self._part()
         self._parts: dict[str, _Part] = {}
@@ -82,20 +103,22 @@ class Account:
         self.rows["in"] += 1
         self.passages["in"] += count
         self.rows["exempt"] += concluded.trail is None
+        if self._refill is not None and concluded.refilled is not None:
+            self._refill.add(concluded.refilled)
         if edited.example is None:
             self.rows["removed"] += 1
             self.passages["in removed rows"] += count
             return None
         self.rows["written"] += 1
-        kept = len(edited.example.negatives)
-        promoted = sum(change.action == "promote" for change in edited.changes)
-        self.passages["kept"] += kept
-        self.passages["promoted"] += promoted
-        self.passages["dropped"] += len(edited.changes) - promoted
-        if kept >= self._min_negatives:
+        left = len(edited.example.negatives)
+        did = Counter([change.action for change in edited.changes])
+        self.passages["kept"] += left - did["refill"]
+        self.passages["promoted"] += did["promote"]
+        self.passages["dropped"] += did["drop"]
+        if left >= self._min_negatives:
             return None
         self.rows["below min_negatives"] += 1
-        return kept
+        return left
 
     def reject(self) -> None:
         """Count one row that could not be read."""
@@ -110,6 +133,7 @@ class Account:
         return {
             "rows": _counts(self.rows, rows),
             "passages": _counts(self.passages, ("in", "kept", "promoted", "dropped", "in removed rows")),
+            **({"refill": self._refill.figures()} if self._refill is not None else {}),
             **self._all.figures(names, self._seed),
             "sources": {name: part.figures(names, self._seed) for name, part in sorted(self._parts.items())},
         }
@@ -161,6 +185,27 @@ class Account:
             seen.codes.append(tuple(codes))
             by = next((k for k, due in enumerate(trail.due) if due[i] == "sampled"), 0)  # sampled by stage by − 1
             seen.strata.append(strata[by])
+
+
+class _Refill:
+    """What was lacking, and what the pool gave: short = filled + partly + unfilled; looked at = all fates together."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[str] = Counter()
+        self._candidates: Counter[str] = Counter()
+
+    def add(self, refilled: Refilled) -> None:
+        """Count one row that was short."""
+        full = refilled.added >= refilled.lacked
+        self._rows.update(["short", "filled" if full else "partly" if refilled.added else "unfilled"])
+        self._rows["not in the pool"] += not refilled.known
+        self._candidates.update(refilled.fates)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts as plain JSON."""
+        looked = {"looked_at": self._candidates.total()} | _counts(self._candidates, FATES)
+        rows = _counts(self._rows, ("short", "filled", "partly", "unfilled", "not in the pool"))
+        return {"rows": rows, "candidates": looked}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def load_config(
     engine: str | None = None,
     address: str | None = None,
     replicas: int | None = None,
+    pool: AnyPath | None = None,
 ) -> Settings:
     """Read a config file; None = the embedded cascade (rules, then the packaged embedding model).
 
@@ -41,11 +42,15 @@ def load_config(
         engine: where the models run: "ray" = on a Ray cluster, "here" = in this process, None = as the config says.
         address: the cluster's: "local", "auto" or HOST:PORT, in place of the config's.
         replicas: copies of each model on the cluster, in place of the config's.
+        pool: folder that `relabel mine` wrote, whose candidates refill rows left below `min_negatives`, in place of the
+            config's.
 
     Raises:
         SettingsError: with every problem of the file, each with its line.
     """
     settings = config.load(Path(path) if path is not None else None, prompt=prompt, policy=policy)
+    if pool is not None:
+        settings = settings.model_copy(update={"pool": str(Path(pool).resolve())})
     return config.placed(settings, engine, address, replicas)
 
 
@@ -116,7 +121,11 @@ def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> P
     names = [Path(str(part)).stem for part in (path, *parts) if part and not isinstance(part, Settings)]
     name = "-".join(names)
     folder = Path("runs") / f"{name}{end}"
-    unnamed = [part.model_dump_json(exclude={"ray"}) for part in parts if isinstance(part, Settings)]
+    unnamed = [
+        part.model_dump_json(exclude={"ray"} if part.pool else {"ray", "pool"})
+        for part in parts
+        if isinstance(part, Settings)
+    ]
     where = str(Path(path).resolve())
     try:
         taken = rundir.read_json(folder, "manifest.json")["input"]["path"] != where
@@ -257,6 +266,11 @@ def convert(
     to: str,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
+    public: bool = False,
 ) -> Converted:
-    """Write a training file in another format, another container, or both; the output's name says which container."""
-    return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)
+    """Write a training file in another format, another container, or both; the output's name says which container.
+
+    A name that ends in a slash, or an empty folder, gets a data set for `datasets.load_from_disk`;
+    `hf://datasets/ORG/NAME` one on the hub, private unless `public`.
+    """
+    return runs.convert(sources.open_source(path, format=format, on_error=on_error), output, format=to, public=public)

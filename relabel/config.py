@@ -283,6 +283,7 @@ class Settings(_Strict):
         seed: of every shuffle, sample and bootstrap.
         source_field: field of a row that names the data set it comes from ("" = subset, source or dataset).
         ray: the cluster that runs the models; None = this machine, without Ray.
+        pool: folder that `relabel mine` wrote; its candidates refill rows left below `min_negatives`. None = they stay.
     """
 
     stages: list[AnyStage] = Field(min_length=1)
@@ -291,6 +292,7 @@ class Settings(_Strict):
     seed: int = 0
     source_field: str = ""
     ray: Ray | None = None
+    pool: str | None = Field(default=None, min_length=1)
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -488,7 +490,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             if isinstance(stage.engine, VLLM):
                 update["engine"] = stage.engine.model_copy(update=_found(stage.engine, folder))
         stages.append(stage.model_copy(update=update) if update else stage)
-    return settings.model_copy(update={"stages": stages})
+    placed = {"pool": str((folder / settings.pool).resolve())} if settings.pool else {}
+    return settings.model_copy(update={"stages": stages, **placed})
 
 
 def _found(engine: VLLM, folder: Path) -> dict[str, Any]:

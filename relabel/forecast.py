@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relabel import config
+from relabel import config, pools
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
@@ -92,6 +92,11 @@ def _missing(settings: config.Settings) -> Iterator[str]:
                 open_engine(stage.engine, name).answer(())  # asks nothing
         except RelabelError as error:
             yield f"stage {name}: {error.message}"
+    if settings.pool is not None:
+        try:
+            pools.check_folder(Path(settings.pool))
+        except RelabelError as error:
+            yield f"pool: {error.message}"
 
 
 class _Prompter:

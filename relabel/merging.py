@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from relabel.concluding import Plan
 from relabel.errors import RunError
 from relabel.pipeline import (
-    Plan,
     Summary,
     check_folder,
     check_input,
@@ -37,6 +37,7 @@ class _Part:
         plan = self.plan
         return {
             "input": plan.sha256,
+            "pool": plan.pool_sha256,
             "format, --on-error or source_field": (
                 plan.source.format.name, plan.source.on_error, plan.source.source_field
             ),

@@ -1,4 +1,4 @@
-"""The story of a run: read → judge by stages → conclude → edit → write.
+"""The story of a run: read → judge by stages → conclude → edit → refill → write.
 
 Judging fills the store; everything after it is a pure reading of input and store, so that `apply` with another policy
 asks nobody, and a resumed run writes the same bytes as an unbroken one.
@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from relabel import audit, config
-from relabel.accounting import Account, Concluded, Voices
+from relabel import audit, config, pools
+from relabel.accounting import Account, Concluded
 from relabel.building import Opened, open_cluster, open_judges
-from relabel.cascade import Stage, conclude, follow, open_case
+from relabel.cascade import open_case
 from relabel.certain import MostCertain
+from relabel.concluding import Plan, Row, conclude_all
 from relabel.errors import InputError, RelabelError, RunError, SettingsError
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
-from relabel.policy import Edited, Holds, Policy, edit
+from relabel.pools import CandidatePool
 from relabel.protocols import Judge, Prepares
-from relabel.records import NOTHING, Action, Case, Example, Finding, Judgment, Listed, digest, fingerprint, majority
+from relabel.records import NOTHING, Case, Example, Finding, Listed, fingerprint
+from relabel.refill import open_reserve, refill_all, refilled
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
 from relabel.shards import Shard
 from relabel.sources import Source, Survey, survey
@@ -55,26 +57,6 @@ class Summary:
         return int(self.statistics["verdicts"]["undecided"])
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that turns an input and a store into results: no judge, no engine. Made by `Plan.of`."""
-
-    source: Source
-    settings: config.Settings
-    numbers: tuple[int, ...]
-    sha256: str
-    stages: tuple[Stage, ...]
-    policy: Policy
-    reference: int
-    seed: int
-
-    @classmethod
-    def of(cls, source: Source, settings: config.Settings, numbers: Sequence[int], sha256: str) -> Self:
-        """Lay out what the settings mean."""
-        stages, policy = settings.routing(), settings.policy.policy()
-        return cls(source, settings, tuple(numbers), sha256, stages, policy, settings.reference, settings.seed)
-
-
 def run(
     source: Source,
     settings: config.Settings,
@@ -103,8 +85,8 @@ def run(
     with Store(folder) as store, open_cluster(settings, folder / "cache") as cluster:
         opened = open_judges(settings, store, folder / "cache", own=judges or {}, cluster=cluster)
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
-        plan = Plan.of(source, settings, numbers, seen.sha256)
-        begin(seen, opened)
+        plan = Plan.of(source, settings, numbers, seen.sha256, _pool_digest(settings, folder))
+        begin(replace(seen, pool=plan.pool, unused_pool=None if plan.pool else pools.beside(source.path)), opened)
         for each in opened:
             if isinstance(each.judge, Prepares):
                 each.judge.prepare(_watched(_judged_examples(plan), f"{each.name}: preparing", watch))
@@ -113,6 +95,7 @@ def run(
             for stage, each, number in zip(plan.stages, opened, plan.numbers, strict=True)
         ]
         judge_all(_cases(plan), stations, store, settings.seed, watch)
+        refill_all(plan, stations, store, watch)
         summary = write_results(plan, store, folder)
         summary = replace(
             summary,
@@ -128,6 +111,14 @@ def run(
         ]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
     return summary
+
+
+def _pool_digest(settings: config.Settings, folder: Path) -> str:
+    """Return the digest of the candidates that rows are refilled from; a pool that cannot be used is refused here."""
+    if settings.pool is None:
+        return ""
+    with CandidatePool(Path(settings.pool), folder / "cache" / "pool") as pool:
+        return pool.sha256
 
 
 def _loaded_before(folder: Path) -> dict[str, dict[str, Any]]:
@@ -176,10 +167,12 @@ def apply(
         chosen = settings or old.settings
         if settings is not None:
             _same_judges(settings, manifest, store, folder)
+            chosen = chosen.model_copy(update={"pool": chosen.pool or old.settings.pool})
         if actions is not None:
             config.preset(actions)  # refuses a name that is none
             chosen = chosen.model_copy(update={"policy": chosen.policy.model_copy(update={"actions": actions})})
-        plan = Plan.of(old.source, chosen, old.numbers, old.sha256)
+        pool = old.pool_sha256 if settings is None else _pool_digest(chosen, folder)
+        plan = Plan.of(old.source, chosen, old.numbers, old.sha256, pool)
         summary = write_results(plan, store, folder)
         merged = manifest.get("merged_from", ())
         write_json(folder / "manifest.json", manifest_of(plan, manifest["stages"], summary.files, merged))
@@ -234,7 +227,7 @@ def plan_of(folder: Path, manifest: Mapping[str, Any], *, path: Path | None = No
         where = path or Path(told["path"])
         source = Source(where, get_format(told["format"]), told["on_error"], told["source_field"], shard)
         numbers = tuple(stage["number"] for stage in manifest["stages"])
-        return Plan.of(source, settings, numbers, told["sha256"])
+        return Plan.of(source, settings, numbers, told["sha256"], told["pool"] if settings.pool else "")
     except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
         raise RunError(
             f"{folder / 'manifest.json'} is not what this relabel writes", hint=f"relabel run INPUT -o {folder}"
@@ -272,52 +265,15 @@ def _cases(plan: Plan) -> Iterator[Case]:
 # -- concluding: pure readings of input and store --------------------------------------------------------
 
 
-def concluded(plan: Plan, store: Store, on_reject: Callable[[Reject], None]) -> Iterator[tuple[Concluded, Case]]:
-    """Walk every example of the input through cascade and policy by what the store holds."""
-    holds = Holds(plan.source.format.holds_promotions, plan.source.format.holds_emptied)
-    asked_people = store.has_people()
-    for number, example in enumerate(plan.source.examples(on_reject)):
-        case = open_case(number, example, plan.reference)
-        if plan.policy.exempts(example.source):
-            keep: Action = "keep"
-            yield Concluded(example, None, (), Edited(example, (), (keep,) * len(example.negatives))), case
-            continue
-        known = store.judgments(case) if case.pairs else {}
-        trail = follow(plan.stages, case, [known.get(judge, {}) for judge in plan.numbers], plan.seed)
-        people = _people(store, case) if asked_people else ()
-        verdicts = tuple(
-            [
-                conclude(plan.stages, trail, i, voices.word if people and (voices := people[i]) else None)
-                for i in range(len(case.pairs))
-            ]
-        )  # fmt: skip
-        yield Concluded(example, trail, verdicts, edit(example, verdicts, plan.policy, holds), people), case
-
-
-def _people(store: Store, case: Case) -> tuple[Voices | None, ...]:
-    """Return what people said of each pair: the label of a majority; no label where they are divided."""
-    said = store.people(query_key(case.example.query))
-    all_voices: list[Voices | None] = []
-    for pair in case.pairs:
-        labels = said.get(candidate_key(pair.candidate.title, pair.candidate.text), {})
-        if not labels:
-            all_voices.append(None)
-            continue
-        label = majority(labels.values())
-        who = ", ".join(f"{reviewer}: {word}" for reviewer, word in labels.items())
-        word = Judgment(label, "" if label else "reviewers disagree", rationale=who)
-        all_voices.append(Voices(labels, word))
-    return tuple(all_voices)
-
-
-def query_key(query: str) -> bytes:
-    """Address of a query among people's labels: a person judges query and passage, whatever the reference."""
-    return digest("query", query)
-
-
-def candidate_key(title: str, text: str) -> bytes:
-    """Address of a passage among people's labels."""
-    return digest("candidate", title, text)
+def concluded(plan: Plan, store: Store, on_reject: Callable[[Reject], None]) -> Iterator[Row]:
+    """Walk every example of the input through cascade, policy and pool by what the store holds."""
+    with open_reserve(plan, store.folder / "cache") as reserve:
+        examples = plan.source.examples(on_reject)
+        if reserve is None:
+            yield from conclude_all(plan, store, examples, plan.holds)
+        else:
+            lenient = conclude_all(plan, store, examples, replace(plan.holds, emptied=True))
+            yield from refilled(plan, store, reserve, lenient)
 
 
 def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False) -> Iterator[Finding]:
@@ -362,6 +318,7 @@ def write_results(plan: Plan, store: Store, folder: Path) -> Summary:
         seed=plan.seed,
         min_negatives=plan.policy.min_negatives,
         people=store.has_people(),
+        pool=plan.pool is not None,
     )
     best, seams = MostCertain(), Seams()
     with ExitStack() as stack:
@@ -420,6 +377,7 @@ def manifest_of(
             "on_error": source.on_error,
             "source_field": source.source_field,
             "shard": str(source.shard) if source.shard else None,
+            **({"pool": plan.pool_sha256} if plan.pool else {}),
         },
         **({"merged_from": list(merged)} if merged else {}),
         "settings": plan.settings.model_dump(mode="json"),

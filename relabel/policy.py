@@ -84,10 +84,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """What the output format can hold: more positives in a row, a row without negatives."""
+    """What the output format can hold: more positives in a row, a row without negatives, a row with more of them."""
 
     promotions: bool = True
     emptied: bool = True
+    more: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,14 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
     if "promote" not in actions and "drop" not in actions:
         return Edited(example, (), actions)
     texts = {(passage.title, passage.text) for passage in example.positives}
-    promoted, kept, changes = list(example.positives), [], []
+    promoted, kept, changes, did = list(example.positives), [], [], list(actions)
     for index, (passage, verdict, action) in enumerate(zip(example.negatives, verdicts, actions, strict=True)):
         if action not in ("promote", "drop"):
             kept.append(passage)
             continue
         new = bool(passage.full_text.strip()) and (passage.title, passage.text) not in texts
         up = action == "promote" and holds.promotions and new
+        did[index] = "promote" if up else "drop"
         if up:
             texts.add((passage.title, passage.text))
             promoted.append(passage)
@@ -156,8 +158,7 @@ def edit(example: Example, verdicts: Sequence[Verdict], policy: Policy, holds: H
     if not kept and not holds.emptied:
         return _removed(example, f"its only negative is a {changes[0].why}", stage=changes[0].stage)
     cleaned = replace(example, positives=tuple(promoted), negatives=tuple(kept))
-    did = {change.origin: change.action for change in changes}
-    return Edited(cleaned, tuple(changes), tuple([did.get(index, action) for index, action in enumerate(actions)]))
+    return Edited(cleaned, tuple(changes), tuple(did))
 
 
 def _removed(example: Example, why: str, stage: str = "") -> Edited:
@@ -168,11 +169,48 @@ def _removed(example: Example, why: str, stage: str = "") -> Edited:
     return Edited(None, (change,), (gone,) * len(example.negatives))
 
 
+def lacking(example: Example, edited: Edited, policy: Policy, holds: Holds) -> int:
+    """Return how many negatives an edited example lacks to `min_negatives`, or to what its format cannot do without.
+
+    None (0) where it was removed; and a row with a fixed number of negatives never gets more than it was read with.
+    """
+    if edited.example is None:
+        return 0
+    wanted = policy.min_negatives if holds.emptied else max(policy.min_negatives, 1)
+    if not holds.more:
+        wanted = min(wanted, len(example.negatives))
+    return max(wanted - len(edited.example.negatives), 0)
+
+
+def refill(
+    edited: Edited, more: Sequence[tuple[Passage, Verdict]], place: Callable[[Example, Passage], tuple[int, Passage]]
+) -> Edited:
+    """Give an edited example more negatives, each with its change.
+
+    `place` says where among the example's negatives a passage from elsewhere goes, and what it is there.
+    """
+    cleaned, changes = edited.example, list(edited.changes)
+    if cleaned is None:
+        return edited
+    for passage, verdict in more:
+        at, new = place(cleaned, passage)
+        cleaned = replace(cleaned, negatives=(*cleaned.negatives[:at], new, *cleaned.negatives[at:]))
+        changes.append(
+            Change(
+                cleaned.position, cleaned.id, "refill", verdict.outcome, verdict.stage, new.id,
+                target=at, item=new.item, beside=new.beside,
+            )
+        )  # fmt: skip
+    return replace(edited, example=cleaned, changes=tuple(changes))
+
+
 def undo(example: Example, changes: Sequence[Change], restore: Callable[[Change], Passage]) -> Example:
     """Rebuild the input example from a cleaned one and its changes; `restore` makes the passage of a change."""
-    cut = {change.target for change in changes if change.target is not None}
-    negatives = list(example.negatives)
-    for change in sorted(changes, key=lambda change: change.origin or 0):
+    added = {change.target for change in changes if change.action == "refill"}
+    cut = {change.target for change in changes if change.action == "promote"}
+    negatives = [passage for index, passage in enumerate(example.negatives) if index not in added]
+    moved = [change for change in changes if change.action != "refill"]
+    for change in sorted(moved, key=lambda change: change.origin or 0):
         negatives.insert(change.origin or 0, restore(change))
     positives = tuple([passage for index, passage in enumerate(example.positives) if index not in cut])
     return replace(example, positives=positives, negatives=tuple(negatives))

@@ -115,6 +115,15 @@ class Prepares(Protocol):
         ...
 
 
+@runtime_checkable
+class Extends(Protocol):
+    """A judge that works better when it has seen pairs that came up after the input (to embed them in batches)."""
+
+    def extend(self, examples: Iterable[Example]) -> None:
+        """Take one look at further examples, beside those that it was prepared for."""
+        ...
+
+
 class Engine(Protocol):
     """Anything that answers requests."""
 

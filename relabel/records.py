@@ -176,14 +176,14 @@ class Verdict:
 class Change:
     """What was done to one passage (or one whole example), why and by whom: one line of the ledger.
 
-    `origin` is the place among the input's negatives, `target` the place among the output's positives
-    (promotions only). A dropped or promoted passage is kept with `item` and `beside`, a removed example with
-    its whole `row`, so that the ledger and the output rebuild the input.
+    `origin` is the place among the input's negatives, `target` the place among the output's positives (of a promoted
+    passage) or negatives (of one that was refilled, which has no origin). A passage is kept with `item` and `beside`, a
+    removed example with its whole `row`, so that the ledger and the output rebuild the input.
     """
 
     position: int
     example_id: str
-    action: Literal["promote", "drop", "remove"]
+    action: Literal["promote", "drop", "remove", "refill"]
     why: str
     stage: str = ""
     passage_id: str = ""

@@ -24,6 +24,7 @@ from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
+from relabel.refill import NAME as REFILL
 from relabel.runs import Flip
 from relabel.sources import Survey
 
@@ -91,6 +92,7 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._asked: dict[str, int] = {}
         self._total = 0
+        self._totals: dict[str, int] = {}
         self._opened: dict[str, Opened] = {}
 
     def __enter__(self) -> Self:
@@ -112,6 +114,11 @@ class Bars:
             engine = each.provenance.get("engine", {})
             if engine.get("engine") == "vllm":
                 _line(self._console, f"{each.name}: {engine['model']} in vLLM, which takes a while to load")
+        if seen.pool is not None:
+            _line(self._console, f"rows left below min_negatives are refilled from {seen.pool}")
+        if seen.unused_pool is not None:
+            told = f"mined candidates lie beside the input; --pool {seen.unused_pool} refills rows left below"
+            _line(self._console, f"{told} min_negatives from them")
 
     def say(self, line: str) -> None:
         """Print a line above the bars, or where there are none."""
@@ -126,9 +133,12 @@ class Bars:
             task = self._tasks.get(stage)
             if task is None:
                 shown = printable(stage).replace("\n", " ")
-                task = self._tasks[stage] = self._progress.add_task(shown, total=self._total, note="")
+                self._totals[stage] = 0 if stage.startswith(REFILL) else self._total
+                task = self._tasks[stage] = self._progress.add_task(shown, total=self._totals[stage], note="")
             self._asked[stage] = self._asked.get(stage, 0) + asked
-        self._progress.update(task, advance=passed, note=self._note(stage, task))
+            if stage.startswith(REFILL):  # nobody knows how many there will be
+                self._totals[stage] += passed
+        self._progress.update(task, advance=passed, total=self._totals[stage], note=self._note(stage, task))
 
     def _note(self, stage: str, known: TaskID) -> str:
         task = next((task for task in self._progress.tasks if task.id == known), None)
@@ -278,6 +288,14 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
     for name, total, parts in lines:
         shown = " + ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in parts.items())
         _line(console, f"{name:9} {total} = {shown}")
+    _notes(console, statistics)
+
+
+def _notes(console: Console, statistics: Mapping[str, Any]) -> None:
+    """Show what is remarkable about the rows."""
+    rows = statistics["rows"]
+    if "refill" in statistics:
+        _refill(console, statistics["refill"])
     if rows["below_min_negatives"]:
         _line(console, f"          rows left below min_negatives: {rows['below_min_negatives']:,}")
     if rows["scattered"]:
@@ -286,6 +304,19 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
             f"          queries that come back later in the file: {rows['scattered']:,}; intervals take them for others"
             " and come out too narrow: sort the rows by query",
         )
+
+
+def _refill(console: Console, figures: Mapping[str, Any]) -> None:
+    """Show how many rows were short, and what the pool gave."""
+    rows, candidates = figures["rows"], figures["candidates"]
+    shown = " + ".join(f"{rows[name]:,} {name}" for name in ("filled", "partly", "unfilled"))
+    unknown = f" (of {rows['not_in_the_pool']:,} the pool lacks the query)" if rows["not_in_the_pool"] else ""
+    _line(console, f"refill    {rows['short']:,} rows short = {shown}{unknown}")
+    fates = {name.replace("_", " "): number for name, number in candidates.items() if name != "looked_at"}
+    shown = " + ".join(f"{number:,} {name}" for name, number in fates.items())
+    _line(console, f"          {candidates['looked_at']:,} candidates = {shown}")
+    if candidates["not_asked"]:
+        _line(console, "          candidates that nobody was asked about: the same relabel run again asks")
 
 
 def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:

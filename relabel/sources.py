@@ -38,13 +38,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one look at the input (or a shard of it) finds: rows that can be read, rows that cannot, pairs to judge."""
+    """What one look at the input (or a shard of it) finds: rows that can be read, rows that cannot, pairs to judge.
+
+    `pool` is the mined folder that short rows are refilled from, `unused_pool` one beside the input that nobody named.
+    """
 
     rows: int
     rejected: int
     pairs: int
     sources: Mapping[str, int]
     sha256: str
+    pool: Path | None = None
+    unused_pool: Path | None = None
 
 
 def open_source(

@@ -489,3 +489,5 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
     assert open_parts(path).stamps == before
     lines(path, DOCUMENTS[:1])
     assert open_parts(path).stamps != before
+    run = text(tmp_path / "a.run", "q1 d1 2.5\n")
+    assert open_run(run, "one").stamps != open_run(run, "two").stamps

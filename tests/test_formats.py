@@ -700,7 +700,8 @@ def test_file_appears_only_when_complete(tmp_path: Path) -> None:
 
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """A folder, or a name in a folder that is not there, is told before anything is computed."""
+    """A folder with something in it, or a name in one that is not there, is told before anything is computed."""
+    (tmp_path / "something").touch()
     for path, words in ((tmp_path, "is a folder"), (tmp_path / "absent" / "out.jsonl", "cannot be written")):
         with pytest.raises(InputError, match=words), open_writer(path, FORMATS["bge"]):
             pass

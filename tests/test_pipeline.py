@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from relabel import config, pipeline, runs, sources
 from relabel.cascade import open_case
+from relabel.concluding import candidate_key, query_key
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.judges.llm import LLMJudge
-from relabel.pipeline import Summary, candidate_key, query_key
+from relabel.pipeline import Summary
 from relabel.policy import PRESETS
 from relabel.prompts import list_templates, load_template
 from relabel.protocols import Judge

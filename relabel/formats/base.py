@@ -11,6 +11,9 @@ from typing import Any, Final, Protocol
 from relabel.errors import RowError
 from relabel.records import Example, Passage, digest
 
+IDS: Final = ("id", "ids")
+"""What follows the prefix in the name of a parallel list of passage ids."""
+
 SOURCE_FIELDS: Final = ("subset", "source", "dataset")
 """Where a row usually says which data set it came from; the first that holds text counts."""
 
@@ -57,6 +60,11 @@ class Format(Protocol):
         ...
 
     @property
+    def holds_more(self) -> bool:
+        """Whether a row can get more negatives than it was read with."""
+        ...
+
+    @property
     def effects(self) -> Effects:
         """What promote, drop and an emptied list do to its rows."""
         ...
@@ -96,6 +104,27 @@ class Format(Protocol):
         Raises:
             RowError: without file and line, when `item` is no passage of this format.
         """
+        ...
+
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where among the negatives of an example of this format a passage from elsewhere goes, and as what.
+
+        It comes back at that place when the row is read again. Its item has the shape of the row's own, its score, if
+        it brings one in `beside`, goes where the row keeps scores, and what it has nothing for is null.
+        """
+        ...
+
+
+class Writer(Protocol):
+    """What takes examples one by one and writes them somewhere; made by `open_writer`."""
+
+    @property
+    def renamed(self) -> int:
+        """How many ids stood for two texts, so that the later text got another one; rows of texts need none."""
+        ...
+
+    def write(self, example: Example) -> int:
+        """Write an example; return how many rows that made (none for triplets whose negative is gone)."""
         ...
 
 
@@ -187,6 +216,22 @@ def query_id(row: Mapping[str, Any], query: str) -> str:
 def content_id(title: str, text: str) -> str:
     """Return the id of a passage that has none: a digest of its title and text."""
     return f"p-{digest(title, text, size=6).hex()}"
+
+
+def alike(text: str, known: Any) -> Any:
+    """Return an id in the type that a row's own ids have: a number where they are numbers and it can be one."""
+    number = isinstance(known, int) and not isinstance(known, bool) and text.isascii() and text.isdecimal()
+    return int(text) if number and str(int(text)) == text else text
+
+
+def entry(name: str, passage: Passage, known: Any = None) -> Any:
+    """Return what a passage from elsewhere has for a field or parallel list of that name; None where it has nothing.
+
+    `known` is what another passage of the row has there, if there is one.
+    """
+    if name in IDS:
+        return alike(passage.id, known)
+    return passage.beside.get("score") if name.lower() in ("score", "scores") else None
 
 
 def source_of(row: Mapping[str, Any], source_field: str | None) -> str:

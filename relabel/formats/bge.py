@@ -36,6 +36,9 @@ class Bge(TwoLists):
         known = identifier(beside.get("id", beside.get("ids")), "id") if beside else ""
         return Passage(known or content_id("", item), item, "", item, beside)
 
+    def _item(self, passage: Passage, known: Any) -> Any:  # noqa: ARG002 - texts have one shape
+        return passage.full_text
+
     def _fresh(self, example: Example) -> dict[str, Any]:
         return {
             "query": example.query,

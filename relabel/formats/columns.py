@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple
 SCORES: Final = frozenset({"score", "scores", "label", "labels"})
 """What sentence-transformers takes for labels and never for texts; lists of them run parallel to the passages."""
 
+LABELS: Final = frozenset({"label", "labels"})
+"""Those of them that are not scores by their name."""
+
 PASSAGE_IDS: Final = ("docid", "doc_id", "document_id", "passage_id")
 """Columns that name the passage of a labeled pair; the first that is there counts."""
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from relabel.errors import RowError
 from relabel.formats.base import Effects, content_id, identifier, kind
 from relabel.formats.carrying import PLACE
-from relabel.formats.twolists import Side, TwoLists
+from relabel.formats.twolists import Side, TwoLists, context
 from relabel.records import Example, Passage
 
 _LIST: Final = f"{PLACE}list"
@@ -53,6 +53,16 @@ class Dpr(TwoLists):
         key = next((name for name in _IDS if item.get(name) is not None), "")
         known = identifier(item.get(key), key)
         return Passage(known or content_id(title or "", text), text, title or "", item, beside)
+
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where another context goes: to the end of hard_negative_ctxs, before the others."""
+        end, new = super().place(example, passage)
+        if self.negative.key not in example.row:  # the row has negative_ctxs alone
+            return end, replace(new, beside={**new.beside, _LIST: _OTHERS.key})
+        return sum(_LIST not in each.beside for each in example.negatives), new
+
+    def _item(self, passage: Passage, known: Any) -> Any:
+        return context(passage, known, _IDS)
 
     def _negatives(self, row: Mapping[str, Any]) -> tuple[Passage, ...]:
         if _OTHERS.key not in row:

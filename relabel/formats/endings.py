@@ -32,6 +32,11 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(".parquet") or is_saved(path)
 
 
+def is_file_name(path: Path) -> bool:
+    """Whether the name is one that files of rows have."""
+    return path.name.lower().endswith((*_CONTAINERS, *_COMPRESSIONS, ".jsonl", ".tsv"))
+
+
 def is_saved(path: Path) -> bool:
     """Whether `datasets` saved a data set (one split) to this folder."""
     return path.is_dir() and (path / "state.json").is_file()

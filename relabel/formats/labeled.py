@@ -11,18 +11,21 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from relabel.errors import RowError
 from relabel.formats.base import (
+    IDS,
     Effects,
     Sides,
+    alike,
     content_id,
+    entry,
     example_of,
     filled_text,
     identifier,
     kind,
     present,
 )
-from relabel.formats.carrying import AFTER, PLACE, ROWS, other_fields
+from relabel.formats.carrying import AFTER, PLACE, ROWS, common, other_fields
 from relabel.formats.columns import PASSAGE_IDS, SCORES, LabeledColumns, list_columns, pair_columns, spelling
-from relabel.formats.twolists import IDS, besides
+from relabel.formats.twolists import besides
 from relabel.records import NOTHING, Example, Passage
 
 _LABEL: Final = f"{PLACE}label"
@@ -43,6 +46,7 @@ class LabeledLists:
     flat: ClassVar[bool] = False
     holds_promotions: ClassVar[bool] = True
     holds_emptied: ClassVar[bool] = True
+    holds_more: ClassVar[bool] = True
     effects: ClassVar[Effects] = Effects(
         promote="The text moves to the end of documents with label 1 and its entries in parallel lists.",
         drop="The text leaves documents, its entries labels and the parallel lists; the rest of the row stays.",
@@ -90,6 +94,14 @@ class LabeledLists:
         known = next((identifier(beside[name], name) for name in IDS if name in beside), "")
         return Passage(known or content_id("", item), item, "", item, beside)
 
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where another text goes, behind the row's own, and as what; see `Format.place`."""
+        row = example.row
+        columns = list_columns(row) or _missing(row, "documents", "labels")
+        beside = {name: entry(name, passage, next(iter(row[key]), None)) for name, key in _parallel(row, columns)}
+        beside |= {_LABEL: _not_relevant(row[columns.labels]), AFTER: _read_positives(example)}
+        return len(example.negatives), self.passage(passage.full_text, beside)
+
     def _split(self, row: Mapping[str, Any], columns: LabeledColumns) -> tuple[list[Passage], list[Passage]]:
         items, labels = _list(row, columns.documents), _list(row, columns.labels)
         lists = [(_LABEL, columns.labels), *_parallel(row, columns)]
@@ -127,6 +139,7 @@ class LabeledPairs:
     flat: ClassVar[bool] = True
     holds_promotions: ClassVar[bool] = True
     holds_emptied: ClassVar[bool] = True
+    holds_more: ClassVar[bool] = True
     effects: ClassVar[Effects] = Effects(
         promote="The row gets label 1 and moves behind the other rows of its query.",
         drop="The row is removed; the other rows of its query stay.",
@@ -208,6 +221,21 @@ class LabeledPairs:
         known = next((identifier(item[name], name) for name in PASSAGE_IDS if name in item), "")
         return Passage(known or content_id("", text), text, "", item, beside)
 
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where another row goes, behind the query's own, and what it holds; see `Format.place`.
+
+        Fields in which the query's rows agree are theirs.
+        """
+        rows = example.row[ROWS]
+        known = next((row for row in rows if not _label_of(row)), rows[0])
+        columns = pair_columns(known) or _missing(known, "document", "label")
+        agreed = common(rows)
+        row = {name: agreed.get(name, entry(name, passage)) for name in known}
+        row |= {name: alike(passage.id, known[name]) for name in PASSAGE_IDS if name in known}
+        labels = [each[columns.labels] for each in rows if columns.labels in each]
+        row |= {columns.documents: passage.full_text, columns.labels: _not_relevant(labels)}
+        return len(example.negatives), self.passage(row, {AFTER: _read_positives(example)})
+
     @staticmethod
     def _relabelled(row: Mapping[str, Any], example: Example) -> dict[str, Any]:
         """Return a negative's row with the label that the query's first positive has."""
@@ -267,6 +295,24 @@ def _is_positive(label: Any, field: str) -> bool:
     else:
         shown = repr(label) if isinstance(label, int | float | str) else kind(label)
     raise RowError(f"is {shown[:40]}, neither 0 nor 1", field=field, hint="Write 1 for relevant and 0 for not.")
+
+
+def _label_of(row: Mapping[str, Any]) -> bool:
+    columns = pair_columns(row) or _missing(row, "document", "label")
+    return _is_positive(row[columns.labels], columns.labels)
+
+
+def _not_relevant(labels: Sequence[Any]) -> Any:
+    """Return how these labels say 0: as one of them does, else in the type of the first."""
+    known = next((label for label in labels if not _is_positive(label, "label")), None)
+    if known is not None:
+        return known
+    return "0" if isinstance(labels[0], str) else type(labels[0])(0)
+
+
+def _read_positives(example: Example) -> int:
+    """Return how many positives of an example were read as such, and not promoted."""
+    return sum(AFTER not in passage.beside for passage in example.positives)
 
 
 def _list(row: Mapping[str, Any], key: str) -> list[Any]:

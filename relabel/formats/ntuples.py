@@ -10,13 +10,14 @@ from relabel.formats.base import (
     Effects,
     Sides,
     content_id,
+    entry,
     example_of,
     filled_text,
     kind,
     present,
 )
 from relabel.formats.carrying import other_fields
-from relabel.formats.columns import SCORES, NTupleColumns, is_negative, ntuple_columns, spelling
+from relabel.formats.columns import LABELS, SCORES, NTupleColumns, is_negative, ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
 
 _HINT: Final = "Name the columns anchor, positive, negative_1, negative_2, …"
@@ -43,6 +44,7 @@ class NTuples:
     flat: ClassVar[bool] = True
     holds_promotions: ClassVar[bool] = False
     holds_emptied: ClassVar[bool] = False
+    holds_more: ClassVar[bool] = False
     effects: ClassVar[Effects] = Effects(
         promote="The text leaves the row as if dropped: it has no place for a second positive.",
         drop="The next negatives move up with their scores, and the last columns repeat those that are left, from the "
@@ -103,6 +105,17 @@ class NTuples:
         if not isinstance(item, str):
             raise RowError(f"is {kind(item)}, not text", hint="Write it as text between quotes.")
         return Passage(content_id("", item), item, "", item, beside)
+
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where another text goes, after those that are left, and as what; see `Format.place`.
+
+        In a list of labels it gets what all negatives of the row have, if that is one value.
+        """
+        beside: dict[str, Any] = {}
+        for name, _, known in _scores(example.row, _columns(example.row)):
+            label = known[0] if name.lower() in LABELS and all(each == known[0] for each in known) else None
+            beside[name] = entry(name, passage) if label is None else label
+        return len(example.negatives), self.passage(passage.full_text, beside or NOTHING)
 
     def _at(self, row: Mapping[str, Any], column: str, beside: Mapping[str, Any]) -> Passage:
         try:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 
 from relabel.errors import RowError
 from relabel.formats.base import Effects, content_id, identifier, kind
-from relabel.formats.twolists import Side, TwoLists
+from relabel.formats.twolists import Side, TwoLists, context
 from relabel.records import Example, Passage
 
 _TEXT_HINT: Final = "Write the passage as an object with 'docid', 'title' and 'text'."
@@ -44,6 +44,9 @@ class Tevatron(TwoLists):
             raise RowError(f"is {kind(title)}, not text", field="title", hint=_TEXT_HINT)
         docid = identifier(item.get("docid"), "docid") or content_id(title, text)
         return Passage(docid, text, title, item, beside)
+
+    def _item(self, passage: Passage, known: Any) -> Any:
+        return context(passage, known, ("docid",))
 
     def _fresh(self, example: Example) -> dict[str, Any]:
         known = example.row.get("query_id")

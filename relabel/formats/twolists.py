@@ -8,15 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from relabel.errors import RowError
-from relabel.formats.base import Effects, Sides, example_of, filled_text, kind, present
+from relabel.formats.base import IDS, Effects, Sides, alike, entry, example_of, filled_text, kind, present
 from relabel.formats.carrying import PLACE, other_fields
 from relabel.records import NOTHING, Example, Passage
-
-IDS: Final = ("id", "ids")
-"""What follows the prefix in the name of a parallel list of passage ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ class TwoLists(ABC):
     flat: ClassVar[bool] = False
     holds_promotions: ClassVar[bool] = True
     holds_emptied: ClassVar[bool] = True
+    holds_more: ClassVar[bool] = True
     query_field: ClassVar[str] = "query"
     positive: ClassVar[Side]
     negative: ClassVar[Side]
@@ -53,6 +51,10 @@ class TwoLists(ABC):
     @abstractmethod
     def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
         """Build a passage from what stood in the list and beside it."""
+
+    @abstractmethod
+    def _item(self, passage: Passage, known: Any) -> Any:
+        """Return what a passage from elsewhere is in a list that holds `known`."""
 
     @abstractmethod
     def _fresh(self, example: Example) -> dict[str, Any]:
@@ -105,6 +107,13 @@ class TwoLists(ABC):
                 ]
         return [row]
 
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where another passage goes, the end, and as what; see `Format.place`."""
+        row = example.row
+        known = (row.get(self.negative.key) or row[self.positive.key])[0]
+        beside = {name: entry(name, passage, next(iter(row[key]), None)) for name, key in self.negative.parallel(row)}
+        return len(example.negatives), self.passage(self._item(passage, known), beside or NOTHING)
+
     def twins(self, keys: Sequence[str]) -> list[tuple[str, str]]:
         """Return the columns into which a promotion moves something, each with the one that it comes out of."""
         (into, rise), (out_of, fall) = ((side.key, side.prefix) for side in (self.positive, self.negative))
@@ -140,6 +149,22 @@ class TwoLists(ABC):
             field = f"{side.key}[{len(passages)}]" + (f".{error.field}" if error.field else "")
             raise RowError(error.problem, field=field, hint=error.hint) from None
         return tuple(passages)
+
+
+def context(passage: Passage, known: Mapping[str, Any], id_keys: Sequence[str]) -> dict[str, Any]:
+    """Return an object for a passage from elsewhere with those of the fields of another that it has something for.
+
+    Without a field for the title, the title goes in front of the text.
+    """
+    key = next((name for name in id_keys if known.get(name) is not None), "")
+    own = {"title": passage.title, "text": passage.text if "title" in known else passage.full_text}
+    ids = {key: alike(passage.id, known.get(key))}
+    score = entry("score", passage)
+    return {
+        name: (own | ids).get(name, score)
+        for name in known
+        if name in own or name == key or (name == "score" and score is not None)
+    }
 
 
 def besides(

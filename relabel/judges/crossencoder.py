@@ -325,6 +325,10 @@ class CrossEncoderJudge:
         """Score all pairs of the input, in batches that depend on the input alone."""
         self._scores.fill(pair for example in examples for pair in self._pairs(example))
 
+    def extend(self, examples: Iterable[Example]) -> None:
+        """Score the pairs of further examples."""
+        self.prepare(examples)
+
     def _pairs(self, example: Example) -> Iterator[tuple[str, str]]:
         known = example.positives[: self._settings.reference_limit] if self._settings.compares else ()
         for passage in known + example.negatives:

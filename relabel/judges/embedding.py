@@ -74,6 +74,10 @@ class EmbeddingJudge:
         """Embed all texts of the input, in batches that depend on the input alone."""
         self._vectors.fill(text for example in examples for text in self._texts(example))
 
+    def extend(self, examples: Iterable[Example]) -> None:
+        """Embed the texts of further examples."""
+        self.prepare(examples)
+
     def _texts(self, example: Example) -> Iterator[tuple[Role, str]]:
         yield "query", example.query
         for passage in example.positives[: self._settings.reference_limit] + example.negatives:

@@ -19,10 +19,16 @@ class KnownPositives:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "positives.sqlite"
 
+    @property
+    def noted(self) -> bool:
+        """Whether `note` came to its end here."""
+        return self._path.is_file()
+
     def note(self, examples: Iterable[Example]) -> None:
         """Note the positives of every query, in place of what was noted before."""
-        self._path.unlink(missing_ok=True)
-        with closing(sqlite3.connect(self._path)) as connection:
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.unlink(missing_ok=True)
+        with closing(sqlite3.connect(temporary)) as connection:
             connection.execute("PRAGMA synchronous = OFF")  # rebuilt at every run: nothing to lose
             connection.execute(
                 "CREATE TABLE positives (query BLOB, mark BLOB, PRIMARY KEY (query, mark)) WITHOUT ROWID"
@@ -36,6 +42,7 @@ class KnownPositives:
                     rows.clear()
             connection.executemany("INSERT OR IGNORE INTO positives VALUES (?, ?)", rows)
             connection.commit()
+        temporary.replace(self._path)
 
     @contextmanager
     def open(self) -> Iterator["Look"]:
