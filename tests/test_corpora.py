@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relabel.errors import InputError, MissingPart, RowError
+from relabel.formats import EXPORTS, open_writer, read_examples
 from relabel.formats.corpora import (
     Found,
     Judged,
@@ -491,3 +492,35 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
     assert open_parts(path).stamps != before
     run = text(tmp_path / "a.run", "q1 d1 2.5\n")
     assert open_run(run, "one").stamps != open_run(run, "two").stamps
+
+
+@pytest.mark.parametrize("name", list(EXPORTS))
+def test_what_relabel_writes_is_read(tmp_path: Path, name: str) -> None:
+    """Every set of files that relabel writes is a source: the same queries, positives and negatives come back."""
+    rows = lines(
+        tmp_path / "train.jsonl",
+        [
+            {
+                "query_id": "q1",
+                "query": "what?",
+                "pos": ["a", "b"],
+                "neg": ["c"],
+                "pos_id": ["1", "2"],
+                "neg_id": ["3"],
+            },
+            {"query_id": "q2", "query": "who?", "pos": ["c"], "neg": ["a", "d"], "pos_id": ["3"], "neg_id": ["1", "4"]},
+        ],
+    )
+    path = tmp_path / ("out.json" if name == "llama-index" else "out")
+    with open_writer(path, EXPORTS[name]) as writer:
+        for example in read_examples(rows):
+            writer.write(example)
+    documents, queries, judged, found = read(open_parts(path))
+    texts = {each.id: each.text for each in documents}
+    asked = {each.id: each.text for each in queries}
+    assert sorted(texts.values()) == ["a", "b", "c", "d"]
+    positives = [("what?", "a"), ("what?", "b"), ("who?", "c")]
+    assert sorted({(asked[each.query_id], texts[each.document_id]) for each in judged if each.grade > 0}) == positives
+    if found is not None:
+        negatives = [("what?", "c"), ("who?", "a"), ("who?", "d")]
+        assert sorted((asked[each.query_id], texts[each.document_id]) for each in found) == negatives
