@@ -96,6 +96,11 @@ class Dense:
         found = [_products(rows, vector) for vector in self._vectors.rows(_numbers(numbers))]
         return np.asarray(found, dtype=np.float32).reshape(len(numbers), len(others))
 
+    @property
+    def approximate(self) -> bool:
+        """Whether the index may miss documents; known once prepared."""
+        return isinstance(self._index, Approximate)
+
     def recall(self, asked: Sequence[Asked], k: int = 10) -> Recall:
         """Return how much of the exact `k` best documents the index finds for these queries."""
         best = self._found(self._exact(lambda *_: None), asked, k)
