@@ -77,7 +77,7 @@ def test_a_beir_folder_with_one_qrels_file_or_none(tmp_path: Path) -> None:
     assert read(open_parts(tmp_path)) == (*WANTED, None)
 
 
-@pytest.mark.parametrize("judged", ["qrels", "default"])
+@pytest.mark.parametrize("judged", ["qrels", "default", "data"])
 def test_a_folder_in_the_layout_of_mteb(tmp_path: Path, judged: str) -> None:
     """Folders of Parquet files in pieces, `id` for `_id`, grades as floats."""
     from datasets import Dataset
@@ -112,14 +112,17 @@ def test_an_ms_marco_folder(tmp_path: Path) -> None:
     assert train[2] == [Judged("q1", "d1", 1)] * 2
     assert train[3] == [Found("q1", each, 1, None, "given") for each in ("d2", "d3")]
     assert read(open_triples(tmp_path / "qidpidtriples.train.full.tsv.gz"))[2:] == train[2:]
-    with pytest.raises(InputError, match="splits there are: dev.small, train"):
+    with pytest.raises(InputError, match=r"splits there are: dev\.small, train"):
         open_parts(tmp_path, split="eval")
 
 
 @pytest.mark.parametrize("fields", [("docid", "text"), ("docid", "document_text"), ("id", "contents")])
 def test_a_corpus_alone(tmp_path: Path, fields: tuple[str, str]) -> None:
     """Tevatron's two corpora and Pyserini's: a text with an id, numbers as ids too, null as no title."""
-    rows = [{fields[0]: 7, fields[1]: "seven", "title": None}, {fields[0]: "x", fields[1]: "ten", "title": "T"}]
+    rows: list[dict[str, Any]] = [
+        {fields[0]: 7, fields[1]: "seven", "title": None},
+        {fields[0]: "x", fields[1]: "ten", "title": "T"},
+    ]
     found = read(open_parts(lines(tmp_path / "corpus.jsonl", rows)))
     assert found == ([Passage("7", "seven"), Passage("x", "ten", "T")], None, None, None)
     assert read(open_documents(tmp_path / "corpus.jsonl")) == found
@@ -135,20 +138,21 @@ def test_texts_without_ids_get_them_from_their_content(tmp_path: Path) -> None:
 
 def test_rows_of_ids_beside_their_corpus(tmp_path: Path) -> None:
     """Tevatron's second format names passages; in a folder with a corpus these are its documents."""
-    rows = [{"query_id": 1, "query_text": "what?", "positive_document_ids": ["d1"], "negative_document_ids": ["d2", 3]}]
+    row: dict[str, Any] = {"query_id": 1, "query_text": "what?", "positive_document_ids": ["d1"]}
+    row["negative_document_ids"] = ["d2", 3]
     wanted = (
         [Query("1", "what?")],
         [Judged("1", "d1", 1)],
         [Found("1", "d2", 1, None, "given"), Found("1", "3", 2, None, "given")],
     )
-    assert read(open_parts(lines(tmp_path / "train.jsonl", rows))) == (None, *wanted)
+    assert read(open_parts(lines(tmp_path / "train.jsonl", [row]))) == (None, *wanted)
     lines(tmp_path / "corpus.jsonl", [{"docid": "d1", "document_text": "first"}])
     assert read(open_parts(tmp_path)) == ([Passage("d1", "first")], *wanted)
 
 
 def test_training_files_of_several_formats(tmp_path: Path) -> None:
     """Positives are judged 1, all passages are documents, negatives are found, with their scores."""
-    bge = {"query": "what?", "pos": ["a"], "neg": ["b", "c"], "pos_id": ["p"], "neg_id": ["n", "m"]}
+    bge: dict[str, Any] = {"query": "what?", "pos": ["a"], "neg": ["b", "c"], "pos_id": ["p"], "neg_id": ["n", "m"]}
     bge |= {"query_id": "q", "neg_scores": [0.5, 0.25], "pos_scores": [1.0]}
     documents, queries, judged, found = read(open_parts(lines(tmp_path / "bge.jsonl", [bge])))
     assert [each.id for each in documents] == ["p", "n", "m"]
@@ -180,7 +184,7 @@ def test_a_nemo_file_with_its_corpus(tmp_path: Path) -> None:
     )
     assert read(open_documents(tmp_path / "wiki"))[0] == documents
     text(path, json.dumps({"corpus": [{"path": "gone"}], "data": [row]}))
-    with pytest.raises(InputError, match="names the corpus gone: .*no such file"):
+    with pytest.raises(InputError, match=r"names the corpus gone: .*no such file"):
         open_parts(path)
 
 
@@ -232,10 +236,10 @@ def test_one_big_object_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"queries": {"q": "x"', "row 2: is cut off"),
-        ('{"queries": {"q" "x"}}', "row 1: is not a JSON object: expected ':'"),
+        ('{"queries": {"p": "x", "q": "x"', "row 2: is cut off"),
+        ('{"queries": {"p": "x", "q" "x"}}', "row 1: is not a JSON object: expected ':'"),
         ('{"queries": {"q": "x" "r": "y"}}', "expected ','"),
-        ('{"queries": {1: "x"}}', "is not a JSON object"),
+        ('{"queries": {"p": "x", 1: "x"}}', "is not a JSON object: expected a key"),
     ],
 )
 def test_a_broken_object_says_where(tmp_path: Path, content: str, words: str) -> None:
@@ -321,7 +325,8 @@ def test_data_sets_that_the_hub_would_hold(tmp_path: Path) -> None:
         tmp_path / "set" / "README.md",
         "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: qrels/train.jsonl\n"
         "  - split: test\n    path: qrels/test.jsonl\n- config_name: corpus\n  data_files:\n  - split: corpus\n"
-        "    path: corpus.jsonl\n- config_name: queries\n  data_files:\n  - split: queries\n    path: queries.jsonl\n---\n",
+        "    path: corpus.jsonl\n- config_name: queries\n  data_files:\n  - split: queries\n"
+        "    path: queries.jsonl\n---\n",
     )
     where = f"hf:{tmp_path / 'set'}"
     assert read(open_parts(where)) == (*WANTED, None)
@@ -386,7 +391,7 @@ def test_without_ir_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
         open_parts("irds:any")
 
 
-BAD = [
+BAD: list[tuple[str, str, Callable[[Path], Parts], int, str, str]] = [
     ("c.jsonl", '{"_id": "d1", "text": "a"}\n{"_id": "d2"}\n', open_documents, 2, "text", "is missing"),
     ("c.jsonl", '{"_id": "d1", "text": "a"}\n{"_id": "d2", "text": 5}\n', open_documents, 2, "text", "is a number"),
     ("c.jsonl", '{"_id": "d1", "text": "a"}\n{"_id": "", "text": "b"}\n', open_documents, 2, "_id", "is empty"),
@@ -484,3 +489,5 @@ def test_stamps_change_with_the_file(tmp_path: Path) -> None:
     assert open_parts(path).stamps == before
     lines(path, DOCUMENTS[:1])
     assert open_parts(path).stamps != before
+    run = text(tmp_path / "a.run", "q1 d1 2.5\n")
+    assert open_run(run, "one").stamps != open_run(run, "two").stamps

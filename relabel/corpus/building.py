@@ -1,5 +1,6 @@
 """Parts of sources → a corpus file: written beside, and renamed when it is whole."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 from relabel.corpus.filling import Filling
 from relabel.corpus.intake import Intake
 from relabel.corpus.schema import APPLICATION, VERSION, Built, fact, is_ours, opened
-from relabel.errors import InputError, RowError, RunError
+from relabel.errors import InputError, RowError, RunError, SettingsError
 from relabel.formats.corpora.base import Parts
 from relabel.mining.searching import Progress
 from relabel.records import digest
@@ -50,6 +51,7 @@ def build(
     Raises:
         InputError: a part is missing, or nothing in one of them fits to the others; says which ids there are.
         RowError: a row that cannot be used, with its place.
+        SettingsError: the threshold is below 1.
         RunError: `path` is another file, in use by another process, or cannot be written.
     """
     path = Path(path)
@@ -60,7 +62,7 @@ def build(
             hint="Name a source that has them: a BEIR folder, a training file, or a file for each.",
         )
     if threshold < 1:
-        raise ValueError(f"threshold is {threshold}; grades of 0 and less are not relevant")
+        raise SettingsError(f"threshold is {threshold}; grades of 0 and less are not relevant", hint="Name 1 or more.")
     lock = _locked(path)
     try:
         stamp = _stamp(parts, threshold, on_error)
@@ -121,6 +123,8 @@ def _make(path: Path, stamp: str, fill: Callable[[sqlite3.Connection], Built]) -
             facts = [("stamp", stamp), ("built", built.written())]
             connection.executemany("INSERT INTO facts VALUES (?, ?)", facts)
             connection.execute("COMMIT")
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     except (sqlite3.OperationalError, OSError) as error:
         hint = "Make room on the disk, or name another file for the corpus."

@@ -86,7 +86,8 @@ class JsonText:
                     raise self.broken(str(error)) from error
                 self._more()
             else:
-                if end == len(self._text) and not self._ended:  # a number may go on
+                if isinstance(value, int | float) and end + 2 >= len(self._text) and not self._ended:
+                    # a number may go on: 12 | .5, 1 | e-5
                     self._more()
                     continue
                 element, self._at = self._text[self._at : end], end

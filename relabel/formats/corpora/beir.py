@@ -11,7 +11,8 @@ from relabel.formats.corpora.separated import QRELS, TEXTS
 from relabel.formats.endings import is_saved
 
 SHAPE: Final = "a BEIR or MTEB folder: corpus, queries, qrels (or default), each a file or a folder of files"
-_QRELS: Final = ("qrels", "default")
+_QRELS: Final = ("qrels", "default", "data")
+"""What judgments are called: by BEIR and newer MTEB sets, by its configuration, by the hub."""
 
 
 def is_beir(folder: Path) -> bool:

@@ -78,7 +78,7 @@ def grade_of(value: Any, field: str) -> int:
     if isinstance(number, int | float) and math.isfinite(number) and number == int(number):
         return int(number)
     shown = repr(value)[:40] if isinstance(value, str | float) else kind(value)
-    raise RowError(f"is {shown}, not a whole number", field=field, hint="Write a grade: 0 for not relevant, 1, 2, …")
+    raise RowError(f"is {shown}, not a whole number", field=field, hint="Write 0, 1, 2, …")
 
 
 def score_of(value: Any, field: str) -> float:

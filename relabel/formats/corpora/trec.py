@@ -54,7 +54,7 @@ def open_run(path: Path, system: str = "") -> Parts:
         # each reading counts ranks from the beginning
         return source_of(str(path), lambda: column_records(path, RUN), parse_run()).read(on_bad)
 
-    return Parts(found=Part((Source(str(path), read),)), stamps=stamps_of([path]))
+    return Parts(found=Part((Source(str(path), read),)), stamps=(*stamps_of([path]), f"{path} as {name}"))
 
 
 def _counts(path: Path) -> bool:
