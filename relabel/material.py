@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from relabel.corpus import Corpus, build
-from relabel.errors import InputError, RowError, RunError
+from relabel.errors import InputError, RowError, RunError, SettingsError
 from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
 from relabel.formats.corpora.base import Parts, together
 from relabel.mining.searching import Progress
 from relabel.recipe import Recipe, Recorded
+
+_OnError = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Material:
     qrels: str | None = None
     split: str = "train"
     threshold: int = 1
-    on_error: Literal["stop", "skip"] = "stop"
+    on_error: str = "stop"
 
     def open(
         self,
@@ -50,9 +52,12 @@ class Material:
         """
         if self.threshold < 1:
             raise InputError(f"--threshold {self.threshold} makes everything a positive", hint="1 or more")
+        if self.on_error not in get_args(_OnError):
+            raise SettingsError(f"--on-error {self.on_error!r} is neither word", hint="choose stop or skip")
+        on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
         runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        build(path, parts, threshold=self.threshold, on_error=self.on_error, on_reject=on_reject, progress=progress)
+        build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
         return Corpus(path)
 
     def _parts(self) -> Parts:

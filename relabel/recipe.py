@@ -24,6 +24,7 @@ from pydantic import Field, create_model
 from relabel.errors import SettingsError
 from relabel.mining.candidates import RETRIEVER
 from relabel.mining.filters import GuideModel
+from relabel.mining.likeness import NearDuplicate
 from relabel.mining.strategies import POSITIVES
 from relabel.selection import FIELDS, Selection, Strict, from_options, parsed, selection_of
 
@@ -154,7 +155,8 @@ class Recipe:
         crossencoder: whose score the candidates are then held against and ranked by.
         guide: a model whose scores filters may look at by the name "guide".
         depth: how many candidates a retriever finds for a query, positives apart.
-        selection: filters, sampler, number of negatives, seed.
+        selection: filters, sampler, number of negatives, seed. Near-copies of positives are always taken out; name the
+            filter `near_duplicate` to say what that means.
     """
 
     retrievers: tuple[AnyRetriever, ...] = (Dense(),)
@@ -166,7 +168,11 @@ class Recipe:
     selection: Selection = field(default_factory=lambda: Selection(num_negatives=NUM_NEGATIVES))
 
     def __post_init__(self) -> None:
-        """Refuse what does not go together."""
+        """Take near-copies of positives out, and refuse what does not go together."""
+        filters = self.selection.filters
+        if not any(isinstance(each, NearDuplicate) for each in filters):
+            filters = (*filters[: len(POSITIVES)], NearDuplicate(), *filters[len(POSITIVES) :])
+            object.__setattr__(self, "selection", replace(self.selection, filters=filters))
         names = Counter(each.called for each in self.retrievers)
         twice = next((name for name, count in names.items() if count > 1), None)
         if twice is not None:

@@ -7,14 +7,12 @@ from typing import Any
 
 from relabel import recipe as recipes
 from relabel.corpus import Corpus
-from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
 from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.dense import Dense
 from relabel.mining.embeddings import Embeddings, EmbeddingSettings
 from relabel.mining.indexes import IndexSettings, Vectors
 from relabel.mining.lexical import BM25, BM25Settings
-from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
 from relabel.mining.searching import Asked, Retriever
 from relabel.protocols import Encodes

@@ -16,10 +16,6 @@ class Texts:
         self.documents = self.passages - beyond
         self.fingerprint = digest(*passages).hex()
 
-    def ids(self, first: int = 0, last: int | None = None) -> Iterator[str]:
-        """Yield the passages' ids: d0, d1 and so on."""
-        return iter([f"d{number}" for number in range(self.passages)][first:last])
-
     def texts(self, first: int = 0, last: int | None = None) -> Iterator[str]:
         """Yield passages."""
         return iter(self._passages[first:last])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relabel import cli
+from relabel import options
 from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats import FORMATS, Effects, Reject, detect, get_format, lines, open_writer, read_examples
 from relabel.records import Example
@@ -730,7 +730,7 @@ def test_every_format_says_what_editing_does() -> None:
     assert list(FORMATS) == [
         "tevatron", "bge", "triplets", "n-tuples", "labeled-pairs", "labeled-lists", "dpr"
     ]  # fmt: skip
-    assert ", ".join(FORMATS) == cli._FORMATS
+    assert ", ".join(FORMATS) == options.FORMATS
     for name, each in FORMATS.items():
         assert each.name == name
         assert isinstance(each.effects, Effects)

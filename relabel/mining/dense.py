@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from relabel.errors import InputError
-from relabel.mining.indexes import BLOCK, Approximate, Flat, IndexSettings, Vectors
+from relabel.mining.indexes import BLOCK, Approximate, Flat, IndexSettings, Vectors, longest
 from relabel.mining.searching import Asked, Collection, Hits, Progress
 from relabel.records import digest
 
@@ -71,7 +71,7 @@ class Dense:
         self._vectors.prepare(collection, progress)
         self._documents = collection.documents
         if self._documents and collection.queries:
-            self._check_dimensions()
+            self._check_queries(collection.queries)
         if self._settings.chosen(self._documents) == "flat" or not self._documents:
             self._index = self._exact(progress)
         else:
@@ -96,6 +96,11 @@ class Dense:
         found = [_products(rows, vector) for vector in self._vectors.rows(_numbers(numbers))]
         return np.asarray(found, dtype=np.float32).reshape(len(numbers), len(others))
 
+    @property
+    def approximate(self) -> bool:
+        """Whether the index may miss documents; known once prepared."""
+        return isinstance(self._index, Approximate)
+
     def recall(self, asked: Sequence[Asked], k: int = 10) -> Recall:
         """Return how much of the exact `k` best documents the index finds for these queries."""
         best = self._found(self._exact(lambda *_: None), asked, k)
@@ -118,13 +123,18 @@ class Dense:
         parts = (collection.fingerprint, str(self._documents), self._vectors.fingerprint, recipe)
         return self._folder / f"{kind}-{digest(*parts, size=8).hex()}.faiss"
 
-    def _check_dimensions(self) -> None:
+    def _check_queries(self, count: int) -> None:
+        import numpy as np
+
         documents, queries = self._vectors.documents(0, 1).shape[1], self._vectors.queries(_numbers([0])).shape[1]
         if documents != queries:
             raise InputError(
                 f"the documents' vectors have {documents} dimensions, those of the queries {queries}",
                 hint="embed both with the same model",
             )
+        for first in range(0, count, QUERIES):
+            block = self._vectors.queries(np.arange(first, min(first + QUERIES, count)))
+            longest(block, first, "query")
 
     def _found(self, index: Flat | Approximate, asked: Sequence[Asked], depth: int) -> list[Hits]:
         import numpy as np

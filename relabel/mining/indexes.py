@@ -1,7 +1,7 @@
 """What finds candidates among stored vectors: faiss, flat or approximate. The one place where faiss is imported.
 
-Scores in here are approximate; whoever asks computes exact ones from the stored vectors. Everything that decides what is
-found is the same on any number of threads and for any cut of the queries into blocks:
+Scores in here are approximate; whoever asks computes exact ones from the stored vectors. Everything that decides what
+is found is the same on any number of threads and for any cut of the queries into blocks:
 
 - flat: a bound on the rounding error tells whether the candidates are certain to hold the best (`Flat.slack`);
 - ivf: which lists are looked at is decided in double precision, a list is read by one thread, training and filling
@@ -192,7 +192,7 @@ def blocks(vectors: Vectors, documents: int) -> Iterator[tuple[int, "Floats"]]:
         yield first, vectors.documents(first, min(first + size, documents))
 
 
-def longest(block: "Floats", first: int) -> float:
+def longest(block: "Floats", first: int, what: str = "document") -> float:
     """Return the length of the longest vector.
 
     Raises:
@@ -204,8 +204,8 @@ def longest(block: "Floats", first: int) -> float:
     bad = np.flatnonzero(~np.isfinite(squares))
     if len(bad):
         raise InputError(
-            f"the vector of document {first + int(bad[0])} (from 0) holds a value that is no finite number",
-            hint="embed this document again, or take it out of the corpus and its vectors",
+            f"the vector of {what} {first + int(bad[0])} (from 0) holds a value that is no finite number",
+            hint=f"embed this {what} again, or take it out",
         )
     return float(np.sqrt(squares.max(initial=0.0)))
 
