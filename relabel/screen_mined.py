@@ -1,7 +1,7 @@
-"""What people see of a mining: how far it is, and what came of it."""
+"""What people see of choosing negatives: how far a mining is, what came of it, what filters removed."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from relabel.filtering import FilterDone
 from relabel.minerun import Mined
 from relabel.screen import as_text, interval, open_console, percent, put_line
 
@@ -169,3 +170,40 @@ def _changes(console: Console, found: Mapping[str, Any]) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def filtered(console: Console, done: FilterDone) -> None:
+    """Show what each filter removed, and what is left."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("filter")
+    for name in ("removed", "of all", "no word"):
+        table.add_column(name, justify="right")
+    for label, number in done.removed.items():
+        share = percent(number / done.negatives if done.negatives else None)
+        table.add_row(as_text(label), f"{number:,}", share, f"{done.silent.get(label, 0):,}")
+    console.print(table)
+    put_line(console, f"scores    {done.scores}")
+    put_line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
+    rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
+    put_line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
+    if done.emptied or done.short:
+        put_line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
+    if done.detection:
+        console.print(detection([each.to_json() for each in done.detection]))
+    put_line(console, f"files     {done.output} · {done.ledger}")
+
+
+def detection(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Show how well filters find the false negatives that somebody knows of."""
+    table = Table(box=SIMPLE_HEAD, title=f"of {found[0]['relevant']:,} known false negatives and"
+                  f" {found[0]['irrelevant']:,} known true negatives")  # fmt: skip
+    table.add_column("filter alone")
+    for name in ("found", "lost", "precision", "95 %", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for each in found:
+        precision, recall, f1 = each["precision"], each["recall"], each["f1"]
+        table.add_row(
+            as_text(each["filter"]), f"{each['caught']:,}", f"{each['lost']:,}", percent(precision["value"]),
+            interval(precision, percent), percent(recall["value"]), percent(f1["value"]),
+        )  # fmt: skip
+    return table
