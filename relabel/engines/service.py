@@ -28,7 +28,14 @@ LONGEST_WAIT: Final = 120.0
 """Seconds: a server that asks for a longer pause is asked again after this one."""
 
 FILTERED: Final = ("content_filter", "content_policy", "content management policy", "moderation")
-TOO_LONG: Final = ("context length", "context_length", "context size", "context window", "maximum model length")
+TOO_LONG: Final = (
+    "context length",
+    "context_length",
+    "context size",
+    "context window",
+    "maximum model length",
+    "maximum input length",
+)
 NO_CREDIT: Final = ("insufficient_quota", "billing_hard_limit", "insufficient balance")
 """What servers write (code, type or message, in lower case) when they mean these. Not "billing" alone: ordinary rate
 limits come with a link to the billing page."""

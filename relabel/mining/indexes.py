@@ -1,7 +1,7 @@
 """What finds candidates among stored vectors: faiss, flat or approximate. The one place where faiss is imported.
 
-Scores in here are approximate; whoever asks computes exact ones from the stored vectors. Everything that decides what is
-found is the same on any number of threads and for any cut of the queries into blocks:
+Scores in here are approximate; whoever asks computes exact ones from the stored vectors. Everything that decides what
+is found is the same on any number of threads and for any cut of the queries into blocks:
 
 - flat: a bound on the rounding error tells whether the candidates are certain to hold the best (`Flat.slack`);
 - ivf: which lists are looked at is decided in double precision, a list is read by one thread, training and filling
