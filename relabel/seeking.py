@@ -67,7 +67,11 @@ def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriev
         case recipes.Vectors():
             ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
             given = Precomputed(
-                Path(each.documents), Path(each.queries), document_ids=ids[0], query_ids=ids[1], normalise=each.normalise
+                Path(each.documents),
+                Path(each.queries),
+                document_ids=ids[0],
+                query_ids=ids[1],
+                normalise=each.normalise,
             )
             return Dense(each.called, given, cache, _index(each)), given.fingerprint
         case recipes.Lexical():
