@@ -17,7 +17,6 @@ from relabel.pools import CANDIDATES
 from relabel.rehearsal import Rehearsal
 from relabel.screen import as_text, interval, open_console, percent, put_line
 
-
 UNKNOWN: Final = {
     "judged queries": "judgments of queries that are not there",
     "judged passages": "judgments of passages that are not there",
@@ -66,6 +65,8 @@ def mined(done: Mined) -> None:
     console = open_console()
     report = done.report
     _collection(console, report["collection"], reused=done.reused)
+    told = "median scores of positives (s⁺) and of all negatives (s⁻), negatives taken from it"
+    put_line(console, f"by retriever: queries with a positive in its top {report['depth']}, MRR@10, {told}")
     console.print(_retrievers(report))
     for each in report["overlap"]:
         shares = f"{percent(each['jaccard_at_10'])} of the first 10, {percent(each['jaccard_at_depth'])} of all found"
@@ -145,11 +146,11 @@ def _collection(console: Console, built: Mapping[str, Any], *, reused: bool) -> 
 
 
 def _retrievers(report: Mapping[str, Any]) -> Table:
-    """Make the table of retrievers; s⁺ and s⁻ are medians of its scores, of positives and of all negatives taken."""
+    """Make the table of what the line before it names."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     taken = report["negatives_by_source"]
     table.add_column("retriever", overflow="fold", min_width=min(32, max(map(len, [*report["retrievers"], *taken]))))
-    for name in (f"positive in top {report['depth']}", "MRR@10", "median s⁺", "median s⁻", "negatives taken"):
+    for name in (f"in top {report['depth']}", "MRR@10", "s⁺", "s⁻", "taken"):
         table.add_column(name, justify="right")
     for name, each in report["retrievers"].items():
         rank, scores = each["positive_rank"], each["scores"]
