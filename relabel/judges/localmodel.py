@@ -6,6 +6,7 @@ computes the same batches as an unbroken one, wherever the work is done.
 """
 
 import gc
+import os
 import sqlite3
 import sys
 import threading
@@ -33,6 +34,8 @@ def loading(what: str, model: str, hint: str) -> Iterator[None]:
         MissingPart: sentence-transformers is not installed.
         SettingsError: the model cannot be loaded.
     """
+    # MKL then adds up in one order, whatever the number of threads; it reads this when it is first used
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     try:
         import sentence_transformers  # noqa: F401 - whether it is there
         from transformers.utils import logging as untyped
