@@ -53,7 +53,7 @@ def mined(done: Mined) -> None:
     """Show the report of a mining."""
     console = open_console()
     report = done.report
-    _collection(console, report["collection"])
+    collection(console, report["collection"])
     console.print(_retrievers(report))
     if report["overlap"]:
         for each in report["overlap"]:
@@ -82,7 +82,8 @@ def mined(done: Mined) -> None:
     put_line(console, f"next: relabel run {done.rows} --pool {done.folder}")
 
 
-def _collection(console: Console, built: Mapping[str, Any]) -> None:
+def collection(console: Console, built: Mapping[str, Any]) -> None:
+    """Show what a collection holds, and what of it was left out."""
     extra = f" + {built['outside']:,} positives from elsewhere" if built["outside"] else ""
     put_line(
         console,

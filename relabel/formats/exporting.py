@@ -171,6 +171,11 @@ class ExportWriter:
         """How many ids stood for two texts."""
         return self._register.renamed
 
+    def add(self, passage: Passage) -> None:
+        """Write a passage that no example need name."""
+        with told(self._shown):
+            self._named(passage)
+
     def write(self, example: Example) -> int:
         """Write an example; return how many rows that made."""
         with told(self._shown):
