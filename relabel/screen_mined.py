@@ -98,7 +98,10 @@ def collection(console: Console, built: Mapping[str, Any]) -> None:
         "queries without a positive": built["unanswered"],
         "judged relevant below the threshold, spared": built["spared"],
         "rows that could not be read": built["rejected"],
-        **{f"lines with unknown {kind}": each["lines"] for kind, each in built["unknown"].items()},
+        **{
+            f"lines with unknown {kind} ({', '.join(each['first'])})": each["lines"]
+            for kind, each in built["unknown"].items()
+        },
     }
     told = ", ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
     if told:

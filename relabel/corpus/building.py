@@ -25,6 +25,8 @@ _QUICK: Final = ("journal_mode = OFF", "synchronous = OFF", f"cache_size = {_CAC
 
 _WORDS: Final = {"documents": "passages", "queries": "queries", "judged": "judgments (which passages are positive)"}
 
+_OPTIONS: Final = {"documents": "corpus", "queries": "queries", "judged": "qrels"}
+
 
 def build(
     path: Path | str,
@@ -61,7 +63,7 @@ def build(
     if missing:
         raise InputError(
             f"there are no {', no '.join(_WORDS[name] for name in missing)}",
-            hint="Name a source that has them: a BEIR folder, a training file, or a file for each.",
+            hint=f"Name a source that has them, or a file: {', '.join(f'--{_OPTIONS[name]} FILE' for name in missing)}",
         )
     if threshold < 1:
         raise SettingsError(f"threshold is {threshold}; grades of 0 and less are not relevant", hint="Name 1 or more.")
