@@ -28,6 +28,7 @@ from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.formats import Reject
 from relabel.formats.corpora import is_collection
+from relabel.gold import Gold
 from relabel.minerun import Mined
 from relabel.mining.searching import Progress
 from relabel.pipeline import Summary
@@ -207,6 +208,8 @@ def filter_negatives(
     config: "selection.Selection | AnyPath | None" = None,
     *,
     model: str | None = None,
+    gold: AnyPath | None = None,
+    threshold: int = 1,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
     **options: Any,
@@ -221,6 +224,9 @@ def filter_negatives(
         config: a YAML file with `filters` and `sampling`, or a `Selection`; in place of options.
         model: embed texts with this sentence-transformers model, whatever scores stand in the file. Without, the file's
             scores count, and where it has none, those of the packaged model.
+        gold: judgments of queries and passages by id (a qrels file), by which filters are measured as detectors of
+            false negatives.
+        threshold: the lowest grade in it that is relevant.
         format: see `read`.
         on_error: see `read`.
         options: those of sentence-transformers' `mine_hard_negatives`: relative_margin, absolute_margin, max_score,
@@ -236,7 +242,8 @@ def filter_negatives(
     if chosen is None:
         chosen = selection.load(Path(str(config))) if config is not None else selection.from_options(**options)
     source = sources.open_source(path, format=format, on_error=on_error)
-    return filtering.filter_rows(source, chosen, Path(output), model=model)
+    known = Gold(str(gold), threshold) if gold is not None else None
+    return filtering.filter_rows(source, chosen, Path(output), model=model, gold=known)
 
 
 def mine(

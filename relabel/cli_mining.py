@@ -17,6 +17,10 @@ from relabel.options import (
     Threshold,
 )
 
+GoldLabels = Annotated[
+    str | None, typer.Option("--gold", help="Judgments (qrels): measure filters as detectors of false negatives.")
+]
+
 
 def filter_(
     input: Input,  # noqa: A002
@@ -45,11 +49,14 @@ def filter_(
     model: Annotated[
         str | None, typer.Option("--model", help="Embed with this model, whatever scores stand in the file.")
     ] = None,
+    gold: GoldLabels = None,
+    threshold: Annotated[int, typer.Option("--threshold", help="The lowest grade of --gold that is relevant.")] = 1,
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
 ) -> None:
     """Drop negatives that fail rules by score. Scores: the file's, or where it has none an embedding model's."""
-    from relabel import api, screen
+    from relabel import api, screen_mined
+    from relabel.screen import open_console
 
     options = {
         "relative_margin": relative_margin, "absolute_margin": absolute_margin, "max_score": max_score,
@@ -57,8 +64,10 @@ def filter_(
         "num_negatives": num_negatives, "sampling_strategy": sampling_strategy, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
-    done = api.filter_negatives(input, output, config, model=model, format=format, on_error=on_error, **given)
-    screen.filtered(screen.open_console(), done)
+    done = api.filter_negatives(
+        input, output, config, model=model, gold=gold, threshold=threshold, format=format, on_error=on_error, **given
+    )
+    screen_mined.filtered(open_console(), done)
 
 
 def mine(

@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
-from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
@@ -459,22 +458,3 @@ def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:
     """Show a rendered prompt."""
     for message in prompt:
         console.print(Panel(as_text(message.content), title=as_text(f"{title}: {message.role}"), title_align="left"))
-
-
-def filtered(console: Console, done: FilterDone) -> None:
-    """Show what each filter removed, and what is left."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("filter")
-    for name in ("removed", "of all", "no word"):
-        table.add_column(name, justify="right")
-    for label, number in done.removed.items():
-        share = percent(number / done.negatives if done.negatives else None)
-        table.add_row(as_text(label), f"{number:,}", share, f"{done.silent.get(label, 0):,}")
-    console.print(table)
-    put_line(console, f"scores    {done.scores}")
-    put_line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
-    rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
-    put_line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
-    if done.emptied or done.short:
-        put_line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
-    put_line(console, f"files     {done.output} · {done.ledger}")

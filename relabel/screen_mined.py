@@ -1,7 +1,7 @@
-"""What people see of a mining: how far it is, and what came of it."""
+"""What people see of choosing negatives: how far a mining is, what came of it, what filters removed."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from relabel.filtering import FilterDone
 from relabel.minerun import Mined
 from relabel.screen import as_text, interval, open_console, percent, put_line
 
@@ -173,3 +174,47 @@ def _changes(console: Console, found: Mapping[str, Any]) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def filtered(console: Console, done: FilterDone) -> None:
+    """Show what each filter removed, and what is left."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("filter")
+    for name in ("removed", "of all", "no word"):
+        table.add_column(name, justify="right")
+    for label, number in done.removed.items():
+        share = percent(number / done.negatives if done.negatives else None)
+        table.add_row(as_text(label), f"{number:,}", share, f"{done.silent.get(label, 0):,}")
+    console.print(table)
+    put_line(console, f"scores    {done.scores}")
+    put_line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
+    rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
+    put_line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
+    if done.emptied or done.short:
+        put_line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
+    if done.detection:
+        console.print(detection([each.to_json() for each in done.detection]))
+    put_line(console, f"files     {done.output} · {done.ledger}")
+
+
+def detection(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Show how well filters find the false negatives that somebody knows of."""
+    table = Table(box=SIMPLE_HEAD, title=f"of {found[0]['relevant']:,} known false negatives and"
+                  f" {found[0]['irrelevant']:,} known true negatives")  # fmt: skip
+    table.add_column("filter alone", no_wrap=True)
+    for name in ("found", "lost", "precision (95 %)", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        table.add_row(
+            as_text(each["filter"]), f"{each['caught']:,}", f"{each['lost']:,}", _whole(each["precision"]),
+            percent(each["recall"]["value"]), percent(each["f1"]["value"]),
+        )  # fmt: skip
+    return table
+
+
+def _whole(figure: Mapping[str, Any]) -> str:
+    """Show a share with its interval, in whole percents."""
+    if figure["value"] is None:
+        return "–"
+    value, low, high = (100 * (figure[name] or 0.0) for name in ("value", "low", "high"))
+    return f"{value:.0f} % ({low:.0f} to {high:.0f})"
