@@ -108,8 +108,7 @@ def test_rows_to_files_and_back(name: str, examples: list[Example]) -> None:
             return
         between = folder / ("out.json" if name == "llama-index" else "out")
         relabel.convert(folder / "in.jsonl", between, to=name)
-        source = between / "train.json" if name == "automodel" else between
-        relabel.convert(source, folder / "back.jsonl", to="tevatron")
+        relabel.convert(between, folder / "back.jsonl", to="tevatron")
         back = list(read_examples(folder / "back.jsonl"))
 
     def seen(passages: Sequence[Passage]) -> list[tuple[str, str, str]]:
@@ -195,7 +194,7 @@ def test_a_set_of_files_gets_the_whole_corpus(tmp_path: Path, name: str) -> None
     """Passages that no query names are there too, in the order of the source: they can be mined from."""
     path = tmp_path / ("out.json" if name == "llama-index" else "out")
     relabel.convert(beir(tmp_path / "in"), path, to=name)
-    relabel.convert(path / "train.json" if name == "automodel" else path, tmp_path / "again", to="beir")
+    relabel.convert(path, tmp_path / "again", to="beir")
     corpus = [json.loads(line) for line in (tmp_path / "again" / "corpus.jsonl").read_text("utf-8").splitlines()]
     assert [each["_id"] for each in corpus] == ["a", "b", "c", "d"]
 

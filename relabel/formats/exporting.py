@@ -1,4 +1,4 @@
-"""Shapes that are written and not read: a corpus, with queries and labels that name its passages by id.
+"""Shapes that are written whole: a corpus, with queries and labels that name its passages by id.
 
 What must be remembered across rows (which id stands for which text, which pair has which label) lies in SQLite.
 """
@@ -30,7 +30,7 @@ _LABELS: Final = """
 
 @runtime_checkable
 class Export(Protocol):
-    """One shape of data set that is written whole and not read again row by row."""
+    """One shape of data set that is written whole; `relabel.formats.corpora` reads it."""
 
     @property
     def name(self) -> str:
