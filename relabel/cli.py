@@ -252,6 +252,8 @@ def convert(
         _echo(f"{done.renamed:,} ids stood for two texts: the later text got the id with a digest after it", err=True)
     left_out = len(done.rejected)
     _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
+    if done.examples and not done.rows:
+        _echo(f"{to} has no rows without negatives; to find some, type: relabel mine {input}")
 
 
 @audit_app.command("export")

@@ -316,5 +316,9 @@ def test_the_command_says_what_it_read_and_left_out(tmp_path: Path) -> None:
         f"2 examples read, 1 rows rejected, 2 rows written: {tmp_path / 'out.jsonl'}",
     ]
     assert "train.tsv, line 7: field 'score': is 'good', not a whole number" in done.stderr
+    done = typed("convert", source, tmp_path / "out.jsonl", "--to", "n-tuples", "--split", "test")
+    assert done.stdout.splitlines()[-1] == (
+        f"n-tuples has no rows without negatives; to find some, type: relabel mine {source}"
+    )
     done = typed("convert", tmp_path / "nothing", tmp_path / "out.jsonl", "--to", "bge")
     assert (done.returncode, "there is no such file" in done.stderr) == (2, True)
