@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +24,7 @@ from test_resume import ASKED_TWICE_PER_KILL, CASCADE, Run
 
 import relabel
 from relabel.config import Settings
-from relabel.errors import RunError
+from relabel.errors import InputError, RunError
 from relabel.formats import open_writer, read_examples
 from relabel.judges.vectors import Encoder
 from relabel.pipeline import Summary
@@ -655,6 +658,72 @@ def test_candidates_are_embedded_in_batches(save: Save, tmp_path: Path, monkeypa
     assert list(relabel.rebuild(tmp_path / "run")) == lines(path)
 
 
+# --- the pool itself, and the command line ---
+
+
+def test_a_pool_that_is_gone_or_another(train: Path, pool: Path, tmp_path: Path) -> None:
+    """Readings refuse it with what to type; a run over what is there now goes on with all that was said."""
+    run, chosen = tmp_path / "run", plan(pool, min_negatives=2)
+    go(train, chosen, run)
+    first = results(run)
+    moved = pool.rename(tmp_path / "moved")
+    for reading in (
+        lambda: relabel.apply(run),
+        lambda: relabel.show(run),
+        lambda: relabel.audit_export(run, run / "x"),
+    ):
+        with pytest.raises(RunError, match=r"is no longer there(.|\n)*--pool FOLDER"):
+            reading()
+    judge = Table(WORDS)
+    assert results(go(train, plan(moved, min_negatives=2), run, judge).folder) == first
+    with (moved / "candidates.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"query": "question e", "positives": [], "candidates": []}) + "\n")
+    with pytest.raises(RunError, match="is not the pool that this run read"):
+        relabel.apply(run)
+    other = relabel.apply(run, plan(moved, min_negatives=2))  # a config says: the pool as it is now
+    assert other.statistics["refill"]["rows"]["not_in_the_pool"] == 0
+    kept = relabel.apply(run, plan(None, min_negatives=2))  # one that names none keeps the run's
+    assert kept.statistics == other.statistics
+    with pytest.raises(InputError, match="there is no such folder"):
+        go(train, plan(tmp_path / "nowhere"), tmp_path / "new", judge := Table(WORDS))
+    assert not judge.asked
+
+
+def typed(*arguments: object, cwd: Path) -> str:
+    """Type a command that succeeds; return all that it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "relabel", *map(str, arguments)],
+        capture_output=True, check=False, cwd=cwd, encoding="utf-8", timeout=120,
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr + done.stdout
+
+
+def test_the_command_line(save: Save, tmp_path: Path) -> None:
+    """A pool beside the input is not used unasked, and named; --pool takes it; the screen says what came of it."""
+    save(row("a", "answer a"), row("b", "fine"), row("c", "answer c"))
+    mined(tmp_path, {"question a": texts("more"), "question b": texts("more")})
+    recorded = {"judge": "llm", "template": "relevance", "candidate_ids": ["id-more"], "reply": "No"}
+    save(recorded | {"query_id": sources_id(tmp_path / "train.jsonl", 0)}, name="replies.jsonl")
+    (tmp_path / "rules.yaml").write_text(
+        "stages: [rules, {judge: llm, prompt: relevance, engine: {kind: scripted, replies: replies.jsonl}}]\n", "utf-8"
+    )
+    said = typed("run", "train.jsonl", "-c", "rules.yaml", cwd=tmp_path)
+    assert f"mined candidates lie beside the input; --pool {tmp_path} refills rows left below min_negatives" in said
+    assert "rows left below min_negatives: 2" in said
+    said = typed("run", "train.jsonl", "-c", "rules.yaml", "--pool", ".", "-o", "filled", cwd=tmp_path)
+    assert f"rows left below min_negatives are refilled from {tmp_path}" in said
+    assert "beside the input" not in said
+    assert "refill    2 rows short = 1 filled + 0 partly + 1 unfilled (of 1 the pool lacks the query)" in said
+    assert "1 candidates = 1 added + 0 spare + 0 relevant + 0 partial + 0 undecided + 0 void + 0 not asked" in said
+    assert "refill    2 rows short" in typed("stats", "filled", cwd=tmp_path)
+    assert relabel.api.default_folder("a/train.jsonl", None, tmp_path / "mined") == Path("runs/train-mined")
+    config = tmp_path / "pool.yaml"
+    config.write_text((tmp_path / "rules.yaml").read_text("utf-8") + "pool: nowhere\n", "utf-8")
+    assert "a run would not start: pool: " in typed("check", "train.jsonl", "-c", config, cwd=tmp_path)
+
+
 # --- shards, kills, any input ---
 
 
@@ -892,6 +961,8 @@ def check(done: Summary, examples: Sequence[Example], without: Summary) -> None:
         own = {each.full_text for each in (*example.positives, *example.negatives)}
         text = json.dumps(change["item"])
         assert not any(json.dumps(each) == text for each in own)
-    others = [change for change in changes if change["action"] != "refill"]
-    kept = [change for change in lines(without.files["changes"]) if change["position"] not in by_row or not added]
-    assert added or others == kept
+    others = {change["position"] for change in added}
+    quiet = [
+        [each for each in told if each["position"] not in others] for told in (changes, lines(without.files["changes"]))
+    ]
+    assert quiet[0] == quiet[1]
