@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 FLOORS = {
     "records": 0, "errors": 0, "protocols": 0,
     "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1, "yamltext": 1,
-    "copies": 1, "refilling": 1,
+    "copies": 1, "turns": 1,
     "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1,
     "prompts": 2, "config": 2, "tables": 2, "selection": 2,

@@ -31,7 +31,7 @@ from relabel.pipeline import Summary
 from relabel.policy import PRESETS, Policy
 from relabel.protocols import Judge, Role
 from relabel.records import LABELS, Case, Example, Judgment, Label, Passage, Verdict, chance
-from relabel.refilling import FATES, GROWTH, draw
+from relabel.turns import FATES, GROWTH, draw
 
 pytestmark = [pytest.mark.usefixtures("tidy"), pytest.mark.timeout(120)]
 
@@ -667,13 +667,9 @@ def test_a_pool_that_is_gone_or_another(train: Path, pool: Path, tmp_path: Path)
     go(train, chosen, run)
     first = results(run)
     moved = pool.rename(tmp_path / "moved")
-    for reading in (
-        lambda: relabel.apply(run),
-        lambda: relabel.show(run),
-        lambda: relabel.audit_export(run, run / "x"),
-    ):
+    for reading in (relabel.apply, relabel.show, lambda run: relabel.audit_export(run, tmp_path / "x.csv")):
         with pytest.raises(RunError, match=r"is no longer there(.|\n)*--pool FOLDER"):
-            reading()
+            reading(run)
     judge = Table(WORDS)
     assert results(go(train, plan(moved, min_negatives=2), run, judge).folder) == first
     with (moved / "candidates.jsonl").open("a", encoding="utf-8") as file:
@@ -710,7 +706,7 @@ def test_the_command_line(save: Save, tmp_path: Path) -> None:
         "stages: [rules, {judge: llm, prompt: relevance, engine: {kind: scripted, replies: replies.jsonl}}]\n", "utf-8"
     )
     said = typed("run", "train.jsonl", "-c", "rules.yaml", cwd=tmp_path)
-    assert f"mined candidates lie beside the input; --pool {tmp_path} refills rows left below min_negatives" in said
+    assert "mined candidates lie beside the input; --pool . refills rows left below min_negatives" in said
     assert "rows left below min_negatives: 2" in said
     said = typed("run", "train.jsonl", "-c", "rules.yaml", "--pool", ".", "-o", "filled", cwd=tmp_path)
     assert f"rows left below min_negatives are refilled from {tmp_path}" in said
@@ -961,8 +957,6 @@ def check(done: Summary, examples: Sequence[Example], without: Summary) -> None:
         own = {each.full_text for each in (*example.positives, *example.negatives)}
         text = json.dumps(change["item"])
         assert not any(json.dumps(each) == text for each in own)
-    others = {change["position"] for change in added}
-    quiet = [
-        [each for each in told if each["position"] not in others] for told in (changes, lines(without.files["changes"]))
-    ]
-    assert quiet[0] == quiet[1]
+    others, before_that = {change["position"] for change in added}, lines(without.files["changes"])
+    quiet, still = ([each for each in told if each["position"] not in others] for told in (changes, before_that))
+    assert quiet == still
