@@ -1,16 +1,33 @@
 """The library as functions: what the command line does, for notebooks and pipelines."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relabel import config, filtering, forecast, merging, pipeline, rundir, runs, selection, sources
+from relabel import (
+    config,
+    filtering,
+    forecast,
+    material,
+    merging,
+    minerun,
+    pipeline,
+    recipe,
+    rundir,
+    runs,
+    selection,
+    sources,
+)
 from relabel.building import Opened
 from relabel.config import Settings
 from relabel.errors import RunError, SettingsError
 from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.formats import Reject
+from relabel.gold import Gold
+from relabel.minerun import Mined
+from relabel.mining.searching import Progress
 from relabel.pipeline import Summary
 from relabel.protocols import Judge
 from relabel.records import Example, Finding, digest
@@ -188,6 +205,8 @@ def filter_negatives(
     config: "selection.Selection | AnyPath | None" = None,
     *,
     model: str | None = None,
+    gold: AnyPath | None = None,
+    threshold: int = 1,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
     **options: Any,
@@ -202,6 +221,9 @@ def filter_negatives(
         config: a YAML file with `filters` and `sampling`, or a `Selection`; in place of options.
         model: embed texts with this sentence-transformers model, whatever scores stand in the file. Without, the file's
             scores count, and where it has none, those of the packaged model.
+        gold: judgments of queries and passages by id (a qrels file), by which filters are measured as detectors of
+            false negatives.
+        threshold: the lowest grade in it that is relevant.
         format: see `read`.
         on_error: see `read`.
         options: those of sentence-transformers' `mine_hard_negatives`: relative_margin, absolute_margin, max_score,
@@ -217,7 +239,92 @@ def filter_negatives(
     if chosen is None:
         chosen = selection.load(Path(str(config))) if config is not None else selection.from_options(**options)
     source = sources.open_source(path, format=format, on_error=on_error)
-    return filtering.filter_rows(source, chosen, Path(output), model=model)
+    known = Gold(str(gold), threshold) if gold is not None else None
+    return filtering.filter_rows(source, chosen, Path(output), model=model, gold=known)
+
+
+def mine(
+    collection: AnyPath,
+    output: AnyPath | None = None,
+    config: "recipe.Recipe | AnyPath | None" = None,
+    *,
+    corpus: AnyPath | None = None,
+    queries: AnyPath | None = None,
+    qrels: AnyPath | None = None,
+    split: str = "train",
+    threshold: int = 1,
+    to: str = "tevatron",
+    on_error: str = "stop",
+    progress: Progress = lambda *_: None,
+    **options: Any,
+) -> Mined:
+    """Find hard negatives in a corpus for queries with known positives.
+
+    Called again with the same output it goes on where it was: no text is embedded twice.
+
+    Args:
+        collection: a BEIR or MTEB folder, MS MARCO's files, a training file, a LlamaIndex or NeMo file, `hf:NAME`,
+            `irds:ID`.
+        output: folder to make, with the rows, all candidates and a report; `mined/NAME` without.
+        config: a YAML file, or a `Recipe`; in place of options.
+        corpus: passages to search, in place of the collection's.
+        queries: in place of the collection's.
+        qrels: judgments, in place of the collection's.
+        split: which judgments are meant, where there are several.
+        threshold: the lowest grade that is a positive.
+        to: format of the rows, a name of `relabel.formats.FORMATS`.
+        on_error: a row that cannot be read: "stop", or "skip".
+        progress: told (what, done, of how many) as work goes on.
+        options: of `recipe.of_options`: retriever, model, runs, crossencoder, guide, index, precision, language, depth;
+            and as in sentence-transformers' `mine_hard_negatives`: num_negatives, relative_margin, absolute_margin,
+            max_score, min_score, range_min, range_max, sampling_strategy; and positive, seed.
+
+    Raises:
+        InputError: the sources cannot be used.
+        SettingsError: config or options cannot be used, or both are given.
+    """
+    if config is not None and options:
+        raise SettingsError(f"a config and {', '.join(options)}: one of the two", hint="write all into the file")
+    chosen = config if isinstance(config, recipe.Recipe) else None
+    if chosen is None:
+        chosen = recipe.load(Path(str(config))) if config is not None else recipe.of_options(**options)
+    places = {
+        name: str(place) if place is not None else None
+        for name, place in (("corpus", corpus), ("queries", queries), ("qrels", qrels))
+    }
+    source = material.Material(str(collection), **places, split=split, threshold=threshold, on_error=on_error)
+    folder = Path(output) if output is not None else mined_folder(collection, config)
+    return minerun.mine(source, chosen, folder, format=to, progress=progress)
+
+
+def mined_folder(collection: AnyPath, *parts: object) -> Path:
+    """Name a mining after its collection and config."""
+    names = [Path(str(part)).stem for part in (collection, *parts) if part and not isinstance(part, recipe.Recipe)]
+    return Path("mined") / "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+
+
+def refresh(
+    before: AnyPath,
+    model: str,
+    output: AnyPath,
+    *,
+    name: str | None = None,
+    progress: Progress = lambda *_: None,
+) -> Mined:
+    """Mine again with a new checkpoint of the model, by the recipe of an earlier mining, and say what changed.
+
+    Args:
+        before: the folder of the earlier mining.
+        model: the checkpoint: a name or a folder.
+        output: folder to make.
+        name: of the retriever that gets the checkpoint, where several are dense.
+        progress: told (what, done, of how many) as work goes on.
+
+    Raises:
+        RunError: `before` is not the folder of a finished mining.
+        SettingsError: no retriever may be meant, or the checkpoint cannot be loaded.
+    """
+    return minerun.refresh(Path(before), model, Path(output), name=name, progress=progress)
 
 
 def show(folder: AnyPath, query: str | None = None, *, path: AnyPath | None = None) -> list[Finding]:
@@ -266,6 +373,11 @@ def convert(
     to: str,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
+    public: bool = False,
 ) -> Converted:
-    """Write a training file in another format, another container, or both; the output's name says which container."""
-    return runs.convert(sources.open_source(path, format=format, on_error=on_error), Path(output), format=to)
+    """Write a training file in another format, another container, or both; the output's name says which container.
+
+    A name that ends in a slash, or an empty folder, gets a data set for `datasets.load_from_disk`;
+    `hf://datasets/ORG/NAME` one on the hub, private unless `public`.
+    """
+    return runs.convert(sources.open_source(path, format=format, on_error=on_error), output, format=to, public=public)

@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from relabel import cli_mining
 from relabel.errors import RelabelError, SettingsError
+from relabel.options import (
+    OUTPUTS,
+    ConfigFile,
+    FormatName,
+    Input,
+    Moved,
+    OnError,
+    PolicyName,
+    PromptName,
+    Run,
+)
 
 if TYPE_CHECKING:
     from relabel.pipeline import Summary
@@ -42,20 +54,6 @@ audit_app = typer.Typer(help="Flagged pairs to a CSV for people, and back.", no_
 prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
-
-Input = Annotated[
-    Path, typer.Argument(help="Training file: .jsonl, .csv, .json, .parquet; .gz, .zst.", metavar="INPUT")
-]
-Run = Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")]
-Moved = Annotated[Path | None, typer.Option("--input", help="Where the input is now, if it was moved.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("-c", "--config", help="Cascade, YAML. Without: rules, then embedding.")
-]
-PromptName = Annotated[str | None, typer.Option("--prompt", help="Template of every LLM stage: a name or a file.")]
-PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop or remove, in place of the config's.")]
-_FORMATS: Final = "tevatron, bge, triplets, n-tuples, labeled-pairs, labeled-lists, dpr"
-FormatName = Annotated[str, typer.Option("--format", help=f"{_FORMATS}; auto = by the first row.")]
-OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -200,64 +198,36 @@ def stats(run: Run) -> None:
     screen.statistics(screen.open_console(), api.stats(run))
 
 
-@app.command("filter")
-def filter_(
-    input: Input,  # noqa: A002
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, in the input's format.")],
-    config: Annotated[
-        Path | None, typer.Option("-c", "--config", help="Filters and sampling, YAML, in place of the options.")
-    ] = None,
-    relative_margin: Annotated[
-        float | None, typer.Option("--relative-margin", help="Drop what scores above s⁺ − |s⁺| × this; often .05.")
-    ] = None,
-    absolute_margin: Annotated[
-        float | None, typer.Option("--absolute-margin", help="Drop what scores above s⁺ − this.")
-    ] = None,
-    max_score: Annotated[float | None, typer.Option("--max-score", help="Drop what scores higher.")] = None,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Drop what scores lower.")] = None,
-    range_min: Annotated[int | None, typer.Option("--range-min", help="Drop the first N of those left.")] = None,
-    range_max: Annotated[int | None, typer.Option("--range-max", help="Drop those after number N.")] = None,
-    positive: Annotated[
-        str | None, typer.Option("--positive", help="s⁺ of several positives: min (without), max, mean.")
-    ] = None,
-    num_negatives: Annotated[int | None, typer.Option("--num-negatives", help="Most a row keeps; all without.")] = None,
-    sampling_strategy: Annotated[
-        str | None, typer.Option("--sampling-strategy", help="top (without), random, simans, softmax, margin_balanced.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the dice; 0 without.")] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Embed with this model, whatever scores stand in the file.")
-    ] = None,
-    format: FormatName = "auto",  # noqa: A002
-    on_error: OnError = "stop",
-) -> None:
-    """Drop negatives that fail rules by score. Scores: the file's, or where it has none an embedding model's."""
-    from relabel import api, screen
-
-    options = {
-        "relative_margin": relative_margin, "absolute_margin": absolute_margin, "max_score": max_score,
-        "min_score": min_score, "range_min": range_min, "range_max": range_max, "positive": positive,
-        "num_negatives": num_negatives, "sampling_strategy": sampling_strategy, "seed": seed,
-    }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
-    done = api.filter_negatives(input, output, config, model=model, format=format, on_error=on_error, **given)
-    screen.filtered(screen.open_console(), done)
+app.command("filter")(cli_mining.filter_)
+app.command()(cli_mining.mine)
+app.command()(cli_mining.refresh)
 
 
 @app.command()
 def convert(
     input: Input,  # noqa: A002
-    output: Annotated[Path, typer.Argument(help="File to write: its name says the container.")],
-    to: Annotated[str, typer.Option("--to", help=f"{_FORMATS}.")],
+    output: Annotated[
+        str,
+        typer.Argument(
+            help="File to write: its name says the container. FOLDER/ = for load_from_disk. Or hf://datasets/ORG/NAME.",
+            metavar="OUTPUT",
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", help=f"{OUTPUTS}.")],
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
+    public: Annotated[  # noqa: FBT002
+        bool, typer.Option("--public", help="A data set made on the hub is for everybody to see; private without.")
+    ] = False,
 ) -> None:
     """Write a training file in another format or container."""
     from relabel import api
 
-    done = api.convert(input, output, to=to, format=format, on_error=on_error)
+    done = api.convert(input, output, to=to, format=format, on_error=on_error, public=public)
     for reject in done.rejected:
         _echo(f"left out: {reject}", err=True)
+    if done.renamed:
+        _echo(f"{done.renamed:,} ids stood for two texts: the later text got the id with a digest after it", err=True)
     left_out = len(done.rejected)
     _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
 

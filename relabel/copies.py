@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from relabel.records import Passage, digest
@@ -25,6 +26,7 @@ class _Folding(dict[int, str]):
 _FOLDING: Final = _Folding()
 
 
+@lru_cache(maxsize=1024)  # several rules in turn look at the same few texts
 def normalise(text: str) -> str:
     """Fold what does not change the meaning: width and compatibility forms (NFKC), case, punctuation, white space.
 
@@ -56,7 +58,12 @@ class Marks(NamedTuple):
 
 def marks_of(passage: Passage) -> Marks:
     """Return the digests by which a passage is known again, in whatever typography it is written."""
-    text, title = normalise(passage.text), normalise(passage.title)
+    return _marks(passage.title, passage.text)
+
+
+@lru_cache(maxsize=1024)
+def _marks(title: str, text: str) -> Marks:
+    text, title = normalise(text), normalise(title)
     full = f"{title} {text}".strip()
     return Marks(
         digest("full", full, size=8),

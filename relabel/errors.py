@@ -36,6 +36,8 @@ class InputError(RelabelError):
 
 def unit_of(path: Path | str) -> str:
     """Return what the rows of a file are counted by: lines, where it has them."""
+    if str(path).startswith(("hf:", "irds:")):
+        return "row"
     path = Path(path)
     table = path.name.lower().endswith((".parquet", ".json", ".json.gz", ".json.zst")) or path.is_dir()
     return "row" if table else "line"

@@ -15,9 +15,11 @@ from relabel.copies import marks_of
 from relabel.errors import InputError, SettingsError
 from relabel.formats import Reject, open_writer, rows_of
 from relabel.formats.endings import is_csv, is_table
+from relabel.gold import Gold
 from relabel.judges.positives import KnownPositives, Look
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.candidates import RETRIEVER, Candidate, Pool, Positive
+from relabel.mining.detection import Detection, Detector
 from relabel.mining.filters import Consistency, RankWindow, TwoSided
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.strategies import Removed, apply_filters, labelled, sample
@@ -58,6 +60,7 @@ class FilterDone:
         scores: "in the rows", the model that embedded them, or "none needed".
         output: the file.
         ledger: what was removed, by what and why; with it the output gives the input back.
+        detection: each filter as a detector of false negatives, where somebody knows them; empty without gold labels.
     """
 
     rows: int
@@ -73,6 +76,7 @@ class FilterDone:
     scores: str
     output: Path
     ledger: Path
+    detection: tuple[Detection, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,7 +89,9 @@ class _Seen:
     longest: int = 0
 
 
-def filter_rows(source: Source, selection: Selection, output: Path, *, model: str | None = None) -> FilterDone:
+def filter_rows(
+    source: Source, selection: Selection, output: Path, *, model: str | None = None, gold: Gold | None = None
+) -> FilterDone:
     """Write the rows of a training file without the negatives that fail the filters or are not drawn.
 
     Scores are those that stand beside the passages (`pos_scores`/`neg_scores`, or `score` in a passage); where the file
@@ -106,8 +112,17 @@ def filter_rows(source: Source, selection: Selection, output: Path, *, model: st
         _refuse_ranks_of_one(source, selection, seen)
         scorer, scores = _scorer(source, selection, seen, output, model)
         with known.open() as look:
-            done = _write(source, selection, output, lambda example: _pool(example, look, selection, scorer))
-    return replace(done, rejected=seen.rejected, scores=scores)
+            detector = Detector(selection.filters, selection.exempt)
+
+            def pool_of(example: Example) -> Pool:
+                pool = _pool(example, look, selection, scorer)
+                if gold is not None:
+                    detector.add(pool, gold.of(example.id, pool))
+                return pool
+
+            done = _write(source, selection, output, pool_of)
+    measured = detector.result(seed=selection.seed) if gold is not None else []
+    return replace(done, rejected=seen.rejected, scores=scores, detection=tuple(measured))
 
 
 def _looking(source: Source, seen: _Seen) -> Iterator[Example]:

@@ -11,7 +11,7 @@ from relabel import audit
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, candidate_key, query_key
 from relabel.errors import InputError, RunError, unit_of
-from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, open_writer, rows_of
+from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, get_output, open_writer, rows_of
 from relabel.formats.endings import is_table
 from relabel.pipeline import cleaned_path, concluded, findings, open_run
 from relabel.policy import undo
@@ -237,22 +237,25 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 class Converted:
     """What `convert` read and wrote, and what is wrong with each row that it left out.
 
-    Rows of triplets or n-tuples that make one row of the new format count as one example.
+    Rows of triplets or n-tuples that make one row of the new format count as one example. `renamed` counts ids that
+    stood for two texts, where the output names its texts by id: the later text got the id with a digest after it.
     """
 
     examples: int
     rows: int
     rejected: tuple[str, ...]
+    renamed: int = 0
 
 
-def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A002 - the word users know
-    """Write a training file in another format, another container, or both.
+def convert(source: Source, path: Path | str, *, format: str, public: bool = False) -> Converted:  # noqa: A002 - the word users know
+    """Write a training file in another format, another container, or both; see `open_writer` for what `path` may be.
 
     Raises:
-        InputError: a broken row, or an output that is the input.
+        InputError: a broken row, an output that is the input or holds it, or one that cannot be written.
+        ServiceError: the hub cannot be reached, or fails.
     """
-    if path.resolve() == source.path.resolve():
-        raise InputError(f"{path} is the input itself", hint="name another file")
+    if source.path.resolve().is_relative_to(Path(path).resolve()):
+        raise InputError(f"{path} is the input itself, or holds it", hint="name another file")
     rejected: list[str] = []
 
     def reject(row: Reject) -> None:
@@ -265,10 +268,11 @@ def convert(source: Source, path: Path, *, format: str) -> Converted:  # noqa: A
         return source.examples(reject)
 
     written = rows = 0
-    target, examples = as_format(read, source.format.name, get_format(format))
+    target, examples = as_format(read, source.format.name, get_output(format))
     like = source.path if is_table(source.path) and target.name == source.format.name else None
-    with open_writer(path, target, like=like) as writer:
+    made = f"Converted by `relabel convert` from a file in the format `{source.format.name}`."
+    with open_writer(path, target, like=like, public=public, made=made) as writer:
         for example in examples:
             written += 1
             rows += writer.write(example)
-    return Converted(written, rows, tuple(rejected))
+    return Converted(written, rows, tuple(rejected), writer.renamed)

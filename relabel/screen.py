@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
-from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
@@ -58,13 +57,14 @@ def printable(data: object) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(data).replace("\r\n", "\n"))
 
 
-def _text(data: object, style: str = "") -> Text:
+def as_text(data: object, style: str = "") -> Text:
+    """Return data as text that a terminal shows and does not act on."""
     return Text(printable(data), style=style)
 
 
-def _line(console: Console, *parts: str | Text) -> None:
+def put_line(console: Console, *parts: str | Text) -> None:
     """Print a line that the terminal may wrap; nothing cuts or folds it, so that a path can be copied."""
-    console.print(Text.assemble(*[part if isinstance(part, Text) else _text(part) for part in parts]), soft_wrap=True)
+    console.print(Text.assemble(*[part if isinstance(part, Text) else as_text(part) for part in parts]), soft_wrap=True)
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -109,23 +109,23 @@ class Bars:
         self._total = seen.pairs
         self._opened = {each.name: each for each in opened}
         rejected = f", {seen.rejected:,} rows rejected" if seen.rejected else ""
-        _line(self._console, f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}")
+        put_line(self._console, f"{seen.rows:,} rows, {seen.pairs:,} pairs to judge{rejected}")
         for each in opened:
             engine = each.provenance.get("engine", {})
             if engine.get("engine") == "vllm":
-                _line(self._console, f"{each.name}: {engine['model']} in vLLM, which takes a while to load")
+                put_line(self._console, f"{each.name}: {engine['model']} in vLLM, which takes a while to load")
         if seen.pool is not None:
-            _line(self._console, f"rows left below min_negatives are refilled from {seen.pool}")
+            put_line(self._console, f"rows left below min_negatives are refilled from {seen.pool}")
         if seen.unused_pool is not None:
             told = f"mined candidates lie beside the input; --pool {seen.unused_pool} refills rows left below"
-            _line(self._console, f"{told} min_negatives from them")
+            put_line(self._console, f"{told} min_negatives from them")
 
     def say(self, line: str) -> None:
         """Print a line above the bars, or where there are none."""
         if self._console.quiet:
             print(line, file=sys.__stderr__, flush=True)  # a quiet console would swallow it
         else:
-            _line(self._console, line)
+            put_line(self._console, line)
 
     def watch(self, stage: str, asked: int, passed: int) -> None:
         """Move a stage's bar on; called from the stages' threads."""
@@ -165,14 +165,14 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
     accounting(console, done.statistics)
     spending(console, done.spending)
     if done.windowed:
-        _line(
+        put_line(
             console,
             f"          {done.windowed:,} texts longer than the model reads, judged by their best window",
         )
     console.print()
     _files(console, done)
     if after:
-        _line(console, _text(after, "bold"))
+        put_line(console, as_text(after, "bold"))
 
 
 def life(console: Console, findings: Sequence[Finding]) -> None:
@@ -183,37 +183,37 @@ def life(console: Console, findings: Sequence[Finding]) -> None:
 
 def flips(console: Console, found: Sequence[Flip], *, before: object, after: object) -> None:
     """Show the pairs on which two runs differ."""
-    _line(console, f"before  {before}")
-    _line(console, f"after   {after}")
+    put_line(console, f"before  {before}")
+    put_line(console, f"after   {after}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("query", "candidate", "before", "after"):
         table.add_column(column, overflow="fold")
     for flip in found:
         query = f"{flip.after.example.query[:EXCERPT]} ({flip.after.example.id})"
         words = [_verdict(finding) for finding in (flip.before, flip.after)]
-        table.add_row(_text(query), _text(flip.after.candidate.id), *words)
+        table.add_row(as_text(query), as_text(flip.after.candidate.id), *words)
     console.print(table)
     kinds = Counter(f"{flip.before.verdict.outcome} → {flip.after.verdict.outcome}" for flip in found)
     shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    _line(console, f"{len(found):,} verdicts flip{': ' if found else ''}{shown}")
+    put_line(console, f"{len(found):,} verdicts flip{': ' if found else ''}{shown}")
 
 
 def _verdict(finding: Finding) -> Text:
     by = f" ({finding.verdict.stage})" if finding.verdict.stage else f" ({finding.verdict.evidence})"
-    return _text(finding.verdict.outcome + by, _COLOURS.get(finding.verdict.outcome, ""))
+    return as_text(finding.verdict.outcome + by, _COLOURS.get(finding.verdict.outcome, ""))
 
 
 def _finding(finding: Finding, *, limit: int | None) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False)
     table.add_column("query", ratio=2)
     table.add_column("known positive", ratio=4)
-    table.add_column(_text(f"candidate {finding.candidate.id}"), ratio=4)
+    table.add_column(as_text(f"candidate {finding.candidate.id}"), ratio=4)
     reference: Passage | None = finding.reference[0] if finding.reference else None
     more = len(finding.reference) - 1
     known = _passage(reference, limit) if reference else Text("none")
     if more > 0:
         known.append(f"\n(and {more} more)", style="dim")
-    table.add_row(_text(finding.example.query), known, _passage(finding.candidate, limit))
+    table.add_row(as_text(finding.example.query), known, _passage(finding.candidate, limit))
     return Panel(Group(table, _words(finding)), title=_title(finding), title_align="left", border_style="dim")
 
 
@@ -221,34 +221,34 @@ def _title(finding: Finding) -> Text:
     verdict = finding.verdict
     title = Text(verdict.outcome, style=_COLOURS.get(verdict.outcome, ""))
     by = f" by {verdict.stage}" if verdict.stage else ""
-    title.append(_text(f"{by} → {finding.action}", "default"))
+    title.append(as_text(f"{by} → {finding.action}", "default"))
     source = f" · {finding.example.source}" if finding.example.source else ""
-    return title.append(_text(f" · {finding.example.id}{source}", "dim"))
+    return title.append(as_text(f" · {finding.example.id}{source}", "dim"))
 
 
 def _passage(passage: Passage, limit: int | None) -> Text:
     text = Text()
     if passage.title:
-        text.append(_text(passage.title + "\n", "bold"))
+        text.append(as_text(passage.title + "\n", "bold"))
     body = passage.text
     if limit is not None and len(body) > limit:
-        return text.append(_text(body[:limit].rsplit(" ", 1)[0] + " …"))
-    return text.append(_text(body))
+        return text.append(as_text(body[:limit].rsplit(" ", 1)[0] + " …"))
+    return text.append(as_text(body))
 
 
 def _words(finding: Finding) -> Text:
     line = Text()
     for stage, word in finding.words.items():
-        line.append("   " if line else "").append(_text(f"{stage} ", "bold")).append(_said(word))
+        line.append("   " if line else "").append(as_text(f"{stage} ", "bold")).append(_said(word))
     for reviewer, label in finding.people.items():
-        line.append("   ").append(_text(f"{reviewer} ", "bold")).append(label)
+        line.append("   ").append(as_text(f"{reviewer} ", "bold")).append(label)
     if finding.verdict.contradicted:
-        line.append(_text(f"   contradicted by {finding.verdict.contradicted}", "magenta"))
+        line.append(as_text(f"   contradicted by {finding.verdict.contradicted}", "magenta"))
     return line
 
 
 def _said(word: Judgment) -> Text:
-    text = _text(word.label or f"no word ({word.reason})", _COLOURS.get(word.label or "undecided", ""))
+    text = as_text(word.label or f"no word ({word.reason})", _COLOURS.get(word.label or "undecided", ""))
     details = [
         f"p = {word.probability:.2f}" if word.probability is not None else "",
         f"score {word.score:.2f}" if word.score is not None else "",
@@ -256,7 +256,7 @@ def _said(word: Judgment) -> Text:
         word.rationale,
     ]
     told = ", ".join(detail for detail in details if detail)
-    return text.append(_text(f" ({told})" if told else "", "default"))
+    return text.append(as_text(f" ({told})" if told else "", "default"))
 
 
 def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
@@ -270,11 +270,13 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
             if part["asked"] or part is stage:
                 none = "\n".join(f"{count:,} {reason}" for reason, count in part["none"].items())
                 counts = [f"{part[key]:,}" for key in ("asked", "relevant", "partial", "irrelevant")]
-                table.add_row(_text(name), *counts, _text(none or "0"))
+                table.add_row(as_text(name), *counts, as_text(none or "0"))
     console.print(table)
     for stage in statistics["stages"]:
         if short := stage.get("shortened", 0) + stage["second_opinions"].get("shortened", 0):
-            _line(console, f"{stage['name']:9} {short:,} pairs were shown shortened: the model does not read the whole")
+            put_line(
+                console, f"{stage['name']:9} {short:,} pairs were shown shortened: the model does not read the whole"
+            )
     rows, passages, verdicts = statistics["rows"], statistics["passages"], statistics["verdicts"]
     lines = (
         ("verdicts", f"{sum(verdicts.values()):,} pairs", verdicts),
@@ -287,7 +289,7 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
     )
     for name, total, parts in lines:
         shown = " + ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in parts.items())
-        _line(console, f"{name:9} {total} = {shown}")
+        put_line(console, f"{name:9} {total} = {shown}")
     _notes(console, statistics)
 
 
@@ -297,9 +299,9 @@ def _notes(console: Console, statistics: Mapping[str, Any]) -> None:
     if "refill" in statistics:
         _refill(console, statistics["refill"])
     if rows["below_min_negatives"]:
-        _line(console, f"          rows left below min_negatives: {rows['below_min_negatives']:,}")
+        put_line(console, f"          rows left below min_negatives: {rows['below_min_negatives']:,}")
     if rows["scattered"]:
-        _line(
+        put_line(
             console,
             f"          queries that come back later in the file: {rows['scattered']:,}; intervals take them for others"
             " and come out too narrow: sort the rows by query",
@@ -311,12 +313,12 @@ def _refill(console: Console, figures: Mapping[str, Any]) -> None:
     rows, candidates = figures["rows"], figures["candidates"]
     shown = " + ".join(f"{rows[name]:,} {name}" for name in ("filled", "partly", "unfilled"))
     unknown = f" (of {rows['not_in_the_pool']:,} the pool lacks the query)" if rows["not_in_the_pool"] else ""
-    _line(console, f"refill    {rows['short']:,} rows short = {shown}{unknown}")
+    put_line(console, f"refill    {rows['short']:,} rows short = {shown}{unknown}")
     fates = {name.replace("_", " "): number for name, number in candidates.items() if name != "looked_at"}
     shown = " + ".join(f"{number:,} {name}" for name, number in fates.items())
-    _line(console, f"          {candidates['looked_at']:,} candidates = {shown}")
+    put_line(console, f"          {candidates['looked_at']:,} candidates = {shown}")
     if candidates["not_asked"]:
-        _line(console, "          candidates that nobody was asked about: the same relabel run again asks")
+        put_line(console, "          candidates that nobody was asked about: the same relabel run again asks")
 
 
 def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
@@ -324,7 +326,7 @@ def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
     for name, part in spent.items():
         unknown = "cost unknown: replies without usage" if part["without_usage"] else "price unknown"
         money = unknown if part["usd"] is None else f"${part['usd']:,.4f}"
-        _line(
+        put_line(
             console,
             f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
             f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
@@ -332,7 +334,7 @@ def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
         told = part["tokens_cached"] or "prefix_cache_block" in part.get("engine", {})  # else nobody counts them
         if part["tokens_in"] and told:
             rate = part["tokens_cached"] / part["tokens_in"]
-            _line(console, f"          {rate:.0%} of the prompt tokens came from a prefix cache")
+            put_line(console, f"          {rate:.0%} of the prompt tokens came from a prefix cache")
 
 
 def _files(console: Console, done: Summary) -> None:
@@ -347,10 +349,10 @@ def _files(console: Console, done: Summary) -> None:
     }
     rows = done.statistics["rows"]
     empty = {name for name, count in (("rejects", "rejected"), ("below", "below_min_negatives")) if not rows[count]}
-    shown = {name: _text(path, "bold") for name, path in done.files.items() if name not in empty}
+    shown = {name: as_text(path, "bold") for name, path in done.files.items() if name not in empty}
     width = max(path.cell_len for path in shown.values())
     for name, path in shown.items():
-        _line(console, path, " " * (width - path.cell_len + 2), _text(purposes[name], "dim"))
+        put_line(console, path, " " * (width - path.cell_len + 2), as_text(purposes[name], "dim"))
 
 
 def statistics(console: Console, figures: Mapping[str, Any]) -> None:
@@ -363,7 +365,7 @@ def statistics(console: Console, figures: Mapping[str, Any]) -> None:
     for column in ("rate", "of", "value", "interval"):
         table.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
     for name, rate in rates.items():
-        table.add_row(_text(name), f"{rate['of']:,}", _percent(rate["value"]), _interval(rate, _percent))
+        table.add_row(as_text(name), f"{rate['of']:,}", percent(rate["value"]), interval(rate, percent))
     console.print(table)
     if len(figures["sources"]) > 1:
         console.print(_by_source(figures))
@@ -384,38 +386,39 @@ def _by_source(figures: Mapping[str, Any]) -> Table:
     names = ["rows with a false negative", "pairs called relevant", *[f"flagged by {stage}" for stage in stages]]
     names += [name for stage in stages if (name := f"confirmed after {stage}") in figures["rates"]]
     table = Table(title="By source", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    longest = max(_text(source or "none").cell_len for source in figures["sources"])
+    longest = max(as_text(source or "none").cell_len for source in figures["sources"])
     table.add_column("source", overflow="fold", min_width=min(longest, 24))
     for name in names:
-        table.add_column(_text(name), justify="right", overflow="fold")
+        table.add_column(as_text(name), justify="right", overflow="fold")
     for source, part in figures["sources"].items():
         found = [part["rates"].get(name) for name in names]
-        table.add_row(_text(source or "none"), *[_percent(rate["value"]) if rate else "–" for rate in found])
+        table.add_row(as_text(source or "none"), *[percent(rate["value"]) if rate else "–" for rate in found])
     return table
 
 
 def _agreement(console: Console, entry: Mapping[str, Any]) -> None:
     first, second = entry["first"], entry["second"]
-    _line(console, _text(f"Agreement of {first} and {second}", "italic"))
-    _line(
+    put_line(console, as_text(f"Agreement of {first} and {second}", "italic"))
+    put_line(
         console,
         f"{entry['n']:,} pairs of {entry['clusters']:,} queries had a label of both; no label:"
         f" {entry['none_first']:,} by {first}, {entry['none_second']:,} by {second}",
     )
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(_text(f"{first} ↓   {second} →"))
+    table.add_column(as_text(f"{first} ↓   {second} →"))
     for label in entry["labels"]:
-        table.add_column(_text(label), justify="right")
+        table.add_column(as_text(label), justify="right")
     for label, row in zip(entry["labels"], entry["confusion"], strict=False):
-        table.add_row(_text(label), *[f"{count:,}" for count in row[: len(entry["labels"])]])
+        table.add_row(as_text(label), *[f"{count:,}" for count in row[: len(entry["labels"])]])
     console.print(table)
     for name, title in _AGREEMENT.items():
         figure = entry["figures"][name]
-        _line(console, f"  {title:44} {_plain(figure['value']):>6}   {_interval(figure, _plain)}")
+        put_line(console, f"  {title:44} {_plain(figure['value']):>6}   {interval(figure, _plain)}")
     console.print()
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Show a share in [0, 1]."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
@@ -423,7 +426,8 @@ def _plain(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
-def _interval(figure: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
+def interval(figure: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
+    """Show the interval of a figure."""
     return "–" if figure["low"] is None else f"{show(figure['low'])} to {show(figure['high'])}"
 
 
@@ -431,7 +435,7 @@ def forecast(console: Console, found: Forecast) -> None:
     """Show what a run would ask at most, and the first prompt as it would be sent."""
     seen = found.survey
     sources = ", ".join(f"{name or 'no source'} {count:,}" for name, count in seen.sources.items())
-    _line(console, f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})")
+    put_line(console, f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})")
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, title="At most, if every pair reached the stage", title_justify="left"
     )
@@ -441,11 +445,11 @@ def forecast(console: Console, found: Forecast) -> None:
         money = "price unknown" if stage.usd is None else f"{stage.usd:,.2f}"
         judge = f"{stage.judge} {stage.model}".strip()
         counts = [f"{number:,}" for number in (stage.pairs, stage.requests, stage.tokens_in, stage.tokens_out)]
-        table.add_row(_text(stage.name), _text(judge), *counts, money)
+        table.add_row(as_text(stage.name), as_text(judge), *counts, money)
     console.print(table)
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
     for problem in found.missing:
-        _line(console, f"a run would not start: {problem}")
+        put_line(console, f"a run would not start: {problem}")
     if found.prompt:
         messages(console, found.prompt, title=f"The first prompt of stage {found.prompt_stage}")
 
@@ -453,23 +457,4 @@ def forecast(console: Console, found: Forecast) -> None:
 def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:
     """Show a rendered prompt."""
     for message in prompt:
-        console.print(Panel(_text(message.content), title=_text(f"{title}: {message.role}"), title_align="left"))
-
-
-def filtered(console: Console, done: FilterDone) -> None:
-    """Show what each filter removed, and what is left."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("filter")
-    for name in ("removed", "of all", "no word"):
-        table.add_column(name, justify="right")
-    for label, number in done.removed.items():
-        share = _percent(number / done.negatives if done.negatives else None)
-        table.add_row(_text(label), f"{number:,}", share, f"{done.silent.get(label, 0):,}")
-    console.print(table)
-    _line(console, f"scores    {done.scores}")
-    _line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
-    rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
-    _line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
-    if done.emptied or done.short:
-        _line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
-    _line(console, f"files     {done.output} · {done.ledger}")
+        console.print(Panel(as_text(message.content), title=as_text(f"{title}: {message.role}"), title_align="left"))

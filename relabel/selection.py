@@ -134,11 +134,13 @@ def _needs(kind: Any) -> bool:
 # -- a file -------------------------------------------------------------------------------------------------
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """What knows every field that may be written, and its type."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _model(tag: str, kind: Any) -> type[_Strict]:
+def _model(tag: str, kind: Any) -> type[Strict]:
     """Make what checks one filter or sampler in a file: its name under `tag`, and the fields of its class."""
     hints = get_type_hints(kind)
     settings = {
@@ -151,7 +153,7 @@ def _model(tag: str, kind: Any) -> type[_Strict]:
 
     named: Any = {tag: (Literal[kind.name], ...), **settings}
     check: Any = {"possible": model_validator(mode="after")(possible)}
-    return create_model(kind.__name__, __base__=_Strict, __validators__=check, **named)
+    return create_model(kind.__name__, __base__=Strict, __validators__=check, **named)
 
 
 def _one_of(tag: str) -> Any:
@@ -159,14 +161,19 @@ def _one_of(tag: str) -> Any:
     return Annotated[reduce(or_, models), Field(discriminator=tag)]
 
 
-_FIELDS: Final[Any] = {
+FIELDS: Final[Any] = {
     "filters": (list[_one_of("filter")], []),  # type: ignore[misc]
     "sampling": (_one_of("strategy") | None, None),
     "num_negatives": (Annotated[int, Field(ge=1)] | None, None),
     "seed": (int, 0),
     "exempt": (list[str], []),
 }
-_File: Final[Any] = create_model("_File", __base__=_Strict, **_FIELDS)
+"""What a file may say of filters and sampler, as fields of a pydantic model."""
+
+TAGS: Final = frozenset(named for _, named in _KINDS)
+"""The names of filters and samplers, which pydantic puts into the place of an error."""
+
+_File: Final[Any] = create_model("_File", __base__=Strict, **FIELDS)
 
 
 def load(path: Path) -> Selection:
@@ -188,13 +195,29 @@ def parse(text: str, name: str = "config") -> Selection:
     Raises:
         SettingsError: with every problem, each with its line.
     """
+    return selection_of(parsed(text, name, _File), name)
+
+
+def parsed(text: str, name: str, model: type[BaseModel], tags: frozenset[str] = frozenset()) -> Any:
+    """Read a YAML text into a model that has `FIELDS`; `tags` are the names of its own unions' members.
+
+    Raises:
+        SettingsError: with every problem, each with its line.
+    """
     data, tree = read_yaml(text, name)
     try:
-        read = _File.model_validate_json(json.dumps(_long(data) if data is not None else {}, default=str))
+        return model.model_validate_json(json.dumps(_long(data) if data is not None else {}, default=str))
     except ValidationError as error:
-        tags = frozenset(named for _, named in _KINDS)
-        found = list(problems([dict(each) for each in error.errors()], tree, name, tags))
+        found = list(problems([dict(each) for each in error.errors()], tree, name, TAGS | tags))
         raise SettingsError("\n".join(found), hint="README, section Filter, lists what may be written") from error
+
+
+def selection_of(read: Any, name: str) -> Selection:
+    """Build what was read by `FIELDS`.
+
+    Raises:
+        SettingsError: values that do not go together.
+    """
     try:
         return Selection(
             tuple(_build("filter", each) for each in read.filters),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relabel import cli
+from relabel import options
 from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats import FORMATS, Effects, Reject, detect, get_format, lines, open_writer, read_examples
 from relabel.records import Example
@@ -700,7 +700,8 @@ def test_file_appears_only_when_complete(tmp_path: Path) -> None:
 
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """A folder, or a name in a folder that is not there, is told before anything is computed."""
+    """A folder with something in it, or a name in one that is not there, is told before anything is computed."""
+    (tmp_path / "something").touch()
     for path, words in ((tmp_path, "is a folder"), (tmp_path / "absent" / "out.jsonl", "cannot be written")):
         with pytest.raises(InputError, match=words), open_writer(path, FORMATS["bge"]):
             pass
@@ -729,7 +730,7 @@ def test_every_format_says_what_editing_does() -> None:
     assert list(FORMATS) == [
         "tevatron", "bge", "triplets", "n-tuples", "labeled-pairs", "labeled-lists", "dpr"
     ]  # fmt: skip
-    assert ", ".join(FORMATS) == cli._FORMATS
+    assert ", ".join(FORMATS) == options.FORMATS
     for name, each in FORMATS.items():
         assert each.name == name
         assert isinstance(each.effects, Effects)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import relabel
 from relabel.errors import RowError
-from relabel.formats import FORMATS, Reject, as_format, detect, open_writer, read_examples, rows_of
+from relabel.formats import FORMATS, Export, Reject, as_format, detect, open_writer, read_examples, rows_of
 from relabel.formats.labeled import LabeledPairs
 from relabel.policy import PRESETS, Holds, Policy, edit, undo
 from relabel.records import Change, Example, Passage, Verdict
@@ -459,6 +459,7 @@ HOLDS_IDS = {"tevatron", "bge", "dpr"}
 def converted(path: Path, target: str) -> list[Row]:
     """Convert a file's examples to rows."""
     form, examples = as_format(lambda: read_examples(path), detect(path).name, FORMATS[target])
+    assert not isinstance(form, Export)
     return [row for example in examples for row in form.render(example)]
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from relabel.formats import FORMATS
+from relabel.formats import EXPORTS, FORMATS
 from relabel.prompts import list_templates
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +24,13 @@ def test_the_format_table_says_what_the_formats_say() -> None:
             f"| `{form.name}` | {form.shape} | {form.effects.promote} | {form.effects.drop} | {form.effects.emptied} |"
         )
         assert row in README, row
+
+
+def test_the_tables_say_what_the_exports_say() -> None:
+    """Two rows for each export: what of an example it keeps and loses, and which files it is."""
+    for export in EXPORTS.values():
+        assert f"| `{export.name}` | {export.keeps} | {export.loses} |" in README
+        assert f"| `{export.name}` | {export.shape} |" in README
 
 
 def test_every_template_is_listed() -> None:

@@ -115,6 +115,19 @@ class Format(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """What takes examples one by one and writes them somewhere; made by `open_writer`."""
+
+    @property
+    def renamed(self) -> int:
+        """How many ids stood for two texts, so that the later text got another one; rows of texts need none."""
+        ...
+
+    def write(self, example: Example) -> int:
+        """Write an example; return how many rows that made (none for triplets whose negative is gone)."""
+        ...
+
+
 def placed(error: RowError, path: Path | str, line: int) -> RowError:
     """Return the same error with the file and line it happened at."""
     return RowError(error.problem, path=path, line=line, field=error.field, hint=error.hint)

@@ -73,13 +73,17 @@ KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
         "n-tuples": _NTupleKeys(frozenset({"anchor", "query", "positive"}), columns=_ntuple),
         "labeled-lists": Keys(_LISTED, ("document_", "passage_", "doc_"), lambda row: list_columns(row) or ()),
         "labeled-pairs": Keys(_PAIRED, columns=lambda row: pair_columns(row) or ()),
+        "tevatron-v2": Keys(
+            frozenset({"query_id", "query_text", "query_image", "positive_document_ids", "negative_document_ids"})
+        ),
+        "automodel": Keys(frozenset({"query_id", "question_id", "question", "corpus_id", "pos_doc", "neg_doc"})),
         "dpr": Keys(
             frozenset({"question", "positive_ctxs", "negative_ctxs", "hard_negative_ctxs"}),
             ("positive_ctxs_", "negative_ctxs_", "hard_negative_ctxs_"),
         ),
     }
 )
-"""By format name. `query_id` is in none: every format reads it where it is, none needs it."""
+"""By format name. `query_id` is in none that is read: every format reads it where it is, none needs it."""
 
 
 def common(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,6 +32,11 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(".parquet") or is_saved(path)
 
 
+def is_file_name(path: Path) -> bool:
+    """Whether the name is one that files of rows have."""
+    return path.name.lower().endswith((*_CONTAINERS, *_COMPRESSIONS, ".jsonl", ".tsv"))
+
+
 def is_saved(path: Path) -> bool:
     """Whether `datasets` saved a data set (one split) to this folder."""
     return path.is_dir() and (path / "state.json").is_file()
@@ -47,7 +52,11 @@ def ending(path: Path) -> str:
 
 
 def _container(path: Path) -> str:
-    name = path.name.lower()
-    for each in _COMPRESSIONS:
-        name = name.removesuffix(each)
+    name = plain_name(path)
     return next((each for each in _CONTAINERS if name.endswith(each)), "")
+
+
+def plain_name(path: Path) -> str:
+    """Return the name of a file in small letters, without what says how it is compressed."""
+    name = path.name.lower()
+    return next((name.removesuffix(each) for each in _COMPRESSIONS if name.endswith(each)), name)

@@ -7,6 +7,7 @@ from typing import Final
 
 from relabel.formats.base import Format
 from relabel.formats.carrying import common, read_by
+from relabel.formats.exporting import Export
 from relabel.formats.ntuples import NTuples
 from relabel.formats.triplets import Triplets
 from relabel.records import Example, Passage
@@ -15,7 +16,9 @@ _SPREAD: Final = frozenset({Triplets.name, NTuples.name})
 """Formats that may hold a query in several rows, each an example of its own."""
 
 
-def as_format(read: Callable[[], Iterable[Example]], layout: str, target: Format) -> tuple[Format, Iterable[Example]]:
+def as_format(
+    read: Callable[[], Iterable[Example]], layout: str, target: Format | Export
+) -> tuple[Format | Export, Iterable[Example]]:
     """Return the format and the examples to write, where examples of `layout` are to stand in another format.
 
     Triplets and n-tuples that follow each other and have the same query become one example, but as triplets, which
@@ -25,7 +28,7 @@ def as_format(read: Callable[[], Iterable[Example]], layout: str, target: Format
     Args:
         read: reads the input from its beginning.
         layout: name of the format that it is in.
-        target: the format to write.
+        target: the format or export to write.
     """
     if layout == target.name:
         return target, read()

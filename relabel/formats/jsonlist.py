@@ -28,7 +28,7 @@ def list_records(path: Path) -> Iterator[Record]:
         RowError: the list itself is broken: what follows cannot be told apart, and "skip" cannot help.
     """
     with open_stream(path) as stream:
-        text = _Text(path, stream)
+        text = JsonText(path, stream)
         text.skip("[")
         number = 0
         while (sign := text.sign()) != "]":
@@ -48,11 +48,11 @@ def list_records(path: Path) -> Iterator[Record]:
             raise text.broken("something follows the end of the list")
 
 
-class _Text:
-    """The text of a file from where it was read to; `number` is the row that it is at."""
+class JsonText:
+    """The text of a file from where it was read to; `number` is the row that it is at, `what` the whole should be."""
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: Path, stream: BinaryIO, what: str = "list") -> None:
+        self._path, self._stream, self._what = path, stream, what
         self._decoder = getincrementaldecoder("utf-8")()
         self._scan = json.JSONDecoder().raw_decode
         self._text, self._at, self._ended = "", 0, False
@@ -86,12 +86,16 @@ class _Text:
                     raise self.broken(str(error)) from error
                 self._more()
             else:
+                if isinstance(value, int | float) and end + 2 >= len(self._text) and not self._ended:
+                    # a number may go on: 12 | .5, 1 | e-5
+                    self._more()
+                    continue
                 element, self._at = self._text[self._at : end], end
                 return element, value
 
     def broken(self, why: str) -> RowError:
         """Say where the list is broken."""
-        where = "is cut off" if self._ended and not self.sign() else "is not a JSON list"
+        where = "is cut off" if self._ended and not self.sign() else f"is not a JSON {self._what}"
         return RowError(
             f"{where}: {why}", path=self._path, line=self.number, hint="Mend the file, or copy or download it again."
         )

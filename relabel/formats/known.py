@@ -6,13 +6,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from relabel.errors import InputError
+from relabel.formats.automodel import Automodel
 from relabel.formats.base import Format
+from relabel.formats.beir import Beir
 from relabel.formats.bge import Bge
 from relabel.formats.dpr import Dpr
 from relabel.formats.endings import is_csv
+from relabel.formats.exporting import Export
 from relabel.formats.labeled import LabeledLists, LabeledPairs
+from relabel.formats.llamaindex import LlamaIndex
 from relabel.formats.ntuples import NTuples
 from relabel.formats.tevatron import Tevatron
+from relabel.formats.tevatron2 import Tevatron2
 from relabel.formats.triplets import Triplets
 
 _ALL: Final[tuple[Format, ...]] = (
@@ -21,6 +26,11 @@ _ALL: Final[tuple[Format, ...]] = (
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType({each.name: each for each in _ALL})
 """Every format by its name, in the order in which a row is compared with them."""
+
+_EXPORTS: Final[tuple[Export, ...]] = (Tevatron2(), Automodel(), Beir(), LlamaIndex())
+
+EXPORTS: Final[Mapping[str, Export]] = MappingProxyType({each.name: each for each in _EXPORTS})
+"""Every shape that is written and not read, by its name."""
 
 
 def get_format(name: str) -> Format:
@@ -31,6 +41,20 @@ def get_format(name: str) -> Format:
     """
     if name not in FORMATS:
         raise InputError(f"there is no format {name!r}", hint=f"Type --format and one of: {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def get_output(name: str) -> Format | Export:
+    """Return the format or the export of that name: what examples can be written as.
+
+    Raises:
+        InputError: there is none; lists the names.
+    """
+    if name in EXPORTS:
+        return EXPORTS[name]
+    if name not in FORMATS:
+        names = ", ".join([*FORMATS, *EXPORTS])
+        raise InputError(f"there is no format {name!r}", hint=f"Type --to and one of: {names}.")
     return FORMATS[name]
 
 

@@ -59,7 +59,8 @@ def _shortened(raw: bytes, size: int, checksum: str) -> str:
     return f"{text[:MAX_CONTENT]}… [{size} bytes, sha256 {checksum}]"
 
 
-def _read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of a file, decompressed; one over the limit is cut."""
     number = 0
     with open_stream(path) as stream:
         while True:
@@ -84,7 +85,8 @@ def _skip_over(stream: BinaryIO, start: bytes) -> str:
     return _shortened(start[: 4 * MAX_CONTENT], size, checksum.hexdigest())
 
 
-def _too_long(path: Path, number: int) -> RowError:
+def too_long(path: Path, number: int) -> RowError:
+    """Say that a line is over the limit."""
     return RowError(
         f"line longer than {MAX_LINE // 2**20} MiB", path=path, line=number, hint="Is one row to a line? Split it."
     )
@@ -93,19 +95,20 @@ def _too_long(path: Path, number: int) -> RowError:
 def json_records(path: Path) -> Iterator[Record]:
     """Yield the rows of a file with one JSON object to a line."""
     decode = json.JSONDecoder().decode
-    for number, raw, cut in _read_lines(path):
+    for number, raw, cut in read_lines(path):
         if cut:
-            yield Record(number, cut, _too_long(path, number))
+            yield Record(number, cut, too_long(path, number))
         elif not raw.isspace() and raw:
             try:
                 row = decode(raw.decode("utf-8"))
             except (ValueError, RecursionError) as error:
-                yield Record(number, raw, _unreadable(error, raw, path, number))
+                yield Record(number, raw, unreadable(error, raw, path, number))
                 continue
             yield Record(number, raw, row if isinstance(row, dict) else no_object(row, path, number))
 
 
-def _unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
+def unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
+    """Say why a line could not be decoded or parsed."""
     if isinstance(error, UnicodeDecodeError):
         zipped = raw.startswith(b"\x1f\x8b")
         return RowError(
@@ -137,7 +140,7 @@ class _Tap:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines = _read_lines(path)
+        self._lines = read_lines(path)
         self.taken: list[Line] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -147,7 +150,7 @@ class _Tap:
         line = next(self._lines)
         self.taken.append(line)
         if line.cut:
-            raise _too_long(self._path, line.number)
+            raise too_long(self._path, line.number)
         # Valid UTF-8 never decodes to a surrogate, so whatever this handler leaves in a cell marks a bad byte.
         return line.raw.decode("utf-8", "surrogateescape")
 

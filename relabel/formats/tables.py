@@ -128,13 +128,16 @@ def _odd(kind: "pa.DataType") -> "pa.DataType | None":
 
 
 class TableWriter:
-    """Writes rows to a Parquet file: those of a schema at once, others after all are seen and their types known."""
+    """Writes rows to a Parquet file: those of a schema at once, others after all are seen and their types known.
 
-    def __init__(self, path: Path, temporary: Path, schema: "pa.Schema | None") -> None:
-        self._path, self._temporary = path, temporary
+    With `stream` it is the Arrow stream of which saved data sets are made.
+    """
+
+    def __init__(self, path: Path, temporary: Path, schema: "pa.Schema | None", *, stream: bool = False) -> None:
+        self._path, self._temporary, self._stream = path, temporary, stream
         self._rows: list[Mapping[str, Any]] = []
         self._types = schema
-        self._file: Any = _file(path, temporary, schema) if schema is not None else None
+        self._file: Any = self._open(schema) if schema is not None else None
         self._spool = tempfile.TemporaryFile(dir=path.parent) if schema is None else None  # noqa: SIM115
 
     def put(self, row: Mapping[str, Any]) -> None:
@@ -150,7 +153,7 @@ class TableWriter:
         self._flush()
         if self._spool is not None:
             schema = self._types if self._types is not None else pa.schema([])
-            self._file = _file(self._path, self._temporary, schema)
+            self._file = self._open(schema)
             self._spool.seek(0)
             for line in self._spool:
                 self._write(json.loads(line), schema)
@@ -162,6 +165,19 @@ class TableWriter:
             self._spool.close()
         if self._file is not None:
             self._file.close()
+
+    def _open(self, schema: "pa.Schema") -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return (
+                pa.ipc.new_stream(self._temporary, schema)
+                if self._stream
+                else pq.ParquetWriter(self._temporary, schema)
+            )
+        except pa.ArrowException as error:  # an object without fields
+            raise InputError(f"{self._path}: Parquet cannot hold these rows: {error}", hint=_OTHER) from error
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
@@ -221,16 +237,6 @@ def widened(schema: "pa.Schema", twins: Sequence[tuple[str, str]]) -> "pa.Schema
         return schema
     notes = {key: note for key, note in (schema.metadata or {}).items() if key != b"huggingface"}
     return schema.with_metadata(notes or None)
-
-
-def _file(path: Path, temporary: Path, schema: "pa.Schema") -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetWriter(temporary, schema)
-    except pa.ArrowException as error:  # an object without fields
-        raise InputError(f"{path}: Parquet cannot hold these rows: {error}", hint=_OTHER) from error
 
 
 def _unified(known: "pa.Schema | None", rows: Sequence[Mapping[str, Any]], path: Path) -> "pa.Schema":

@@ -1,69 +1,114 @@
 """Training files out: under a temporary name until complete, and the same bytes for the same examples."""
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from relabel.errors import InputError
-from relabel.formats.base import Format
+from relabel.formats.base import Format, Writer
 from relabel.formats.endings import is_csv, is_json, is_table
+from relabel.formats.exporting import Export
+from relabel.formats.hub import Remote, card, repo_of
 from relabel.formats.known import format_for
+from relabel.formats.saved import saved_folder, wants_folder
 from relabel.formats.streams import open_output
 from relabel.formats.tables import TableWriter, schema_of, widened
 from relabel.formats.twolists import TwoLists
+from relabel.formats.whole import TO_JSON, json_bytes, told
 from relabel.records import Example
 
-_TO_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
-_TO_ASCII_JSON: Final = json.JSONEncoder().encode
 
-
-class Writer:
+class RowWriter:
     """Writes examples as rows of one format; made by `open_writer`."""
+
+    renamed = 0
 
     def __init__(
         self, put: Callable[[Mapping[str, Any]], None], render: Callable[[Example], list[dict[str, Any]]]
     ) -> None:
         self._put, self._render = put, render
+        self.examples = 0
 
     def write(self, example: Example) -> int:
         """Write an example; return how many rows that made (none for triplets whose negative is gone)."""
         rows = self._render(example)
         for row in rows:
             self._put(row)
+        self.examples += bool(rows)
         return len(rows)
 
 
 @contextmanager
 def open_writer(
     path: Path | str,
-    format: Format,  # noqa: A002
+    format: Format | Export,  # noqa: A002
     *,
     columns: Sequence[str] | None = None,
     like: Path | None = None,
+    public: bool = False,
+    made: str = "",
 ) -> Iterator[Writer]:
     """Open a training file for writing; it gets its name only when everything went well.
 
     Args:
         path: where to; `.csv` writes CSV, `.parquet` Parquet, `.json` one list, anything else JSON lines; `.gz` or
             `.zst` after it compresses all but Parquet. The bytes depend on nothing but the examples: no time and no
-            name stands in a compressed file.
-        format: the shape of the rows.
+            name stands in a compressed file. A name that ends in a slash, or an empty folder, gets a data set for
+            `datasets.load_from_disk`, and `hf://datasets/ORG/NAME` one on the hub. An export says itself what it is.
+        format: the shape of the rows, or an export.
         columns: columns of a CSV file and their order; by default the keys of the first row.
-        like: a Parquet file or saved data set whose schema a Parquet file keeps; by default one that holds the rows.
+        like: a Parquet file or saved data set whose schema typed columns keep; by default one that holds the rows.
+        public: whether everybody may see a data set that is made on the hub.
+        made: how the data was made, as a sentence for the card of a data set on the hub.
 
     Raises:
-        InputError: the file cannot be written there, or cannot hold what it is given.
+        InputError: the file cannot be written there, or cannot hold what it is given; nobody is logged in at the hub.
+        ServiceError: the hub cannot be reached, or fails.
     """
-    path = Path(path)
+    repo = repo_of(path)
+    if isinstance(format, Export):
+        if repo is not None:
+            raise InputError(
+                f"{path}: {format.name} is not written to the hub",
+                hint=f"Write a folder, then type: hf upload {repo} FOLDER --repo-type dataset",
+            )
+        opened: AbstractContextManager[Writer] = format.open(Path(path))
+    elif repo is not None:
+        opened = _published(repo, format, like, made, public=public)
+    elif wants_folder(path):
+        opened = _saved(Path(path), format, like)
+    else:
+        opened = _file(Path(path), format, columns, like)
+    with opened as writer:
+        yield writer
+
+
+@contextmanager
+def _published(repo: str, format: Format, like: Path | None, made: str, *, public: bool) -> Iterator[RowWriter]:  # noqa: A002
+    remote = Remote(repo, public=public)
+    with remote.table() as table:
+        with _file(table, format, None, like) as writer:
+            yield writer
+        told_of = card(repo, table, format, writer.examples, made)
+    remote.publish(table, told_of)
+
+
+@contextmanager
+def _saved(path: Path, format: Format, like: Path | None) -> Iterator[RowWriter]:  # noqa: A002
+    with saved_folder(path) as data, _table(path, data, format, like, stream=True) as put:
+        yield RowWriter(put, format.render)
+
+
+@contextmanager
+def _file(path: Path, format: Format, columns: Sequence[str] | None, like: Path | None) -> Iterator[RowWriter]:  # noqa: A002
     format_for(path, format.name)
     if path.name.lower().endswith((".parquet.gz", ".parquet.zst")):
         raise InputError(f"{path}: Parquet is compressed inside", hint="Name a file that ends in .parquet.")
     temporary = path.with_name(path.name + ".tmp")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder", hint="Name a file to write to.")
+        raise InputError(f"{path}: is a folder", hint="Name a file to write to, or an empty folder.")
     try:
         temporary.open("wb").close()
     except OSError as error:
@@ -71,8 +116,8 @@ def open_writer(
     try:
         opened = _table(path, temporary, format, like) if is_table(path) else _lines(path, temporary, columns)
         with opened as put:
-            yield Writer(put, format.render)
-        with _told(path):
+            yield RowWriter(put, format.render)
+        with told(path):
             temporary.replace(path)
     finally:
         with suppress(OSError):
@@ -85,23 +130,25 @@ def _table(
     temporary: Path,
     format: Format,  # noqa: A002
     like: Path | None,
+    *,
+    stream: bool = False,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     schema = schema_of(like) if like is not None else None
     if isinstance(format, TwoLists) and schema is not None:
         schema = widened(schema, format.twins(schema.names))
-    with _told(path):
-        writer = TableWriter(path, temporary, schema)
+    with told(path):
+        writer = TableWriter(path, temporary, schema, stream=stream)
 
     def put(row: Mapping[str, Any]) -> None:
-        with _told(path):
+        with told(path):
             writer.put(row)
 
     try:
         yield put
-        with _told(path):
+        with told(path):
             writer.finish()
     finally:
-        with _told(path):
+        with told(path):
             writer.close()
 
 
@@ -113,42 +160,23 @@ def _lines(path: Path, temporary: Path, columns: Sequence[str] | None) -> Iterat
 
     def put(row: Mapping[str, Any]) -> None:
         line = rows(row)
-        with _told(path):
+        with told(path):
             stream.write(line)
 
     try:
         yield put
-        with _told(path):
+        with told(path):
             stream.write(rows.rest())
     finally:
-        with _told(path):
+        with told(path):
             stream.close()
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a file that is written into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}",
-            hint="Close the file if a program has it open, or make room on the disk; then the same command again.",
-        ) from error
-
-
-def _json(row: Mapping[str, Any]) -> bytes:
-    try:
-        return _TO_JSON(row).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can hold it
-        return _TO_ASCII_JSON(row).encode()
 
 
 class _JsonLines:
     """Turns rows into lines of JSON."""
 
     def __call__(self, row: Mapping[str, Any]) -> bytes:
-        return _json(row) + b"\n"
+        return json_bytes(row) + b"\n"
 
     def rest(self) -> bytes:
         return b""
@@ -162,7 +190,7 @@ class _JsonList:
 
     def __call__(self, row: Mapping[str, Any]) -> bytes:
         before, self._before = self._before, b",\n"
-        return before + _json(row)
+        return before + json_bytes(row)
 
     def rest(self) -> bytes:
         return b"\n]\n" if self._before == b",\n" else b"[]\n"
@@ -217,4 +245,4 @@ def _cell(value: Any) -> str:
     """Text as it is, nothing for null, other values as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else _TO_JSON(value)
+    return "" if value is None else TO_JSON(value)

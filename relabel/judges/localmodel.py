@@ -65,7 +65,7 @@ def within_memory(model: str, batch_size: int) -> Iterator[None]:
             raise
         raise SettingsError(
             f"the device has not enough memory for {model!r} with batches of {batch_size}",
-            hint="lower the stage's batch_size, then the same command goes on where it was",
+            hint="lower batch_size, then the same command goes on where it was",
         ) from error
 
 

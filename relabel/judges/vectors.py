@@ -1,6 +1,7 @@
 """Embeddings on disk: every distinct text once, float16, memory-mapped; batches depend on the input alone."""
 
 import functools
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,17 @@ WINDOW: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """A sentence-transformers model: name or folder, revision, batch size in texts, device ("" = its choice)."""
+    """A sentence-transformers model: name or folder, revision, batch size in texts, device ("" = its choice).
+
+    `query_prompt` and `document_prompt` are put in front of the texts; None = the model's own, "" = nothing.
+    """
 
     model: str = PACKAGED
     revision: str | None = None
     batch_size: int = 64
     device: str = ""
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 class Encoder:
@@ -52,8 +58,11 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Digest (hex) of what changes a vector: the model and its revision."""
-        return digest("encoder", known_model(self.settings.model), self.settings.revision or "", size=6).hex()
+        """Digest (hex) of what changes a vector: the model and its revision, and prompts where they are set."""
+        chosen = self.settings
+        prompts = (chosen.query_prompt, chosen.document_prompt)
+        told = [] if prompts == (None, None) else [json.dumps(prompts)]
+        return digest("encoder", known_model(chosen.model), chosen.revision or "", *told, size=6).hex()
 
     @property
     def model(self) -> Any:
@@ -77,14 +86,20 @@ class Encoder:
     def _added_tokens(self) -> int:
         """Tokens that the model adds to a text: its special ones and the longest prompt."""
         tokenizer = self.model.tokenizer
-        prompts = (getattr(self.model, "prompts", None) or {}).values()
+        given = (self.settings.query_prompt, self.settings.document_prompt)
+        prompts = (*(getattr(self.model, "prompts", None) or {}).values(), *given)
         longest = max((len(tokenizer.tokenize(prompt)) for prompt in prompts if prompt), default=0)
         return int(tokenizer.num_special_tokens_to_add()) + longest
 
     def encode(self, role: Role, texts: Sequence[str]) -> "Floats":
         """Embed texts in their order, as one batch; unit length, float32, shape (texts, dimensions)."""
-        encode = self.model.encode_query if role == "query" else self.model.encode_document
-        vectors: Floats = encode(texts, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
+        asked = role == "query"
+        encode = self.model.encode_query if asked else self.model.encode_document
+        prompt = self.settings.query_prompt if asked else self.settings.document_prompt
+        with within_memory(self.settings.model, len(texts)):
+            vectors: Floats = encode(
+                texts, prompt=prompt, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+            )
         return vectors
 
     def embed(self, texts: Sequence[tuple[Role, str]]) -> list["Halves"]:
@@ -98,8 +113,7 @@ class Encoder:
         for role in ("query", "document"):
             places = [place for place, piece in enumerate(pieces) if piece[0] == role]
             for batch in batches([len(pieces[place][1]) for place in places], self.settings.batch_size):
-                with within_memory(self.settings.model, self.settings.batch_size):
-                    encoded = self.encode(role, [pieces[places[i]][1] for i in batch])
+                encoded = self.encode(role, [pieces[places[i]][1] for i in batch])
                 for i, vector in zip(batch, encoded, strict=True):
                     vectors[places[i]] = vector
         ends = np.cumsum([len(windows) for windows in cuts])

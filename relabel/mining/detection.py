@@ -1,9 +1,9 @@
 """Filters as detectors of false negatives, where somebody knows which candidates are relevant."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from relabel.agreement import RESAMPLES, Figure, rate_interval
 from relabel.mining.candidates import Filter, Pool
@@ -36,6 +36,11 @@ class Detection:
     recall: Figure
     f1: Figure
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+        counts = {name: getattr(self, name) for name in ("filter", "relevant", "irrelevant", "caught", "lost")}
+        return counts | {name: getattr(self, name).to_json() for name in ("precision", "recall", "f1")}
+
 
 @dataclass(slots=True)
 class _Counts:
@@ -53,6 +58,38 @@ class _Counts:
                 self.lost += not relevant and removed
 
 
+class Detector:
+    """Measures each filter alone, then the list as a whole, pool by pool; counts grow with the number of queries."""
+
+    def __init__(self, filters: Sequence[Filter], exempt: Collection[str] = ()) -> None:
+        self._filters, self._exempt = tuple(filters), exempt
+        labels = [label for label, _ in labelled(filters)]
+        self._counts: dict[str, defaultdict[str, _Counts]] = {label: defaultdict(_Counts) for label in [*labels, LIST]}
+
+    def add(self, pool: Pool, gold: Sequence[bool | None]) -> None:
+        """Count one pool.
+
+        Args:
+            pool: pools of equal query are one cluster.
+            gold: the truth of its candidates, in their order: relevant, not, or None = nobody knows. Unknown ones take
+                part in ranks and anchors and are counted nowhere.
+        """
+        if all(each is None for each in gold):
+            return
+        for label, each in labelled(self._filters):
+            gone = [
+                bool(reason) and not (each.spares and candidate.source in self._exempt)
+                for reason, candidate in zip(each.reasons(pool), pool.candidates, strict=True)
+            ]
+            self._counts[label][pool.query].add(gold, gone)
+        kept = {id(candidate) for candidate in apply_filters(pool, self._filters, self._exempt).kept.candidates}
+        self._counts[LIST][pool.query].add(gold, [id(candidate) not in kept for candidate in pool.candidates])
+
+    def result(self, *, seed: int, resamples: int = RESAMPLES) -> list[Detection]:
+        """Return what was measured; `seed` and `resamples` are the bootstrap's, 0 for no intervals."""
+        return [_detection(label, list(by_query.values()), seed, resamples) for label, by_query in self._counts.items()]
+
+
 def detect(
     pools: Iterable[tuple[Pool, Sequence[bool | None]]],
     filters: Sequence[Filter],
@@ -60,23 +97,11 @@ def detect(
     seed: int,
     resamples: int = RESAMPLES,
 ) -> list[Detection]:
-    """Measure each filter alone, then the list as a whole.
-
-    Args:
-        pools: each with the truth of its candidates, in their order: relevant, not, or None = nobody knows. Unknown
-            ones take part in ranks and anchors and are counted nowhere. Pools of equal query are one cluster.
-        filters: the list.
-        seed: of the bootstrap.
-        resamples: how many; 0 for no intervals.
-    """
-    labels = [label for label, _ in labelled(filters)]
-    counts: dict[str, defaultdict[str, _Counts]] = {label: defaultdict(_Counts) for label in [*labels, LIST]}
+    """Measure filters over pools, each with its truth; see `Detector`."""
+    detector = Detector(filters)
     for pool, gold in pools:
-        for label, each in zip(labels, filters, strict=True):
-            counts[label][pool.query].add(gold, [bool(reason) for reason in each.reasons(pool)])
-        kept = {id(candidate) for candidate in apply_filters(pool, filters).kept.candidates}
-        counts[LIST][pool.query].add(gold, [id(candidate) not in kept for candidate in pool.candidates])
-    return [_detection(label, list(by_query.values()), seed, resamples) for label, by_query in counts.items()]
+        detector.add(pool, gold)
+    return detector.result(seed=seed, resamples=resamples)
 
 
 def _detection(label: str, clusters: Sequence[_Counts], seed: int, resamples: int) -> Detection:

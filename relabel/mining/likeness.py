@@ -1,14 +1,15 @@
 """Filters by text: what is a known positive, or nearly one, must never become a negative."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from relabel.copies import marks_of, normalise
 from relabel.mining.candidates import Candidate, Pool, Reasons, by_rank, check_finite
-from relabel.records import Passage
 
 _GRAM: Final = 5
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,17 @@ class NearDuplicate:
 
     def reasons(self, pool: Pool) -> Reasons:
         """See `Filter.reasons`."""
-        positives = [] if self.overlap is None else [_grams(positive.passage) for positive in pool.positives]
+        texts = [] if self.overlap is None else [normalise(positive.passage.full_text) for positive in pool.positives]
+        positives = [_grams(text) for text in texts]
         return [self._reason(candidate, positives) for candidate in pool.candidates]
 
     def _reason(self, candidate: Candidate, positives: Sequence[frozenset[str]]) -> str | None:
         if self.similarity is not None and candidate.near and (nearest := max(candidate.near)) >= self.similarity:
             return f"similarity {nearest:.4g} to a positive"
         if self.overlap is not None:
-            grams = _grams(candidate.passage)
-            highest = max((_jaccard(grams, positive) for positive in positives), default=0.0)
+            text, least = normalise(candidate.passage.full_text), self.overlap
+            alike = [positive for positive in positives if _holds(text, positive, least)]
+            highest = max((_jaccard(_grams(text), positive) for positive in alike), default=0.0)
             if highest >= self.overlap:
                 return f"overlap {highest:.4g} with a positive"
         return None if self.similarity is not None and not candidate.near else ""
@@ -111,9 +114,21 @@ def _copies(pool: Pool, known: Collection[bytes], reason: str) -> Reasons:
     return [reason if marks_of(each.passage).equals_one_of(known) else "" for each in pool.candidates]
 
 
-def _grams(passage: Passage) -> frozenset[str]:
-    text = normalise(passage.full_text)
+def _grams(text: str) -> frozenset[str]:
     return frozenset(text[start : start + _GRAM] for start in range(max(1, len(text) - _GRAM + 1)))
+
+
+def _holds(text: str, grams: frozenset[str], least: float) -> bool:
+    """Whether a text holds at least that share of the grams, without which its Jaccard index with them is lower."""
+    spare = len(grams) - math.ceil(least * len(grams) - _ROUNDING)
+    if max(1, len(text) - _GRAM + 1) < len(grams) - spare:
+        return False
+    for gram in grams:
+        if gram not in text:
+            spare -= 1
+            if spare < 0:
+                return False
+    return True
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:

@@ -1,0 +1,92 @@
+"""What is mined: sources and how they are read → a corpus on disk."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from relabel.corpus import Corpus, build
+from relabel.errors import InputError, RowError, RunError, SettingsError
+from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
+from relabel.formats.corpora.base import Parts, together
+from relabel.mining.searching import Progress
+from relabel.recipe import Recipe, Recorded
+
+_OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Sources by name (a file or folder, `hf:NAME`, `irds:ID`), and how they are read.
+
+    Attributes:
+        collection: passages, queries and judgments, as far as the next three do not name others.
+        corpus: passages to search, in place of the collection's; positives may be among the latter all the same.
+        queries: in place of the collection's.
+        qrels: judgments, in place of the collection's.
+        split: which judgments are meant, where there are several.
+        threshold: the lowest grade that is a positive.
+        on_error: what is done about a row that cannot be read.
+    """
+
+    collection: str
+    corpus: str | None = None
+    queries: str | None = None
+    qrels: str | None = None
+    split: str = "train"
+    threshold: int = 1
+    on_error: str = "stop"
+
+    def open(
+        self,
+        path: Path,
+        recipe: Recipe,
+        progress: Progress | None = None,
+        on_reject: Callable[[RowError, str], None] | None = None,
+    ) -> Corpus:
+        """Return the corpus of the sources and of the recipe's runs, made at `path` unless it is there already.
+
+        Raises:
+            InputError: the sources cannot be used.
+            RowError: a row cannot be read.
+        """
+        if self.threshold < 1:
+            raise InputError(f"--threshold {self.threshold} makes everything a positive", hint="1 or more")
+        if self.on_error not in get_args(_OnError):
+            raise SettingsError(f"--on-error {self.on_error!r} is neither word", hint="choose stop or skip")
+        on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
+        runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
+        parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
+        build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
+        return Corpus(path)
+
+    def _parts(self) -> Parts:
+        parts = open_parts(self.collection, split=self.split)
+        if self.queries is not None:
+            parts = together(replace(parts, queries=None), open_queries(self.queries, split=self.split))
+        if self.qrels is not None:
+            parts = together(replace(parts, judged=None), open_judged(self.qrels, split=self.split))
+        if self.corpus is not None:
+            parts = parts.searching(open_documents(self.corpus, split=self.split))
+        return parts
+
+    def told(self) -> dict[str, Any]:
+        """Return it as plain JSON, with paths that do not depend on where one stands."""
+        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
+        return asdict(self) | places
+
+    @classmethod
+    def read(cls, told: Any) -> Self:
+        """Read what `told` returned.
+
+        Raises:
+            RunError: it is not that.
+        """
+        try:
+            return cls(**told)
+        except TypeError as error:
+            raise RunError("the manifest is not what this relabel writes", hint="mine again: relabel mine") from error
+
+
+def _absolute(name: str | None) -> str | None:
+    return str(Path(name).resolve()) if name is not None and Path(name).exists() else name

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+Input = Annotated[
+    Path, typer.Argument(help="Training file: .jsonl, .csv, .json, .parquet; .gz, .zst.", metavar="INPUT")
+]
+Run = Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")]
+Moved = Annotated[Path | None, typer.Option("--input", help="Where the input is now, if it was moved.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("-c", "--config", help="Cascade, YAML. Without: rules, then embedding.")
+]
+PromptName = Annotated[str | None, typer.Option("--prompt", help="Template of every LLM stage: a name or a file.")]
+PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop or remove, in place of the config's.")]
+FORMATS: Final = "tevatron, bge, triplets, n-tuples, labeled-pairs, labeled-lists, dpr"
+OUTPUTS: Final = f"{FORMATS}; tevatron-v2, automodel, beir (folders), llama-index (.json)"
+FormatName = Annotated[str, typer.Option("--format", help=f"{FORMATS}; auto = by the first row.")]
+OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]

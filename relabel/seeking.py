@@ -1,0 +1,101 @@
+"""A recipe → retrievers that can be prepared and asked. Opening them loads nothing heavy and asks nobody."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relabel import recipe as recipes
+from relabel.corpus import Corpus
+from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
+from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache
+from relabel.judges.vectors import Encoder, EncoderSettings
+from relabel.mining.dense import Dense
+from relabel.mining.embeddings import Embeddings, EmbeddingSettings
+from relabel.mining.indexes import IndexSettings, Vectors
+from relabel.mining.lexical import BM25, BM25Settings
+from relabel.mining.precomputed import Precomputed
+from relabel.mining.recorded import Recorded
+from relabel.mining.searching import Asked, Retriever
+from relabel.protocols import Encodes
+from relabel.recipe import AnyEncoder, AnyRetriever, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Seekers:
+    """Who is asked: retrievers by name, and whose scores are looked at besides.
+
+    Attributes:
+        retrievers: in the recipe's order.
+        crossencoder: scores pairs; None without.
+        guide: a model whose scores filters look at; None without.
+        told: what each is, as plain JSON: settings, and the fingerprint of what it computes with.
+    """
+
+    retrievers: Mapping[str, Retriever]
+    crossencoder: ScoreCache | None
+    guide: Retriever | None
+    told: Sequence[Mapping[str, Any]]
+
+
+def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path) -> Seekers:
+    """Open what a recipe names; `cache` is where vectors, indexes and scores lie."""
+    retrievers: dict[str, Retriever] = {}
+    told: list[dict[str, Any]] = []
+    for each in recipe.retrievers:
+        retrievers[each.called], fingerprint = _retriever(each, corpus, cache)
+        told.append({"name": each.called, **each.model_dump(exclude={"name"}), "fingerprint": fingerprint})
+    crossencoder = None
+    if recipe.crossencoder is not None:
+        scorer = PairScorer(PairScorerSettings(**recipe.crossencoder.model_dump()))
+        crossencoder = ScoreCache(scorer, cache)
+        told.append({"kind": "crossencoder", **recipe.crossencoder.model_dump(), "fingerprint": scorer.fingerprint})
+    guide: Retriever | None = None
+    if recipe.guide is not None:
+        encoder = _encoder(recipe.guide)
+        guide = Dense("guide", _embeddings(encoder, recipe.guide, cache), cache, IndexSettings(kind="flat"))
+        told.append({**recipe.guide.model_dump(), "name": "guide", "fingerprint": encoder.fingerprint})
+    return Seekers(retrievers, crossencoder, guide, told)
+
+
+def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriever, str]:
+    match each:
+        case recipes.Dense() | recipes.Endpoint():
+            encoder = _encoder(each)
+            vectors: Vectors = _embeddings(encoder, each, cache)
+            return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
+        case recipes.Vectors():
+            ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
+            given = Precomputed(
+                Path(each.documents),
+                Path(each.queries),
+                document_ids=ids[0],
+                query_ids=ids[1],
+                normalise=each.normalise,
+            )
+            return Dense(each.called, given, cache, _index(each)), given.fingerprint
+        case recipes.Lexical():
+            settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
+            return BM25(each.called, cache, settings), ""
+        case recipes.Recorded():
+            return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+
+
+def _listed(corpus: Corpus, system: str, asked: Asked) -> list[tuple[int, float | None]]:
+    found = corpus.found(asked).get(system)
+    return [] if found is None else list(zip(found[0].tolist(), found[1].tolist(), strict=True))
+
+
+def _index(each: recipes.Dense | recipes.Endpoint | recipes.Vectors) -> IndexSettings:
+    return IndexSettings(kind=each.index, precision=each.precision)
+
+
+def _encoder(each: AnyEncoder) -> Encodes:
+    if isinstance(each, recipes.Endpoint):
+        return EmbeddingEndpoint(EndpointSettings(**each.model_dump(exclude={"kind", "name", "index", "precision"})))
+    return Encoder(EncoderSettings(**each.model_dump(exclude={"kind", "name", "index", "precision"})))
+
+
+def _embeddings(encoder: Encodes, each: AnyEncoder, cache: Path) -> Embeddings:
+    own = isinstance(each, recipes.Endpoint)  # makes its own batches
+    return Embeddings(encoder, cache, EmbeddingSettings(batch_size=None if own else each.batch_size))
