@@ -332,7 +332,7 @@ def test_a_triplet_for_which_nothing_is_found_is_removed_as_ever(save: Save, tmp
 
 POSITIVE = "the answer"
 FULL = Passage("77", "a new text", "A title")
-"""What the pool holds; its score is .9."""
+"""What the pool holds: score .9, rank 1, source "made up"."""
 
 CASES: Mapping[str, tuple[Row | list[Row], Row | list[Row]]] = {
     "tevatron": (
@@ -340,11 +340,11 @@ CASES: Mapping[str, tuple[Row | list[Row], Row | list[Row]]] = {
             "query_id": "1", "query": "q",
             "positive_passages": [{"docid": "p", "title": "", "text": POSITIVE, "score": 0.8}],
             "negative_passages": [{"docid": "n", "title": "", "text": "bad", "score": 0.5}],
-            "negative_passage_ids": ["n"], "negative_passage_ranks": [3],
+            "negative_passage_ids": ["n"], "negative_passage_ranks": [3], "negative_passage_kinds": ["x"],
         },
         {
             "negative_passages": [{"docid": "77", "title": "A title", "text": "a new text", "score": 0.9}],
-            "negative_passage_ids": ["77"], "negative_passage_ranks": [None],
+            "negative_passage_ids": ["77"], "negative_passage_ranks": [1], "negative_passage_kinds": [None],
         },
     ),
     "tevatron without titles": (
@@ -357,9 +357,12 @@ CASES: Mapping[str, tuple[Row | list[Row], Row | list[Row]]] = {
     "bge": (
         {
             "query": "q", "pos": [POSITIVE], "neg": ["bad"], "pos_scores": [0.8], "neg_scores": [0.7], "neg_id": ["n"],
-            "neg_kind": ["mined"], "prompt": "search",
+            "neg_kind": ["mined"], "neg_sources": ["bm25"], "prompt": "search",
         },
-        {"neg": ["A title a new text"], "neg_scores": [0.9], "neg_id": ["77"], "neg_kind": [None]},
+        {
+            "neg": ["A title a new text"], "neg_scores": [0.9], "neg_id": ["77"], "neg_kind": [None],
+            "neg_sources": ["made up"],
+        },
     ),
     "triplets": (
         {"anchor": "q", "positive": POSITIVE, "negative": "bad", "subset": "left", "score": 0.3},
