@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from relabel.corpus import Corpus, build
-from relabel.errors import InputError, RowError, RunError, SettingsError
+from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
 from relabel.formats.corpora.base import Parts, together
 from relabel.mining.searching import Progress
@@ -43,8 +43,8 @@ class Material:
         recipe: Recipe,
         progress: Progress | None = None,
         on_reject: Callable[[RowError, str], None] | None = None,
-    ) -> Corpus:
-        """Return the corpus of the sources and of the recipe's runs, made at `path` unless it is there already.
+    ) -> tuple[Corpus, bool]:
+        """Return the corpus of the sources and of the recipe's runs, and whether it was at `path` already.
 
         Raises:
             InputError: the sources cannot be used.
@@ -57,8 +57,8 @@ class Material:
         on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
         runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
-        return Corpus(path)
+        built = build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
+        return Corpus(path), built.reused
 
     def _parts(self) -> Parts:
         parts = open_parts(self.collection, split=self.split)
@@ -74,18 +74,6 @@ class Material:
         """Return it as plain JSON, with paths that do not depend on where one stands."""
         places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
         return asdict(self) | places
-
-    @classmethod
-    def read(cls, told: Any) -> Self:
-        """Read what `told` returned.
-
-        Raises:
-            RunError: it is not that.
-        """
-        try:
-            return cls(**told)
-        except TypeError as error:
-            raise RunError("the manifest is not what this relabel writes", hint="mine again: relabel mine") from error
 
 
 def _absolute(name: str | None) -> str | None:
