@@ -40,11 +40,15 @@ class Material:
     def open(
         self,
         path: Path,
-        recipe: Recipe,
+        recipe: Recipe | None = None,
         progress: Progress | None = None,
         on_reject: Callable[[RowError, str], None] | None = None,
+        *,
+        merge: bool = True,
     ) -> tuple[Corpus, bool]:
-        """Return the corpus of the sources and of the recipe's runs, and whether it was at `path` already.
+        """Return the corpus of the sources and of a recipe's runs, and whether it was at `path` already.
+
+        Equal texts are one in it, whatever their ids, unless told not to `merge` them.
 
         Raises:
             InputError: the sources cannot be used.
@@ -55,9 +59,13 @@ class Material:
         if self.on_error not in get_args(_OnError):
             raise SettingsError(f"--on-error {self.on_error!r} is neither word", hint="choose stop or skip")
         on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
-        runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
+        retrievers = recipe.retrievers if recipe is not None else ()
+        runs = [each for each in retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        built = build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
+        built = build(
+            path, parts, threshold=self.threshold, merge=merge, on_error=on_error, on_reject=on_reject,
+            progress=progress,
+        )  # fmt: skip
         return Corpus(path), built.reused
 
     def _parts(self) -> Parts:
@@ -69,6 +77,11 @@ class Material:
         if self.corpus is not None:
             parts = parts.searching(open_documents(self.corpus, split=self.split))
         return parts
+
+    @property
+    def places(self) -> list[str]:
+        """Names of all sources."""
+        return [each for each in (self.collection, self.corpus, self.queries, self.qrels) if each is not None]
 
     def told(self) -> dict[str, Any]:
         """Return it as plain JSON, with paths that do not depend on where one stands."""

@@ -64,7 +64,7 @@ def mined(done: Mined) -> None:
     """Show the report of a mining."""
     console = open_console()
     report = done.report
-    _collection(console, report["collection"], reused=done.reused)
+    collection(console, report["collection"], reused=done.reused)
     told = "median scores of positives (s⁺) and of all negatives (s⁻), negatives taken from it"
     put_line(console, f"by retriever: queries with a positive in its top {report['depth']}, MRR@10, {told}")
     console.print(_retrievers(report))
@@ -104,7 +104,7 @@ def mined(done: Mined) -> None:
 def rehearsed(found: Rehearsal) -> None:
     """Show what a mining would do."""
     console = open_console()
-    _collection(console, found.collection, reused=found.reused)
+    collection(console, found.collection, reused=found.reused)
     for each in found.embeddings:
         known = f", {each.texts - each.fresh:,} of them on disk already" if each.fresh < each.texts else ""
         put_line(console, f"embed     {each.name}: {each.texts:,} passages and queries by {each.model}{known}")
@@ -122,7 +122,8 @@ def rehearsed(found: Rehearsal) -> None:
     put_line(console, f"dry run: nothing was embedded, and nothing written into {found.folder}")
 
 
-def _collection(console: Console, built: Mapping[str, Any], *, reused: bool) -> None:
+def collection(console: Console, built: Mapping[str, Any], *, reused: bool = False) -> None:
+    """Show what a collection holds, and what of it was left out."""
     extra = f" + {built['outside']:,} positives that it lacks" if built["outside"] else ""
     put_line(
         console,
