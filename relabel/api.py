@@ -15,6 +15,7 @@ from relabel import (
     minerun,
     pipeline,
     recipe,
+    rehearsal,
     rundir,
     runs,
     selection,
@@ -34,6 +35,7 @@ from relabel.mining.searching import Progress
 from relabel.pipeline import Summary
 from relabel.protocols import Judge
 from relabel.records import Example, Finding, digest
+from relabel.rehearsal import Rehearsal
 from relabel.runs import Flip, Imported
 from relabel.shards import Shard
 from relabel.sources import Survey
@@ -286,15 +288,52 @@ def mine(
         InputError: the sources cannot be used.
         SettingsError: config or options cannot be used, or both are given.
     """
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels}
+    source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
+    return minerun.mine(source, chosen, folder, format=to, progress=progress)
+
+
+def rehearse_mining(
+    collection: AnyPath,
+    output: AnyPath | None = None,
+    config: "recipe.Recipe | AnyPath | None" = None,
+    *,
+    corpus: AnyPath | None = None,
+    queries: AnyPath | None = None,
+    qrels: AnyPath | None = None,
+    split: str = "train",
+    threshold: int = 1,
+    to: str = "tevatron",
+    on_error: str = "stop",
+    progress: Progress = lambda *_: None,
+    **options: Any,
+) -> Rehearsal:
+    """Read a collection and check what `mine` would be given, count what it would embed; nothing is spent or written.
+
+    Args and errors: see `mine`.
+    """
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels}
+    source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
+    return rehearsal.rehearse(source, chosen, folder, format=to, progress=progress)
+
+
+def _mining(
+    collection: AnyPath,
+    output: AnyPath | None,
+    config: "recipe.Recipe | AnyPath | None",
+    places: Mapping[str, AnyPath | None],
+    split: str,
+    threshold: int,
+    on_error: str,
+    options: Mapping[str, Any],
+) -> tuple[material.Material, recipe.Recipe, Path]:
     if config is not None and options:
         raise SettingsError(f"a config and {', '.join(options)}: one of the two", hint="write all into the file")
     chosen = config if isinstance(config, recipe.Recipe) else None
     if chosen is None:
         chosen = recipe.load(Path(str(config))) if config is not None else recipe.of_options(**options)
-    places = _names(corpus=corpus, queries=queries, qrels=qrels)
-    source = material.Material(str(collection), **places, split=split, threshold=threshold, on_error=on_error)
-    folder = Path(output) if output is not None else mined_folder(collection, config)
-    return minerun.mine(source, chosen, folder, format=to, progress=progress)
+    source = material.Material(str(collection), **_names(**places), split=split, threshold=threshold, on_error=on_error)
+    return source, chosen, Path(output) if output is not None else mined_folder(collection, config)
 
 
 def mined_folder(collection: AnyPath, *parts: object) -> Path:

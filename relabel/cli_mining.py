@@ -1,7 +1,7 @@
 """The commands that choose negatives: filter, mine, refresh. Each is one call into the library."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -111,6 +111,9 @@ def mine(
     sampling_strategy: Annotated[str | None, typer.Option("--sampling-strategy", help="As in filter.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the dice; 0 without.")] = None,
     on_error: OnError = "stop",
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Read and check everything, count what would be embedded; no more.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
 ) -> None:
     """Find hard negatives in a corpus for queries with known positives. Called again it goes on where it was."""
@@ -123,13 +126,20 @@ def mine(
         "min_score": min_score, "range_min": range_min, "range_max": range_max, "positive": positive,
         "sampling_strategy": sampling_strategy, "seed": seed,
     }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= {
+        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "to": to,
+        "on_error": on_error,
+    }  # fmt: skip
     folder = output or api.mined_folder(collection, config)
-    with screen_mined.Bars(quiet=quiet) as bars:
-        done = api.mine(
-            collection, folder, config, corpus=corpus, queries=queries, qrels=qrels, split=split, threshold=threshold,
-            to=to, on_error=on_error, progress=bars.progress, **given,
-        )  # fmt: skip
+    bars = screen_mined.Bars(quiet=quiet)
+    if dry_run:
+        with bars:
+            found = api.rehearse_mining(collection, folder, config, progress=bars.progress, **given)
+        screen_mined.rehearsed(found)
+        return
+    with bars:
+        done = api.mine(collection, folder, config, progress=bars.progress, **given)
     screen_mined.mined(done)
 
 

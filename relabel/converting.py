@@ -1,6 +1,7 @@
 """A training file, or a collection of passages, queries and judgments, written in another format or container."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,7 +88,10 @@ def convert_collection(material: Material, path: Path | str, *, format: str, pub
 
     with told(Path(path)):
         workshop = TemporaryDirectory(prefix=".relabel-", dir=Path(path).parent if repo_of(path) is None else None)
-    with workshop as folder, material.open(Path(folder) / "corpus.sqlite", on_reject=reject, merge=False) as corpus:
+    with ExitStack() as stack:
+        folder = stack.enter_context(workshop)
+        corpus, _ = material.open(Path(folder) / "corpus.sqlite", on_reject=reject, merge=False)
+        stack.enter_context(corpus)
         flat = not isinstance(output, Export) and output.flat
         target, examples = as_format(lambda: _examples(corpus, named=not flat), LAYOUT, output)
         made = "Converted by `relabel convert` from a collection of passages, queries and judgments."

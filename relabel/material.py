@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from relabel.corpus import Corpus, build
-from relabel.errors import InputError, RowError, RunError, SettingsError
+from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
 from relabel.formats.corpora.base import Parts, together
 from relabel.mining.searching import Progress
@@ -45,8 +45,8 @@ class Material:
         on_reject: Callable[[RowError, str], None] | None = None,
         *,
         merge: bool = True,
-    ) -> Corpus:
-        """Return the corpus of the sources and of a recipe's runs, made at `path` unless it is there already.
+    ) -> tuple[Corpus, bool]:
+        """Return the corpus of the sources and of a recipe's runs, and whether it was at `path` already.
 
         Equal texts are one in it, whatever their ids, unless told not to `merge` them.
 
@@ -62,11 +62,11 @@ class Material:
         retrievers = recipe.retrievers if recipe is not None else ()
         runs = [each for each in retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        build(
+        built = build(
             path, parts, threshold=self.threshold, merge=merge, on_error=on_error, on_reject=on_reject,
             progress=progress,
         )  # fmt: skip
-        return Corpus(path)
+        return Corpus(path), built.reused
 
     def _parts(self) -> Parts:
         parts = open_parts(self.collection, split=self.split)
@@ -87,18 +87,6 @@ class Material:
         """Return it as plain JSON, with paths that do not depend on where one stands."""
         places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
         return asdict(self) | places
-
-    @classmethod
-    def read(cls, told: Any) -> Self:
-        """Read what `told` returned.
-
-        Raises:
-            RunError: it is not that.
-        """
-        try:
-            return cls(**told)
-        except TypeError as error:
-            raise RunError("the manifest is not what this relabel writes", hint="mine again: relabel mine") from error
 
 
 def _absolute(name: str | None) -> str | None:

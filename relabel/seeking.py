@@ -1,6 +1,6 @@
 """A recipe → retrievers that can be prepared and asked. Opening them loads nothing heavy and asks nobody."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,25 @@ def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path) -> Seekers:
     return Seekers(retrievers, crossencoder, guide, told)
 
 
+def encoders(recipe: Recipe, cache: Path) -> Iterator[tuple[str, AnyEncoder, Embeddings]]:
+    """Yield what a recipe embeds with: by what name it is known, its settings, its vectors on disk."""
+    named: list[tuple[str, AnyRetriever | None]] = [(each.called, each) for each in recipe.retrievers]
+    for name, each in (*named, ("guide", recipe.guide)):
+        if isinstance(each, recipes.Dense | recipes.Endpoint):
+            yield name, each, _embeddings(_encoder(each), each, cache)
+
+
+def check_vectors(recipe: Recipe, corpus: Corpus) -> None:
+    """Find out whether the vectors that somebody else computed are those of the corpus.
+
+    Raises:
+        InputError: they are not.
+    """
+    for each in recipe.retrievers:
+        if isinstance(each, recipes.Vectors):
+            _given(each).prepare(corpus, lambda *_: None)
+
+
 def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriever, str]:
     match each:
         case recipes.Dense() | recipes.Endpoint():
@@ -65,20 +84,19 @@ def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriev
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
         case recipes.Vectors():
-            ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
-            given = Precomputed(
-                Path(each.documents),
-                Path(each.queries),
-                document_ids=ids[0],
-                query_ids=ids[1],
-                normalise=each.normalise,
-            )
+            given = _given(each)
             return Dense(each.called, given, cache, _index(each)), given.fingerprint
         case recipes.Lexical():
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
             return BM25(each.called, cache, settings), ""
         case recipes.Recorded():
             return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+
+
+def _given(each: recipes.Vectors) -> Precomputed:
+    ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
+    files = Path(each.documents), Path(each.queries)
+    return Precomputed(*files, document_ids=ids[0], query_ids=ids[1], normalise=each.normalise)
 
 
 def _listed(corpus: Corpus, system: str, asked: Asked) -> list[tuple[int, float | None]]:

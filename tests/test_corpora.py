@@ -184,8 +184,9 @@ def test_a_nemo_file_with_its_corpus(tmp_path: Path) -> None:
         [Found("q", "b", 1, 0.5, "given"), Found("q", "c", 2, None, "given")],
     )
     assert read(open_documents(tmp_path / "wiki"))[0] == documents
-    for nothing in ("null", "[]"):
-        text(path, json.dumps(content | {"data": [row | {"neg_doc": json.loads(nothing)}]}))
+    nothings: tuple[None, list[str]] = (None, [])
+    for nothing in nothings:
+        text(path, json.dumps(content | {"data": [row | {"neg_doc": nothing}]}))
         assert read(open_parts(path))[3] == []
     text(path, json.dumps({"corpus": [{"path": "gone"}], "data": [row]}))
     with pytest.raises(InputError, match=r"names the corpus gone: .*no such file"):

@@ -9,8 +9,9 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Rows = NDArray[np.int64]
+
+_KNOWN: Final = "SELECT row FROM texts WHERE key = ?"
 
 TOLD: Final = 10_000
 """Progress is told of at least every so many texts, also where all are known."""
@@ -99,6 +102,21 @@ class Embeddings:
                 if filling.began:
                     self._encoder.release()
             self._vectors = store.mapped()
+
+    def lacking(self, collection: Collection) -> tuple[int, int]:
+        """Return how many distinct texts of a collection are not on disk yet, and their characters; embeds nothing."""
+        path = self._folder / f"{self._stem}.sqlite"
+        texts = characters = 0
+        with ExitStack() as stack:
+            index = None
+            if path.exists():
+                index = stack.enter_context(closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)))
+            queries = (("query", asked.text) for asked in collection.asked())
+            for role, text in chain((("document", text) for text in collection.texts()), queries):
+                if index is None or not index.execute(_KNOWN, (digest(role, text),)).fetchone():
+                    texts += 1
+                    characters += len(text)
+        return texts, characters
 
     def documents(self, first: int, last: int) -> "Floats":
         """Return the vectors of passages `first` up to, not with, `last`; shape (last − first, dimensions).
@@ -263,7 +281,7 @@ class _Store:
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a text's vector, None where it has none."""
-        found = self._index.execute("SELECT row FROM texts WHERE key = ?", (key,)).fetchone()
+        found = self._index.execute(_KNOWN, (key,)).fetchone()
         return None if found is None else int(found[0])
 
     def commit(self, keys: Sequence[bytes], vectors: Any) -> None:
