@@ -64,7 +64,7 @@ def mined(done: Mined) -> None:
     """Show the report of a mining."""
     console = open_console()
     report = done.report
-    collection(console, report["collection"], reused=done.reused)
+    collection(console, report["collection"], reused=done.reused, rejects=REJECTS)
     told = "median scores of positives (s⁺) and of all negatives (s⁻), negatives taken from it"
     put_line(console, f"by retriever: queries with a positive in its top {report['depth']}, MRR@10, {told}")
     console.print(_retrievers(report))
@@ -122,8 +122,8 @@ def rehearsed(found: Rehearsal) -> None:
     put_line(console, f"dry run: nothing was embedded, and nothing written into {found.folder}")
 
 
-def collection(console: Console, built: Mapping[str, Any], *, reused: bool = False) -> None:
-    """Show what a collection holds, and what of it was left out."""
+def collection(console: Console, built: Mapping[str, Any], *, reused: bool = False, rejects: str = "") -> None:
+    """Show what a collection holds, and what of it was left out; `rejects` is where bad rows are listed."""
     extra = f" + {built['outside']:,} positives that it lacks" if built["outside"] else ""
     put_line(
         console,
@@ -137,7 +137,7 @@ def collection(console: Console, built: Mapping[str, Any], *, reused: bool = Fal
         "queries with the text of another (joined)": built["joined"],
         "queries without a positive (left out)": built["unanswered"],
         "passages judged relevant below the threshold (spared)": built["spared"],
-        f"rows that could not be read ({REJECTS})": built["rejected"],
+        "rows that could not be read" + (f" ({rejects})" if rejects else ""): built["rejected"],
     }
     for what, number in left_out.items():
         if number:

@@ -309,10 +309,11 @@ def test_the_command_says_what_it_read_and_left_out(tmp_path: Path) -> None:
         file.write("p\tnobody\t1\nq\ta\tgood\n")
     done = typed("convert", source, tmp_path / "out.jsonl", "--to", "bge", "--on-error", "skip")
     assert done.returncode == 0, done.stderr
-    left_out = "1 queries without a positive, 1 rows that could not be read,"
     assert done.stdout.splitlines() == [
         "corpus    4 passages; 2 queries, 3 positives",
-        f"          {left_out} 1 lines with unknown judged passages (nobody)",
+        "          1 queries without a positive (left out)",
+        "          1 rows that could not be read",
+        "          1 judgments of passages that are not there: 'nobody'",
         f"2 examples read, 1 rows rejected, 2 rows written: {tmp_path / 'out.jsonl'}",
     ]
     assert "train.tsv, line 7: field 'score': is 'good', not a whole number" in done.stderr
