@@ -311,6 +311,8 @@ class Approximate:
                 index.cp.niter = 10
                 index.cp.max_points_per_centroid = PER_LIST
                 index.by_residual = settings.precision == "pq"
+                if settings.precision == "pq":
+                    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, PER_LIST
             else:
                 index.hnsw.efConstruction = EF_BUILD
             if not index.is_trained:
