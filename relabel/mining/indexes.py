@@ -85,7 +85,7 @@ class IndexSettings:
             again by the stored vectors, so scores are exact with each.
         threads: that faiss uses; 0 = as many as it wants.
         lists: of an ivf index; 0 = 2·√documents.
-        nprobe: lists that are looked into for a query; 0 = a sixteenth of them, at least 16.
+        nprobe: lists that are looked into for a query; 0 = a sixteenth of them, at least 64.
         ef: candidates that an hnsw search keeps in sight, at least as many as are asked for.
     """
 
@@ -137,7 +137,7 @@ class IndexSettings:
 
     def probes(self, lists: int) -> int:
         """Return how many of so many lists are looked into."""
-        return min(lists, self.nprobe or max(16, lists // 16))
+        return min(lists, self.nprobe or max(64, lists // 16))
 
 
 def _pieces(documents: int, dimensions: int) -> int:
@@ -311,6 +311,8 @@ class Approximate:
                 index.cp.niter = 10
                 index.cp.max_points_per_centroid = PER_LIST
                 index.by_residual = settings.precision == "pq"
+                if settings.precision == "pq":
+                    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, PER_LIST
             else:
                 index.hnsw.efConstruction = EF_BUILD
             if not index.is_trained:
