@@ -265,7 +265,12 @@ def _read(material: Material, recipe: Recipe, folder: Path, progress: Progress) 
             told = {"path": error.path, "line": error.line, "field": error.field, "reason": error.problem}
             file[0].write(json_line(told | {"content": content}))
 
-        return material.open(folder / CORPUS, recipe, progress, reject)
+        return material.open(folder / CORPUS, recipe, named("read", progress), reject)
+
+
+def named(name: str, progress: Progress) -> Progress:
+    """Return what is told of progress with a name in front."""
+    return lambda what, done, of: progress(f"{name}: {what}", done, of)
 
 
 def same_corpus(there: Path, here: Path) -> None:
@@ -290,10 +295,10 @@ def _search(corpus: Corpus, recipe: Recipe, seekers: Seekers, cache: Path, progr
     """Let every retriever search for every query."""
     lists = {}
     for number, (name, retriever) in enumerate(seekers.retrievers.items()):
-        retriever.prepare(corpus, progress)
+        retriever.prepare(corpus, named(name, progress))
         lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress)
     if seekers.guide is not None:
-        seekers.guide.prepare(corpus, progress)
+        seekers.guide.prepare(corpus, named(seekers.guide.name, progress))
     return lists
 
 

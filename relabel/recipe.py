@@ -412,7 +412,7 @@ def of_options(
     """
     dense, lexical = (
         _made(Dense, model=model, index=index, precision=precision),
-        Lexical(kind="bm25", language=language),
+        _made(Lexical, language=language),
     )
     known: dict[str, tuple[AnyRetriever, ...]] = {
         "dense": (dense,),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel.material import Material
-from relabel.minerun import CACHE, check_folder, row_format, same_corpus
+from relabel.minerun import CACHE, check_folder, named, row_format, same_corpus
 from relabel.mining.searching import Progress
 from relabel.pools import CORPUS
 from relabel.recipe import Endpoint, Recipe
@@ -90,7 +90,7 @@ def rehearse(
         temporary = Path(name)
         if (folder / CORPUS).is_file():
             same_corpus(folder / CORPUS, temporary / CORPUS)
-        corpus, reused = material.open(temporary / CORPUS, recipe, progress)
+        corpus, reused = material.open(temporary / CORPUS, recipe, named("read", progress))
         with corpus:
             open_seekers(recipe, corpus, temporary / CACHE)
             check_vectors(recipe, corpus)
@@ -103,12 +103,12 @@ def rehearse(
             built = corpus.built
             lists = 1 if recipe.fused else len(recipe.retrievers)
             pairs = built.positives + corpus.queries * min(recipe.depth, corpus.documents) * lists
-            named = {each.name for each in embeddings}
+            embedding = {each.name for each in embeddings}
             return Rehearsal(
                 {name: value for name, value in json.loads(built.written()).items() if name != "reused"},
                 reused,
                 tuple(embeddings),
-                tuple(each.called for each in recipe.retrievers if each.called not in named),
+                tuple(each.called for each in recipe.retrievers if each.called not in embedding),
                 pairs if recipe.crossencoder is not None else 0,
                 recipe.depth,
                 recipe.wanted,

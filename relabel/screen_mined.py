@@ -26,9 +26,10 @@ UNKNOWN: Final = {
 
 
 class Bars:
-    """Progress of a mining: one bar for each thing that takes long, with time left."""
+    """Progress of a mining: a bar for each thing that takes long, with time left; in a log a line when it is done."""
 
     def __init__(self, *, quiet: bool = False) -> None:
+        self._console = open_console(stderr=True, quiet=quiet)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -36,11 +37,13 @@ class Bars:
             TextColumn("{task.completed:,.0f}{task.fields[of]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=open_console(stderr=True, quiet=quiet),
+            console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         self._lock = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -54,6 +57,11 @@ class Bars:
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far something is; a total of 0 is not known."""
         with self._lock:
+            if not self._console.is_terminal:
+                if done == total and what not in self._told:
+                    self._told.add(what)
+                    put_line(self._console, f"{what}: {done:,}")
+                return
             if what not in self._tasks:
                 of = f"/{total:,}" if total else ""
                 self._tasks[what] = self._progress.add_task(what, total=total or None, of=of)
