@@ -35,7 +35,7 @@ from relabel.pools import CANDIDATES, CORPUS, PoolWriter
 from relabel.recipe import Recipe
 from relabel.records import Example, Passage
 from relabel.rundir import json_line, read_json, replacing, versions, write_json
-from relabel.seeking import Seekers, open_seekers
+from relabel.seeking import NOTHING_LOADED, Loaded, Seekers, open_seekers
 
 ROWS: Final = "train.jsonl"
 REJECTS: Final = "rejects.jsonl"
@@ -70,6 +70,7 @@ def mine(
     folder: Path,
     *,
     format: str = "tevatron",  # noqa: A002 - the word users know
+    loaded: Loaded = NOTHING_LOADED,
     progress: Progress = lambda *_: None,
 ) -> Mined:
     """Mine hard negatives for every query that has a positive.
@@ -79,6 +80,7 @@ def mine(
         recipe: who finds candidates, and which of them become negatives.
         folder: where everything goes; what an earlier mining of the same material left there is used again.
         format: of the rows.
+        loaded: models in the place of those that the recipe names.
         progress: told how far the work is.
 
     Raises:
@@ -93,7 +95,7 @@ def mine(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         corpus = stack.enter_context(_open_corpus(material, recipe, folder, progress))
-        seekers = open_seekers(recipe, corpus, folder / "cache")
+        seekers = open_seekers(recipe, corpus, folder / "cache", loaded)
         lists = _search(corpus, recipe, seekers, folder / "cache", progress)
         known = KnownPositives(folder / "cache")
         known.note(_with_positives(corpus))
@@ -191,11 +193,13 @@ def _same_corpus(there: Path, here: Path) -> None:
 
 def _search(corpus: Corpus, recipe: Recipe, seekers: Seekers, cache: Path, progress: Progress) -> dict[str, HitLists]:
     """Let every retriever search for every query: so deep that `depth` is left when the positives are taken out."""
-    room = max((len(asked.positives) + len(asked.spared) for asked in corpus.asked()), default=0)
+    reach = recipe.reach
+    if reach is None:
+        reach = recipe.depth + max((len(asked.positives) + len(asked.spared) for asked in corpus.asked()), default=0)
     lists = {}
     for number, (name, retriever) in enumerate(seekers.retrievers.items()):
         retriever.prepare(corpus, progress)
-        lists[name] = search_all(retriever, corpus, recipe.depth + room, cache / f"found-{number}", progress)
+        lists[name] = search_all(retriever, corpus, reach, cache / f"found-{number}", progress)
     if seekers.guide is not None:
         seekers.guide.prepare(corpus, progress)
     return lists

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from relabel.formats.columns import SCORES, is_negative, list_columns, ntuple_columns, pair_columns
+from relabel.formats.columns import SCORES, is_negative, is_pair_of_scores, list_columns, ntuple_columns, pair_columns
 from relabel.records import Example
 
 ROWS: Final = "rows"
@@ -63,13 +63,19 @@ class _NTupleKeys(Keys):
         )  # fmt: skip
 
 
+class _TripletKeys(Keys):
+    def own(self, key: str, value: Any) -> bool:
+        """Whether the format reads this field itself: also a list with the scores of both texts."""
+        return Keys.own(self, key, value) or is_pair_of_scores(key, value)
+
+
 KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
     {
         "tevatron": Keys(
             frozenset({"query", "positive_passages", "negative_passages"}), ("positive_passage_", "negative_passage_")
         ),
         "bge": Keys(frozenset({"query", "pos", "neg"}), ("pos_", "neg_")),
-        "triplets": Keys(frozenset({"anchor", "query", "positive", "negative"}), columns=_triplet),
+        "triplets": _TripletKeys(frozenset({"anchor", "query", "positive", "negative"}), columns=_triplet),
         "n-tuples": _NTupleKeys(frozenset({"anchor", "query", "positive"}), columns=_ntuple),
         "labeled-lists": Keys(_LISTED, ("document_", "passage_", "doc_"), lambda row: list_columns(row) or ()),
         "labeled-pairs": Keys(_PAIRED, columns=lambda row: pair_columns(row) or ()),

@@ -50,6 +50,11 @@ def is_negative(key: str) -> bool:
     return _NEGATIVE.fullmatch(key) is not None
 
 
+def is_pair_of_scores(key: str, value: Any) -> bool:
+    """Whether a field of a triplet's row is a list of two: what is said of the positive, and of the negative."""
+    return key.lower() in SCORES and isinstance(value, list) and len(value) == 2
+
+
 def ntuple_columns(row: Mapping[str, Any]) -> NTupleColumns | None:
     """Find the columns of an n-tuple; None where there are none.
 
