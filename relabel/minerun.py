@@ -91,7 +91,7 @@ def mine(
     """
     started = time.time()
     form = get_format(format)
-    _check_folder(folder)
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         corpus = stack.enter_context(_open_corpus(material, recipe, folder, progress))
@@ -150,7 +150,7 @@ def refresh(
             f"{before / 'manifest.json'} is not what this relabel writes", hint="mine again: relabel mine"
         ) from error
     recipe = recipes.with_checkpoint(recipe, model, name)
-    _check_folder(folder)
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _same_corpus(before / CORPUS, folder / CORPUS)
     done = mine(material, recipe, folder, format=form, progress=progress)
@@ -159,8 +159,12 @@ def refresh(
     return replace(done, changes=changes)
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which something else lies than what a mining leaves there."""
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which something else lies than what a mining leaves there.
+
+    Raises:
+        RunError: it does.
+    """
     if not folder.is_dir():
         return
     others = {each.name for each in folder.iterdir()} - OWN

@@ -50,8 +50,8 @@ class Bars:
             self._progress.update(self._tasks[what], completed=done)
 
 
-def mined(done: Mined) -> None:
-    """Show the report of a mining."""
+def mined(done: Mined, *, files: bool = True) -> None:
+    """Show the report of a mining; `files` says whether they stay."""
     console = open_console()
     report = done.report
     _collection(console, report["collection"])
@@ -79,6 +79,8 @@ def mined(done: Mined) -> None:
     )
     if done.changes is not None:
         _changes(console, done.changes)
+    if not files:
+        return
     put_line(console, f"files     {done.rows} · {done.folder / 'candidates.jsonl'} · {done.folder / 'report.json'}")
     put_line(console, f"next: relabel run {done.rows} --pool {done.folder}")
 

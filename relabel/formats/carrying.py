@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from relabel.formats.columns import SCORES, is_negative, is_pair_of_scores, list_columns, ntuple_columns, pair_columns
+from relabel.formats.columns import PARALLEL, is_about_both, is_negative, list_columns, ntuple_columns, pair_columns
 from relabel.records import Example
 
 ROWS: Final = "rows"
@@ -18,7 +18,7 @@ AFTER: Final = "@after"
 """Beside a negative that stands among positives: how many of these stand before it."""
 
 _PAIRED: Final = frozenset({"anchor", "query", "document", "passage", "doc", "label"})
-_LISTED: Final = frozenset({"anchor", "query", "documents", "passages", "docs", "labels", "scores", "score"})
+_LISTED: Final = frozenset({"anchor", "query", "documents", "passages", "docs"}) | PARALLEL
 
 
 def _no_columns(row: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG001 - a format whose names are fixed
@@ -59,14 +59,14 @@ class _NTupleKeys(Keys):
         return (
             Keys.own(self, key, value)
             or is_negative(key)
-            or (isinstance(value, list) and key.lower() in SCORES)
+            or (isinstance(value, list) and key.lower() in PARALLEL)
         )  # fmt: skip
 
 
 class _TripletKeys(Keys):
     def own(self, key: str, value: Any) -> bool:
-        """Whether the format reads this field itself: also a list with the scores of both texts."""
-        return Keys.own(self, key, value) or is_pair_of_scores(key, value)
+        """Whether the format reads this field itself: also a list that says something of both texts."""
+        return Keys.own(self, key, value) or is_about_both(key, value)
 
 
 KEYS: Final[Mapping[str, Keys]] = MappingProxyType(

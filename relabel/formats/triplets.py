@@ -12,11 +12,12 @@ from relabel.formats.base import (
     entry,
     example_of,
     filled_text,
+    id_beside,
     kind,
     present,
 )
 from relabel.formats.carrying import PLACE, other_fields
-from relabel.formats.columns import SCORES, is_pair_of_scores, ntuple_columns, spelling
+from relabel.formats.columns import SCORES, is_about_both, ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
 
 
@@ -25,8 +26,9 @@ class Triplets:
     """`{"anchor", "positive", "negative"}`, the names in any case, the first one also `query`.
 
     Where `negative` is the third column, the first two may have any names. One row is one example with one negative;
-    rows of the same query stay separate examples. A list of two named `scores` (or `score`, `label`, `labels`) is about
-    positive and negative, as mine_hard_negatives writes it; any other field of such a name is about the negative.
+    rows of the same query stay separate examples. A list of two named `scores` (or `score`, `label`, `labels`, `ids`,
+    `ranks`) is about positive and negative, as mine_hard_negatives writes it; a single score or label is about the
+    negative.
     A row made from another format holds the example's *first* positive and one negative, titles in front of the texts,
     ids left out; other positives are not written.
     """
@@ -84,10 +86,10 @@ class Triplets:
         return [{**start, "negative": passage.full_text, **rest} for passage in example.negatives]
 
     def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
-        """Build a passage from its text; its id is a digest."""
+        """Build a passage from its text; without an id beside it, its id is a digest."""
         if not isinstance(item, str):
             raise RowError(f"is {kind(item)}, not text", hint="Write it as text between quotes.")
-        return Passage(content_id("", item), item, "", item, beside)
+        return Passage(id_beside(beside) or content_id("", item), item, "", item, beside)
 
     def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
         """Return what another text is in the place of the row's negative: what the row says of that one is unknown."""
@@ -106,7 +108,7 @@ class Triplets:
 
 def _about_both(row: Mapping[str, Any]) -> list[str]:
     """Return the lists that say something of the positive, then of the negative."""
-    return [key for key, value in row.items() if is_pair_of_scores(key, value) and key not in _columns(row)]
+    return [key for key, value in row.items() if is_about_both(key, value) and key not in _columns(row)]
 
 
 def _about_negative(row: Mapping[str, Any]) -> list[str]:

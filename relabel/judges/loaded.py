@@ -91,5 +91,6 @@ def _fingerprint(model: Any) -> str:
             hasher.update(f"{name} {weights!r};".encode())
             continue
         hasher.update(f"{name} {weights.dtype} {tuple(weights.shape)};".encode())
-        hasher.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        numbers: Any = weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        hasher.update(numbers)
     return hasher.hexdigest()
