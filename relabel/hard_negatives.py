@@ -132,7 +132,10 @@ def mine_hard_negatives(
     layout = Layout(
         shaping.shape_of(output_format), pairs.anchor, pairs.positive, num_negatives, output_scores, output_ids
     )  # fmt: skip
-    prompts = {"query_prompt": (query_prompt, query_prompt_name), "document_prompt": (corpus_prompt, corpus_prompt_name)}
+    prompts = {
+        "query_prompt": (query_prompt, query_prompt_name),
+        "document_prompt": (corpus_prompt, corpus_prompt_name),
+    }
     models = _Models.of(model, cross_encoder, batch_size, prompts)
     by_score = [absolute_margin, relative_margin, max_score, min_score if cross_encoder is not None else None]
     most = pairs.most_positives()
@@ -188,9 +191,7 @@ class _Models:
     prompts: Mapping[str, str | None]
 
     @classmethod
-    def of(
-        cls, model: Any, cross_encoder: Any, batch_size: int, prompts: Mapping[str, tuple[str | None, str | None]]
-    ) -> Self:
+    def of(cls, model: Any, cross_encoder: Any, batch_size: int, **prompts: tuple[str | None, str | None]) -> Self:
         """Find the prompts, each given as (text, name): the text counts.
 
         Raises:

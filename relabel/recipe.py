@@ -81,6 +81,9 @@ class Endpoint(_Indexed):
     max_retries: int = Field(default=6, ge=0)
     query_prompt: str = ""
     document_prompt: str = ""
+    max_characters: int | None = Field(default=None, ge=1)
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    revision: str = ""
 
     @property
     def called(self) -> str:
@@ -89,11 +92,13 @@ class Endpoint(_Indexed):
 
 
 class Vectors(_Indexed):
-    """Vectors that somebody else computed: two `.npy` files, in the order of the documents and of the queries."""
+    """Vectors that somebody else computed: two `.npy` files, in the order of documents and queries, or of id files."""
 
     kind: Literal["vectors"]
     documents: str = Field(min_length=1)
     queries: str = Field(min_length=1)
+    document_ids: str | None = None
+    query_ids: str | None = None
     normalise: bool = False
 
     @property
@@ -317,8 +322,9 @@ def _placed(retriever: AnyRetriever, folder: Path) -> AnyRetriever:
     """Return a retriever whose paths no longer depend on where the file lies."""
     match retriever:
         case Vectors():
-            documents, queries = (str(folder / each) for each in (retriever.documents, retriever.queries))
-            return retriever.model_copy(update={"documents": documents, "queries": queries})
+            named = ("documents", "queries", "document_ids", "query_ids")
+            places = {name: place for name in named if (place := getattr(retriever, name)) is not None}
+            return retriever.model_copy(update={name: str(folder / place) for name, place in places.items()})
         case Recorded() if retriever.path:
             return retriever.model_copy(update={"path": str(folder / retriever.path)})
         case Dense() if (folder / retriever.model).is_dir():

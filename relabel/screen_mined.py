@@ -199,13 +199,20 @@ def detection(found: Sequence[Mapping[str, Any]]) -> Table:
     """Show how well filters find the false negatives that somebody knows of."""
     table = Table(box=SIMPLE_HEAD, title=f"of {found[0]['relevant']:,} known false negatives and"
                   f" {found[0]['irrelevant']:,} known true negatives")  # fmt: skip
-    table.add_column("filter alone")
-    for name in ("found", "lost", "precision", "95 %", "recall", "F1"):
-        table.add_column(name, justify="right")
+    table.add_column("filter alone", no_wrap=True)
+    for name in ("found", "lost", "precision (95 %)", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in found:
-        precision, recall, f1 = each["precision"], each["recall"], each["f1"]
         table.add_row(
-            as_text(each["filter"]), f"{each['caught']:,}", f"{each['lost']:,}", percent(precision["value"]),
-            interval(precision, percent), percent(recall["value"]), percent(f1["value"]),
+            as_text(each["filter"]), f"{each['caught']:,}", f"{each['lost']:,}", _whole(each["precision"]),
+            percent(each["recall"]["value"]), percent(each["f1"]["value"]),
         )  # fmt: skip
     return table
+
+
+def _whole(figure: Mapping[str, Any]) -> str:
+    """Show a share with its interval, in whole percents."""
+    if figure["value"] is None:
+        return "–"
+    value, low, high = (100 * (figure[name] or 0.0) for name in ("value", "low", "high"))
+    return f"{value:.0f} % ({low:.0f} to {high:.0f})"

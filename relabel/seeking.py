@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from relabel import recipe as recipes
 from relabel.corpus import Corpus
+from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
 from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache, Scorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.dense import Dense
 from relabel.mining.embeddings import Embeddings, EmbeddingSettings
 from relabel.mining.indexes import IndexSettings, Vectors
 from relabel.mining.lexical import BM25, BM25Settings
+from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
 from relabel.mining.searching import Asked, Retriever
 from relabel.protocols import Encodes
@@ -80,7 +82,14 @@ def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded) 
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
         case recipes.Vectors():
-            given = Precomputed(Path(each.documents), Path(each.queries), normalise=each.normalise)
+            ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
+            given = Precomputed(
+                Path(each.documents),
+                Path(each.queries),
+                document_ids=ids[0],
+                query_ids=ids[1],
+                normalise=each.normalise,
+            )
             return Dense(each.called, given, cache, _index(each)), given.fingerprint
         case recipes.Lexical():
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))

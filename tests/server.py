@@ -69,6 +69,7 @@ class FakeServer:
 
     Attributes:
         answer: what is said when nothing goes wrong.
+        embed: what comes for texts when nothing goes wrong.
         plan: what goes wrong.
         latency: seconds before each answer.
         asked: how often each content (digest of the messages) was asked.
@@ -80,11 +81,13 @@ class FakeServer:
         self, answer: Answer | None = None, *, plan: Plan | None = None, latency: float = 0.0, port: int = 0
     ) -> None:
         self.answer, self.plan, self.latency = answer or oracle, plan or Plan(), latency
+        self.embed: Callable[[Body], Response] = lambda body: JSONResponse(embeddings(body))
         self.asked: Counter[str] = Counter()
         self.bodies: deque[Body] = deque(maxlen=200)
         self.at_once = self.most_at_once = 0
         routes = [
             Route("/v1/chat/completions", self._completions, methods=["POST"]),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/stats", self._stats),
         ]
@@ -141,6 +144,16 @@ class FakeServer:
             if not kind:
                 return JSONResponse(self._completion(body))
             return await self.fault(kind, body, request)
+
+    async def _embeddings(self, request: Request) -> Response:
+        body = await request.json()
+        key = digest(*body["input"]).hex()
+        self.asked[key] += 1
+        self.bodies.append(body)
+        with self._counted():
+            await asyncio.sleep(self.latency)
+            kind = self.plan.fault(key, self.asked[key])
+            return await self.fault(kind, body, request) if kind else self.embed(body)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -257,6 +270,21 @@ def completion(text: str, body: Body) -> Body:
         "usage": usage
         | {"total_tokens": sum(usage.values()), "prompt_tokens_details": {"cached_tokens": words_in // 2}},
     }
+
+
+def embeddings(body: Body) -> Body:
+    """Return a vector for each text, made of its hash; a token is a word."""
+    size = body.get("dimensions", 8)
+    data = [
+        {
+            "object": "embedding",
+            "index": place,
+            "embedding": [chance("embedding", text, str(axis)) - 0.5 for axis in range(size)],
+        }
+        for place, text in enumerate(body["input"])
+    ]
+    tokens = sum(len(text.split()) for text in body["input"])
+    return {"object": "list", "data": data, "model": "fake", "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
 def logprobs(token: str, others: Sequence[str]) -> Body:

@@ -143,14 +143,15 @@ def test_an_index_is_used_again(tmp_path: Path) -> None:
         return "build index" in told
 
     files = set()
-    for other, chosen in [
+    cases: list[tuple[Any, dict[str, Any]]] = [
         (documents, {"kind": "ivf"}),
         (documents, {"kind": "ivf", "nprobe": 2, "threads": 2}),
         (documents, {"kind": "ivf", "lists": 5}),
         (documents, {"kind": "hnsw"}),
         (documents[::-1].copy(), {"kind": "ivf"}),
         (documents, {"kind": "ivf"}),
-    ]:
+    ]
+    for other, chosen in cases:
         assert not built(other, **chosen)  # the helper has prepared it once
         files.add(frozenset(path.name for path in tmp_path.glob("*.faiss")))
     assert sorted(len(names) for names in files) == [1, 2, 3, 4]
@@ -278,8 +279,12 @@ def test_wrong_files_are_refused(tmp_path: Path, documents: Any, queries: Any, n
         np.save(tmp_path / "d.npy", documents.astype(np.float32) if documents.dtype.kind != "f" else documents)
     np.save(tmp_path / "q.npy", queries)
     ids = lines(tmp_path / "d.txt", names) if names else None
-    with pytest.raises(InputError) as caught:
+
+    def prepare() -> None:
         vectors = Precomputed(tmp_path / "d.npy", tmp_path / "q.npy", document_ids=ids)
         Dense("mine", vectors, tmp_path).prepare(Named([""] * 5, [""] * 2), silent)
+
+    with pytest.raises(InputError) as caught:
+        prepare()
     assert words in caught.value.message
     assert caught.value.hint

@@ -17,7 +17,8 @@ import pytest
 from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, oracle, refuse
 from starlette.responses import JSONResponse, Response
 
-from relabel.engines.openai import LONGEST_WAIT, OpenAIEngine, OpenAISettings, _asked_wait
+from relabel.engines.openai import OpenAIEngine, OpenAISettings
+from relabel.engines.service import LONGEST_WAIT, asked_wait
 from relabel.errors import ServiceError, SettingsError
 from relabel.protocols import Engine, Message, Reply, Request
 
@@ -253,7 +254,7 @@ def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float
 )
 def test_what_retry_after_may_hold(headers: dict[str, str], wait: float | None) -> None:
     """Long waits are bounded, and what is past or no time at all is as good as absent."""
-    assert _asked_wait(headers) == wait
+    assert asked_wait(headers) == wait
 
 
 @pytest.mark.parametrize(

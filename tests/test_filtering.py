@@ -385,3 +385,27 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """Its name, and what to type."""
     with pytest.raises(SettingsError, match=r"none\.yaml cannot be read"):
         selection.load(tmp_path / "none.yaml")
+
+
+def test_filters_are_measured_against_what_people_know(tmp_path: Path) -> None:
+    """With gold labels each filter is a detector of false negatives: found, lost, precision; grades between count not."""
+    rows = [
+        {
+            "query_id": "q1",
+            "query": "a question",
+            "positive_passages": [{"docid": "p", "title": "", "text": "the answer", "score": 0.8}],
+            "negative_passages": [
+                {"docid": name, "title": "", "text": f"passage {name}", "score": score}
+                for name, score in (("a", 0.9), ("b", 0.85), ("c", 0.7), ("d", 0.6), ("e", 0.95), ("f", 0.96))
+            ],
+        }
+    ]
+    path, gold = tmp_path / "train.jsonl", tmp_path / "gold.qrels"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    gold.write_text("q1 0 a 2\nq1 0 b 0\nq1 0 c 3\nq1 0 d 0\nq1 0 e 1\n", "utf-8")
+    done = relabel.filter_negatives(path, tmp_path / "out.jsonl", absolute_margin=0.0, gold=gold, threshold=2)
+    margin = next(each for each in done.detection if each.filter == "absolute_margin")
+    # a is found, b is lost; c is missed; e lies between 0 and the threshold, f was never judged
+    assert (margin.relevant, margin.irrelevant, margin.caught, margin.lost) == (2, 2, 1, 1)
+    assert (margin.precision.value, margin.recall.value, margin.f1.value) == (0.5, 0.5, 0.5)
+    assert relabel.filter_negatives(path, tmp_path / "out.jsonl", absolute_margin=0.0).detection == ()

@@ -90,12 +90,14 @@ class Embeddings:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._alone(), closing(_Store(self._folder / self._stem, self._settings.precision)) as store:
             filling = _Filling(self._encoder, self._settings, store, progress)
-            self._passages = self._passage_rows(collection, filling)
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                filling.write(file, "query", (asked.text for asked in collection.asked()), collection.queries)
-                self._queries = _mapped_rows(file, collection.queries)
-            if filling.embedded:
-                self._encoder.release()
+            try:
+                self._passages = self._passage_rows(collection, filling)
+                with tempfile.TemporaryFile(dir=self._folder) as file:
+                    filling.write(file, "query", (asked.text for asked in collection.asked()), collection.queries)
+                    self._queries = _mapped_rows(file, collection.queries)
+            finally:
+                if filling.began:
+                    self._encoder.release()
             self._vectors = store.mapped()
 
     def documents(self, first: int, last: int) -> "Floats":
@@ -163,7 +165,7 @@ class _Filling:
 
     def __init__(self, encoder: Encodes, settings: EmbeddingSettings, store: "_Store", progress: Progress) -> None:
         self._encoder, self._settings, self.store, self.progress = encoder, settings, store, progress
-        self.embedded = 0
+        self.began = False
 
     def write(self, file: Any, role: Role, texts: Iterable[str], total: int) -> None:
         """Write the row of every text to a file, 8 bytes each."""
@@ -206,6 +208,7 @@ class _Filling:
         texts = [text.encode("utf-8", "replace").decode() for text in window.values()]  # no half characters
         done = seen - len(texts)
         vectors: Any = None
+        self.began = True
         for batch in self._batches(texts):
             encoded = self._encoder.encode(role, [texts[place] for place in batch])
             _check(encoded, [texts[place] for place in batch])
@@ -215,7 +218,6 @@ class _Filling:
             done += len(batch)
             told(done)
         self.store.commit(list(window), vectors)
-        self.embedded += len(texts)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield places, longest texts first; equals keep their order."""
