@@ -132,11 +132,8 @@ def mine_hard_negatives(
     layout = Layout(
         shaping.shape_of(output_format), pairs.anchor, pairs.positive, num_negatives, output_scores, output_ids
     )  # fmt: skip
-    prompts = {
-        "query_prompt": (query_prompt, query_prompt_name),
-        "document_prompt": (corpus_prompt, corpus_prompt_name),
-    }
-    models = _Models.of(model, cross_encoder, batch_size, prompts)
+    query, document = _Prompt(query_prompt, query_prompt_name), _Prompt(corpus_prompt, corpus_prompt_name)
+    models = _Models.of(model, cross_encoder, batch_size, query, document)
     by_score = [absolute_margin, relative_margin, max_score, min_score if cross_encoder is not None else None]
     most = pairs.most_positives()
     if range_max is None:
@@ -182,35 +179,61 @@ def _check_window(range_min: int, range_max: int, num_negatives: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt by its text, or by its name among the model's; the text counts, as in sentence-transformers."""
+
+    text: str | None
+    name: str | None
+
+    @property
+    def wanting(self) -> bool:
+        """Whether the model has to say what it is."""
+        return self.text is None and self.name is not None
+
+    def of(self, model: Any) -> str | None:
+        """Return its text; None = the model's own."""
+        if not self.wanting:
+            return self.text
+        known: Mapping[str | None, str] = model.prompts
+        if self.name not in known:
+            there = ", ".join(map(str, known)) or "none"
+            raise SettingsError(f"the model has no prompt {self.name!r}", hint=f"it has: {there}")
+        return known[self.name]
+
+
+@dataclass(frozen=True, slots=True)
 class _Models:
     """The two models: by name, to be loaded when they are needed, or as the caller has loaded them."""
 
     model: Any
     cross_encoder: Any
     batch_size: int
-    prompts: Mapping[str, str | None]
+    query_prompt: str | None
+    document_prompt: str | None
 
     @classmethod
-    def of(cls, model: Any, cross_encoder: Any, batch_size: int, **prompts: tuple[str | None, str | None]) -> Self:
-        """Find the prompts, each given as (text, name): the text counts.
+    def of(cls, model: Any, cross_encoder: Any, batch_size: int, query: _Prompt, document: _Prompt) -> Self:
+        """Find out what the prompts are.
 
         Raises:
-            SettingsError: a model is none, or has no prompt of that name.
+            SettingsError: the model is none, or has no prompt of that name.
         """
-        if isinstance(model, str | Path) and any(text is None and name is not None for text, name in prompts.values()):
-            model = Encoder(EncoderSettings(str(model))).model  # knows what its prompts' names mean
+        if isinstance(model, str | Path) and (query.wanting or document.wanting):
+            model = Encoder(EncoderSettings(str(model))).model
         if not isinstance(model, str | Path):
             from sentence_transformers import SentenceTransformer
 
             if not isinstance(model, SentenceTransformer):
                 raise _no_model("model", "SentenceTransformer", model)
-        found = {place: _prompt(model, text, name) for place, (text, name) in prompts.items()}
-        return cls(model, cross_encoder, batch_size, found)
+        return cls(model, cross_encoder, batch_size, query.of(model), document.of(model))
 
     def recipe(self, index: Kind, reach: int, chosen: Selection) -> Recipe:
         """Return the recipe that names them."""
         size = self.batch_size
-        dense = Dense(model=_name(self.model), index=index, batch_size=size, **self.prompts)
+        dense = Dense(
+            model=_name(self.model), index=index, batch_size=size,
+            query_prompt=self.query_prompt, document_prompt=self.document_prompt,
+        )  # fmt: skip
         reranker = None
         if self.cross_encoder is not None:
             reranker = CrossEncoder(model=_name(self.cross_encoder), batch_size=size, scale="own")
@@ -222,10 +245,10 @@ class _Models:
         Raises:
             SettingsError: the cross-encoder is none.
         """
-        return Loaded(
-            encoder=None if isinstance(self.model, str | Path) else LoadedEncoder(self.model, **self.prompts),
-            scorer=self._scorer(),
-        )
+        encoder = None
+        if not isinstance(self.model, str | Path):
+            encoder = LoadedEncoder(self.model, self.query_prompt, self.document_prompt)
+        return Loaded(encoder, self._scorer())
 
     def _scorer(self) -> LoadedScorer | None:
         model = self.cross_encoder
@@ -241,16 +264,6 @@ class _Models:
                 hint="give a reranker with one label",
             )
         return LoadedScorer(model, self.batch_size)
-
-
-def _prompt(model: Any, text: str | None, name: str | None) -> str | None:
-    """Return the text of a prompt: as given, else by its name, else None = the model's own."""
-    if text is not None or name is None:
-        return text
-    known: Mapping[str, str] = model.prompts
-    if name not in known:
-        raise SettingsError(f"the model has no prompt {name!r}", hint=f"it has: {', '.join(known) or 'none'}")
-    return known[name]
 
 
 def _name(model: Any) -> str:

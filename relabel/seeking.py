@@ -77,8 +77,7 @@ def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path, loaded: Loaded = N
 def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded) -> tuple[Retriever, str]:
     match each:
         case recipes.Dense() | recipes.Endpoint():
-            given = loaded.encoder if isinstance(each, recipes.Dense) else None
-            encoder = given or _encoder(each)
+            encoder = (loaded.encoder if isinstance(each, recipes.Dense) else None) or _encoder(each)
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
         case recipes.Vectors():
