@@ -37,7 +37,7 @@ from relabel.pools import CANDIDATES, CORPUS, PoolWriter
 from relabel.recipe import Recipe
 from relabel.records import Example, Passage
 from relabel.rundir import TextFile, json_line, replacing, versions, write_json
-from relabel.seeking import Seekers, open_seekers
+from relabel.seeking import NOTHING_LOADED, Loaded, Seekers, open_seekers
 
 ROWS: Final = "train.jsonl"
 REJECTS: Final = "rejects.jsonl"
@@ -78,6 +78,7 @@ def mine(
     folder: Path,
     *,
     format: str = "tevatron",  # noqa: A002 - the word users know
+    loaded: Loaded = NOTHING_LOADED,
     progress: Progress = lambda *_: None,
 ) -> Mined:
     """Mine hard negatives for every query that has a positive.
@@ -87,6 +88,7 @@ def mine(
         recipe: who finds candidates, and which of them become negatives.
         folder: where everything goes; what an earlier mining of the same material left there is used again.
         format: of the rows.
+        loaded: models in the place of those that the recipe names.
         progress: told how far the work is.
 
     Raises:
@@ -99,18 +101,24 @@ def mine(
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
         corpus, reused = _open_corpus(material, recipe, folder, progress)
-        report = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress)
+        report = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
     return Mined(folder, folder / ROWS, report, None, reused, time.time() - started)
 
 
 def _mine(
-    corpus: Corpus, material: Material, recipe: Recipe, form: Format, folder: Path, progress: Progress
+    corpus: Corpus,
+    material: Material,
+    recipe: Recipe,
+    form: Format,
+    folder: Path,
+    progress: Progress,
+    loaded: Loaded = NOTHING_LOADED,
 ) -> dict[str, Any]:
     """Mine a collection that is there; the manifest says that all else is."""
     for name in (MANIFEST, CHANGES):
         (folder / name).unlink(missing_ok=True)
     cache = folder / CACHE
-    seekers = open_seekers(recipe, corpus, cache)
+    seekers = open_seekers(recipe, corpus, cache, loaded)
     lists = _search(corpus, recipe, seekers, cache, progress)
     known = KnownPositives(cache)
     known.note(_with_positives(corpus))
@@ -296,7 +304,7 @@ def _search(corpus: Corpus, recipe: Recipe, seekers: Seekers, cache: Path, progr
     lists = {}
     for number, (name, retriever) in enumerate(seekers.retrievers.items()):
         retriever.prepare(corpus, named(name, progress))
-        lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress)
+        lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress, recipe.reach)
     if seekers.guide is not None:
         seekers.guide.prepare(corpus, named(seekers.guide.name, progress))
     return lists

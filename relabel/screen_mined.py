@@ -68,8 +68,8 @@ class Bars:
             self._progress.update(self._tasks[what], completed=done)
 
 
-def mined(done: Mined) -> None:
-    """Show the report of a mining."""
+def mined(done: Mined, *, files: bool = True) -> None:
+    """Show the report of a mining; `files` says whether they stay."""
     console = open_console()
     report = done.report
     collection(console, report["collection"], reused=done.reused, rejects=REJECTS)
@@ -100,6 +100,8 @@ def mined(done: Mined) -> None:
     )
     if done.changes is not None:
         _changes(console, done.changes)
+    if not files:
+        return
     put_line(console, f"files     {done.rows} · {done.folder / CANDIDATES} · {done.folder / REPORT}")
     if rows["negatives"]:
         put_line(console, "next: " + shlex.join(["relabel", "run", str(done.rows), "--pool", str(done.folder)]))

@@ -225,7 +225,9 @@ def test_guide_drops_what_it_puts_above_the_positive(town: Path, tmp_path: Path,
             assert one["scores"]["guide"] is not None
             removed += one.get("removed") == "guide_model"
     assert 0 < removed == done.report["filters"]["removed"]["guide_model"] < 60
-    assert "guide_model" in api.mine(town, tmp_path / "m", retriever="bm25", guide=perturbed).report["filters"]["removed"]
+    assert (
+        "guide_model" in api.mine(town, tmp_path / "m", retriever="bm25", guide=perturbed).report["filters"]["removed"]
+    )
 
 
 def test_endpoint(town: Path, tmp_path: Path) -> None:

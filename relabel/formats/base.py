@@ -208,6 +208,11 @@ def identifier(value: Any, field: str) -> str:
     return str(value)
 
 
+def id_beside(beside: Mapping[str, Any]) -> str:
+    """Return the id that stands beside a passage, "" where none does."""
+    return next((identifier(beside[name], name) for name in IDS if name in beside), "")
+
+
 def query_id(row: Mapping[str, Any], query: str) -> str:
     """Return the row's `query_id`, or one made from the query's text."""
     return identifier(row.get("query_id"), "query_id") or f"q-{digest(query, size=6).hex()}"
