@@ -258,6 +258,7 @@ def mine(
     qrels: AnyPath | None = None,
     split: str = "train",
     threshold: int = 1,
+    gold: AnyPath | None = None,
     to: str = "tevatron",
     on_error: str = "stop",
     progress: Progress = lambda *_: None,
@@ -277,6 +278,7 @@ def mine(
         qrels: judgments, in place of the collection's.
         split: which judgments are meant, where there are several.
         threshold: the lowest grade that is a positive.
+        gold: more complete judgments, by which filters are measured as detectors of false negatives.
         to: format of the rows, a name of `relabel.formats.FORMATS`.
         on_error: a row that cannot be read: "stop", or "skip".
         progress: told (what, done, of how many) as work goes on.
@@ -288,7 +290,7 @@ def mine(
         InputError: the sources cannot be used.
         SettingsError: config or options cannot be used, or both are given.
     """
-    places = {"corpus": corpus, "queries": queries, "qrels": qrels}
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels, "gold": gold}
     source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
     return minerun.mine(source, chosen, folder, format=to, progress=progress)
 
@@ -303,6 +305,7 @@ def rehearse_mining(
     qrels: AnyPath | None = None,
     split: str = "train",
     threshold: int = 1,
+    gold: AnyPath | None = None,
     to: str = "tevatron",
     on_error: str = "stop",
     progress: Progress = lambda *_: None,
@@ -312,7 +315,7 @@ def rehearse_mining(
 
     Args and errors: see `mine`.
     """
-    places = {"corpus": corpus, "queries": queries, "qrels": qrels}
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels, "gold": gold}
     source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
     return rehearsal.rehearse(source, chosen, folder, format=to, progress=progress)
 

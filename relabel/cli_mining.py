@@ -86,6 +86,7 @@ def mine(
     qrels: QrelsName = None,
     split: SplitName = "train",
     threshold: Threshold = 1,
+    gold: GoldLabels = None,
     to: Annotated[str, typer.Option("--to", help=f"Format of the rows: {FORMATS}.")] = "tevatron",
     retriever: Annotated[str | None, typer.Option("--retriever", help="dense (without), bm25, hybrid, none.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Embedding model: a name or a folder.")] = None,
@@ -128,8 +129,8 @@ def mine(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= {
-        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "to": to,
-        "on_error": on_error,
+        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "gold": gold,
+        "to": to, "on_error": on_error,
     }  # fmt: skip
     folder = output or api.mined_folder(collection, config)
     bars = screen_mined.Bars(quiet=quiet)

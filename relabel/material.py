@@ -27,6 +27,7 @@ class Material:
         split: which judgments are meant, where there are several.
         threshold: the lowest grade that is a positive.
         on_error: what is done about a row that cannot be read.
+        gold: judgments by which filters are measured as detectors of false negatives; they change nothing else.
     """
 
     collection: str
@@ -36,6 +37,7 @@ class Material:
     split: str = "train"
     threshold: int = 1
     on_error: str = "stop"
+    gold: str | None = None
 
     def open(
         self,
@@ -85,7 +87,7 @@ class Material:
 
     def told(self) -> dict[str, Any]:
         """Return it as plain JSON, with paths that do not depend on where one stands."""
-        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
+        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels", "gold")}
         return asdict(self) | places
 
 

@@ -83,6 +83,8 @@ def mined(done: Mined, *, files: bool = True) -> None:
         told = f"{recall['recall_at_10']:.3f} of the exact 10 nearest, over {recall['queries']:,} queries"
         put_line(console, f"index     {name}: it finds {told}")
     console.print(_filters(report["filters"]))
+    if report["detection"]:
+        console.print(detection(report["detection"]))
     _suspicion(console, report["false_negatives"])
     rows, conflicts = report["rows"], report["conflicts"]
     if conflicts["negatives"]:
