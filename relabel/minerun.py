@@ -63,6 +63,7 @@ class Mined:
         report: every figure, as in `report.json`.
         changes: what a refresh changed, as in `changes.json`; None for another mining.
         reused: whether the collection was read before.
+        spent: what embeddings endpoints were asked in this execution, by retriever: requests and tokens.
         seconds: of this execution.
     """
 
@@ -71,6 +72,7 @@ class Mined:
     report: Mapping[str, Any]
     changes: Mapping[str, Any] | None
     reused: bool
+    spent: Mapping[str, Mapping[str, Any]]
     seconds: float
 
 
@@ -103,8 +105,8 @@ def mine(
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
         corpus, reused = _open_corpus(material, recipe, folder, progress)
-        report = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
-    return Mined(folder, folder / ROWS, report, None, reused, time.time() - started)
+        report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
+    return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
 
 
 def _mine(
@@ -115,8 +117,8 @@ def _mine(
     folder: Path,
     progress: Progress,
     loaded: Loaded = NOTHING_LOADED,
-) -> dict[str, Any]:
-    """Mine a collection that is there; the manifest says that all else is."""
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Mine a collection that is there; the manifest says that all else is. Return report and spending."""
     for name in (MANIFEST, CHANGES):
         (folder / name).unlink(missing_ok=True)
     cache = folder / CACHE
@@ -149,7 +151,7 @@ def _mine(
         "format": form.name,
         "versions": versions(),
     })  # fmt: skip
-    return report
+    return report, {name: each.report() for name, each in seekers.served.items()}
 
 
 def row_format(name: str) -> Format:
@@ -192,10 +194,10 @@ def refresh(
     with _alone(folder):
         same_corpus(before / CORPUS, folder / CORPUS)
         with Corpus(folder / CORPUS) as corpus:
-            report = _mine(corpus, material, recipe, form, folder, progress)
+            report, spent = _mine(corpus, material, recipe, form, folder, progress)
         changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
         write_json(folder / CHANGES, changes)
-    return Mined(folder, folder / ROWS, report, changes, True, time.time() - started)  # noqa: FBT003
+    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.time() - started)
 
 
 def _before(folder: Path) -> tuple[Material, Recipe, Format]:

@@ -102,6 +102,10 @@ def mined(done: Mined, *, files: bool = True) -> None:
     )
     if done.changes is not None:
         _changes(console, done.changes)
+    for name, each in done.spent.items():
+        put_line(
+            console, f"spent     {name}: {each['requests']:,} requests, {each['tokens']:,} tokens by its own count"
+        )
     if not files:
         return
     put_line(console, f"files     {done.rows} · {done.folder / CANDIDATES} · {done.folder / REPORT}")
