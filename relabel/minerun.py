@@ -24,12 +24,11 @@ from relabel.corpus import Corpus
 from relabel.errors import RowError, RunError, SettingsError
 from relabel.formats import EXPORTS, FORMATS, Format, open_writer
 from relabel.formats.ntuples import NTuples
-from relabel.gold import Gold
+from relabel.gold import Measuring
 from relabel.judges.positives import KnownPositives
 from relabel.material import Material
 from relabel.mining.candidates import Candidate, Positive
 from relabel.mining.dense import Dense
-from relabel.mining.detection import Detector
 from relabel.mining.figures import Figures, Ranking, Snapshot, change
 from relabel.mining.figures import Mined as Counted
 from relabel.mining.hitlists import HitLists, search_all
@@ -122,6 +121,7 @@ def _mine(
     for name in (MANIFEST, CHANGES):
         (folder / name).unlink(missing_ok=True)
     cache = folder / CACHE
+    gold = Measuring(material.gold, material.threshold, recipe.selection)
     seekers = open_seekers(recipe, corpus, cache, loaded)
     lists = _search(corpus, recipe, seekers, cache, progress)
     known = KnownPositives(cache)
@@ -131,16 +131,14 @@ def _mine(
         if seekers.crossencoder is not None:
             seekers.crossencoder.fill(_pairs(chooser, corpus, lists, progress))
         chosen = (chooser.choose(asked, hits) for asked, hits in _with_hits(corpus, lists))
-        detector = _Detecting(recipe, material)
-        watched = _watched(detector.over(chosen), corpus.queries, progress)
-        figures = _write(watched, seekers, recipe, form, folder)
+        figures = _write(_watched(gold.over(chosen), corpus.queries, progress), seekers, recipe, form, folder)
     collection = json.loads(corpus.built.written())
     collection.pop("reused")
     report = {
         "collection": collection,
         **figures.result(),
         "recall_of_index": _recall(corpus, seekers),
-        "detection": detector.result(),
+        "detection": gold.result(),
     }
     write_json(folder / REPORT, report)
     write_json(folder / MANIFEST, {
@@ -358,27 +356,6 @@ def _watched(chosen: Iterator[Chosen], total: int, progress: Progress) -> Iterat
 
 
 # -- writing -------------------------------------------------------------------------------------------------
-
-
-class _Detecting:
-    """Measures filters as detectors of false negatives, where the material says who knows them."""
-
-    def __init__(self, recipe: Recipe, material: Material) -> None:
-        self._gold = Gold(material.gold, material.threshold) if material.gold is not None else None
-        self._detector = Detector(recipe.selection.filters, recipe.selection.exempt)
-        self._seed = recipe.selection.seed
-
-    def over(self, chosen: Iterator[Chosen]) -> Iterator[Chosen]:
-        """Look at every list of candidates on its way."""
-        for each in chosen:
-            if self._gold is not None:
-                for pool in each.lists:
-                    self._detector.add(pool, self._gold.of(each.asked.id, pool))
-            yield each
-
-    def result(self) -> list[dict[str, Any]]:
-        """Return plain JSON, filter by filter, then the whole list; nothing without gold labels."""
-        return [each.to_json() for each in self._detector.result(seed=self._seed)] if self._gold is not None else []
 
 
 def _write(chosen: Iterator[Chosen], seekers: Seekers, recipe: Recipe, form: Format, folder: Path) -> Figures:
