@@ -1,6 +1,7 @@
 """What people know of mined candidates, as judgments in TREC's form: the truth that filters are measured against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from relabel.choosing import Chosen
 from relabel.errors import InputError
