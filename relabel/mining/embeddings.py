@@ -47,7 +47,7 @@ class EmbeddingSettings:
 
     window: int = 1024
     batch_size: int | None = 32
-    batch_tokens: int = 2_048
+    batch_tokens: int = 1_536
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -128,7 +128,7 @@ class IndexSettings:
         """
         start = f"HNSW{NEIGHBOURS}" if self.chosen(documents) == "hnsw" else f"IVF{self._lists(documents)}"
         if self.precision == "pq":
-            return f"{start},PQ{_pieces(documents, dimensions)}"
+            return f"{start},PQ{_pieces(documents, dimensions)}np"  # no polysemous codes: nobody filters by them
         return f"{start},{'Flat' if self.precision == 'float32' else 'SQfp16'}"
 
     def _lists(self, documents: int) -> int:
