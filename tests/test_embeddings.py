@@ -216,7 +216,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A folder into which another process embeds is refused with a word on what to do."""
     with (
         FileLock(tmp_path / "hashing-float32.lock"),
-        pytest.raises(RunError, match="another process is embedding"),
+        pytest.raises(RunError, match="another process is at work"),
     ):
         filled(tmp_path, Hashing(), Texts([], []))
 

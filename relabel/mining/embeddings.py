@@ -50,7 +50,7 @@ class EmbeddingSettings:
 
     window: int = 1024
     batch_size: int | None = 32
-    batch_tokens: int = 2_048
+    batch_tokens: int = 1_536
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -103,7 +103,10 @@ class Embeddings:
             SettingsError: the model gives vectors of another size than those on disk, or none that can be used.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._alone(), closing(_Store(self._folder / self._stem, self._settings.precision)) as store:
+        with (
+            alone(self._folder / f"{self._stem}.lock"),
+            closing(_Store(self._folder / self._stem, self._settings.precision)) as store,
+        ):
             filling = _Filling(self._encoder, self._settings, store, progress)
             try:
                 self._passages = self._passage_rows(collection, filling)
@@ -165,7 +168,7 @@ class Embeddings:
             if rows.max(initial=-1) < filling.store.done:
                 filling.progress("embed documents", count, count)
                 return rows
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(".part")
         try:
             with part.open("w+b") as file:
                 filling.write(file, "document", collection.texts(), count)
@@ -174,20 +177,6 @@ class Embeddings:
         finally:
             part.unlink(missing_ok=True)
         return rows
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from writing the same files."""
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(self._folder / f"{self._stem}.lock", timeout=0):
-                yield
-        except Timeout:
-            raise RunError(
-                f"another process is embedding into {self._folder}",
-                hint="wait until it has ended, then type the same command again: what it embedded is not done again",
-            ) from None
 
 
 class _Filling:
@@ -328,6 +317,25 @@ class _Store:
         if not self.done:
             return np.zeros((0, 0), dtype=self._precision)
         return np.memmap(self._file, dtype=self._precision, mode="r", shape=(self.done, self._dimensions))
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Keep other processes from writing the same files.
+
+    Raises:
+        RunError: one does.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"another process is at work in {lock.parent}",
+            hint="wait until it has ended, then type the same command again: what it did is not done again",
+        ) from None
 
 
 def _mapped_rows(file: Any, count: int) -> "Rows":

@@ -9,7 +9,6 @@ is found is the same on any number of threads and for any cut of the queries int
 - hnsw: built by one thread, since what several insert at a time depends on who comes first.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from relabel.errors import InputError, MissingPart, SettingsError
+from relabel.mining.embeddings import alone
 from relabel.mining.searching import Collection, Progress
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class IndexSettings:
         """
         start = f"HNSW{NEIGHBOURS}" if self.chosen(documents) == "hnsw" else f"IVF{self._lists(documents)}"
         if self.precision == "pq":
-            return f"{start},PQ{_pieces(documents, dimensions)}"
+            return f"{start},PQ{_pieces(documents, dimensions)}np"  # no polysemous codes: nobody filters by them
         return f"{start},{'Flat' if self.precision == 'float32' else 'SQfp16'}"
 
     def _lists(self, documents: int) -> int:
@@ -264,8 +264,9 @@ class Approximate:
         """Build the index, unless the file is there, and map it."""
         import numpy as np
 
-        if not path.exists():
-            self._build(path, progress)
+        with alone(path.with_suffix(".lock")):
+            if not path.exists():
+                self._build(path, progress)
         with threads(self._settings.threads) as package:
             self._index = package.read_index(str(path), package.IO_FLAG_MMAP_IFC)
             if self._is_ivf:
@@ -322,7 +323,7 @@ class Approximate:
                 longest(block, first)  # checks it
                 index.add(block)
                 progress("build index", first + len(block), documents)
-            part = path.with_suffix(f".{os.getpid()}.part")
+            part = path.with_suffix(".part")
             try:
                 package.write_index(index, str(part))
                 part.replace(path)
