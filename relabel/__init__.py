@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from relabel.adapting import Adapted, adapt_hard_negatives
     from relabel.api import (
         apply,
         audit_export,
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
         TemplateError,
     )
     from relabel.forecast import Forecast
+    from relabel.hard_negatives import mine_hard_negatives
     from relabel.pipeline import Summary
     from relabel.prompts import Template, list_templates, load_template
     from relabel.protocols import Engine, Judge, Reply, Request
     from relabel.records import Case, Change, Example, Finding, Judgment, Pair, Passage, Verdict
 
 _HOME: Final = {
+    "adapting": ("Adapted", "adapt_hard_negatives"),
     "api": (
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
         "merge", "read", "rebuild", "run", "show", "stats",
@@ -57,6 +60,7 @@ _HOME: Final = {
         "TemplateError",
     ),
     "forecast": ("Forecast",),
+    "hard_negatives": ("mine_hard_negatives",),
     "pipeline": ("Summary",),
     "prompts": ("Template", "list_templates", "load_template"),
     "protocols": ("Engine", "Judge", "Reply", "Request"),
@@ -65,11 +69,11 @@ _HOME: Final = {
 _WHERE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment", "MissingPart",
-    "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings",
-    "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "apply", "audit_export", "audit_import",
-    "check", "convert", "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "read",
-    "rebuild", "run", "show", "stats",
+    "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
+    "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError",
+    "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply",
+    "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "list_templates", "load_config",
+    "load_template", "merge", "mine_hard_negatives", "read", "rebuild", "run", "show", "stats",
 ]  # fmt: skip
 
 

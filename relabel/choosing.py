@@ -34,6 +34,7 @@ class Chosen:
         asked: the query.
         pool: all that was found, positives apart, each passage once; the positives with score and rank in the first
             list, rank None = not found.
+        lists: the candidates that filters were given, list by list.
         negatives: the hard negatives, in the order they were taken; each says who found it.
         removed: those of the pool that a filter removed in every list that holds them.
         tried: how many candidates the filters were given, in all lists.
@@ -49,6 +50,7 @@ class Chosen:
 
     asked: Asked
     pool: Pool
+    lists: tuple[Pool, ...]
     negatives: tuple[Candidate, ...]
     removed: tuple[Removed, ...]
     tried: int
@@ -128,6 +130,7 @@ class Chooser:
         return Chosen(
             asked,
             merged,
+            tuple(pools.values()),
             tuple(negatives),
             tuple(removed),
             tried=sum(len(pool.candidates) for pool in pools.values()),

@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from relabel.options import FORMATS, FormatName, Input, OnError
+from relabel.options import (
+    FORMATS,
+    CorpusName,
+    FormatName,
+    Input,
+    OnError,
+    QrelsName,
+    QueriesName,
+    SplitName,
+    Threshold,
+)
 
 GoldLabels = Annotated[
     str | None, typer.Option("--gold", help="Judgments (qrels): measure filters as detectors of false negatives.")
@@ -71,11 +81,12 @@ def mine(
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="Retrievers, filters, sampling, YAML; in place of options.")
     ] = None,
-    corpus: Annotated[str | None, typer.Option("--corpus", help="Passages, in place of the collection's.")] = None,
-    queries: Annotated[str | None, typer.Option("--queries", help="Queries, in place of the collection's.")] = None,
-    qrels: Annotated[str | None, typer.Option("--qrels", help="Judgments, in place of the collection's.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Which of the collection's judgments.")] = "train",
-    threshold: Annotated[int, typer.Option("--threshold", help="The lowest grade that is a positive.")] = 1,
+    corpus: CorpusName = None,
+    queries: QueriesName = None,
+    qrels: QrelsName = None,
+    split: SplitName = "train",
+    threshold: Threshold = 1,
+    gold: GoldLabels = None,
     to: Annotated[str, typer.Option("--to", help=f"Format of the rows: {FORMATS}.")] = "tevatron",
     retriever: Annotated[str | None, typer.Option("--retriever", help="dense (without), bm25, hybrid, none.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Embedding model: a name or a folder.")] = None,
@@ -118,8 +129,8 @@ def mine(
     }  # fmt: skip
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= {
-        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "to": to,
-        "on_error": on_error,
+        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "gold": gold,
+        "to": to, "on_error": on_error,
     }  # fmt: skip
     folder = output or api.mined_folder(collection, config)
     bars = screen_mined.Bars(quiet=quiet)

@@ -27,6 +27,7 @@ class Material:
         split: which judgments are meant, where there are several.
         threshold: the lowest grade that is a positive.
         on_error: what is done about a row that cannot be read.
+        gold: judgments by which filters are measured as detectors of false negatives; they change nothing else.
     """
 
     collection: str
@@ -36,15 +37,20 @@ class Material:
     split: str = "train"
     threshold: int = 1
     on_error: str = "stop"
+    gold: str | None = None
 
     def open(
         self,
         path: Path,
-        recipe: Recipe,
+        recipe: Recipe | None = None,
         progress: Progress | None = None,
         on_reject: Callable[[RowError, str], None] | None = None,
+        *,
+        merge: bool = True,
     ) -> tuple[Corpus, bool]:
-        """Return the corpus of the sources and of the recipe's runs, and whether it was at `path` already.
+        """Return the corpus of the sources and of a recipe's runs, and whether it was at `path` already.
+
+        Equal texts are one in it, whatever their ids, unless told not to `merge` them.
 
         Raises:
             InputError: the sources cannot be used.
@@ -55,9 +61,13 @@ class Material:
         if self.on_error not in get_args(_OnError):
             raise SettingsError(f"--on-error {self.on_error!r} is neither word", hint="choose stop or skip")
         on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
-        runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
+        retrievers = recipe.retrievers if recipe is not None else ()
+        runs = [each for each in retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        built = build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
+        built = build(
+            path, parts, threshold=self.threshold, merge=merge, on_error=on_error, on_reject=on_reject,
+            progress=progress,
+        )  # fmt: skip
         return Corpus(path), built.reused
 
     def _parts(self) -> Parts:
@@ -70,9 +80,14 @@ class Material:
             parts = parts.searching(open_documents(self.corpus, split=self.split))
         return parts
 
+    @property
+    def places(self) -> list[str]:
+        """Names of all sources."""
+        return [each for each in (self.collection, self.corpus, self.queries, self.qrels) if each is not None]
+
     def told(self) -> dict[str, Any]:
         """Return it as plain JSON, with paths that do not depend on where one stands."""
-        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
+        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels", "gold")}
         return asdict(self) | places
 
 

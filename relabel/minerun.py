@@ -24,6 +24,7 @@ from relabel.corpus import Corpus
 from relabel.errors import RowError, RunError, SettingsError
 from relabel.formats import EXPORTS, FORMATS, Format, open_writer
 from relabel.formats.ntuples import NTuples
+from relabel.gold import Measuring
 from relabel.judges.positives import KnownPositives
 from relabel.material import Material
 from relabel.mining.candidates import Candidate, Positive
@@ -37,7 +38,7 @@ from relabel.pools import CANDIDATES, CORPUS, PoolWriter
 from relabel.recipe import Recipe
 from relabel.records import Example, Passage
 from relabel.rundir import TextFile, json_line, replacing, versions, write_json
-from relabel.seeking import Seekers, open_seekers
+from relabel.seeking import NOTHING_LOADED, Loaded, Seekers, open_seekers
 
 ROWS: Final = "train.jsonl"
 REJECTS: Final = "rejects.jsonl"
@@ -61,6 +62,7 @@ class Mined:
         report: every figure, as in `report.json`.
         changes: what a refresh changed, as in `changes.json`; None for another mining.
         reused: whether the collection was read before.
+        spent: what embeddings endpoints were asked in this execution, by retriever: requests and tokens.
         seconds: of this execution.
     """
 
@@ -69,6 +71,7 @@ class Mined:
     report: Mapping[str, Any]
     changes: Mapping[str, Any] | None
     reused: bool
+    spent: Mapping[str, Mapping[str, Any]]
     seconds: float
 
 
@@ -78,6 +81,7 @@ def mine(
     folder: Path,
     *,
     format: str = "tevatron",  # noqa: A002 - the word users know
+    loaded: Loaded = NOTHING_LOADED,
     progress: Progress = lambda *_: None,
 ) -> Mined:
     """Mine hard negatives for every query that has a positive.
@@ -87,6 +91,7 @@ def mine(
         recipe: who finds candidates, and which of them become negatives.
         folder: where everything goes; what an earlier mining of the same material left there is used again.
         format: of the rows.
+        loaded: models in the place of those that the recipe names.
         progress: told how far the work is.
 
     Raises:
@@ -99,18 +104,25 @@ def mine(
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
         corpus, reused = _open_corpus(material, recipe, folder, progress)
-        report = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress)
-    return Mined(folder, folder / ROWS, report, None, reused, time.time() - started)
+        report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
+    return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
 
 
 def _mine(
-    corpus: Corpus, material: Material, recipe: Recipe, form: Format, folder: Path, progress: Progress
-) -> dict[str, Any]:
-    """Mine a collection that is there; the manifest says that all else is."""
+    corpus: Corpus,
+    material: Material,
+    recipe: Recipe,
+    form: Format,
+    folder: Path,
+    progress: Progress,
+    loaded: Loaded = NOTHING_LOADED,
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Mine a collection that is there; the manifest says that all else is. Return report and spending."""
     for name in (MANIFEST, CHANGES):
         (folder / name).unlink(missing_ok=True)
     cache = folder / CACHE
-    seekers = open_seekers(recipe, corpus, cache)
+    gold = Measuring(material.gold, material.threshold, recipe.selection)
+    seekers = open_seekers(recipe, corpus, cache, loaded)
     lists = _search(corpus, recipe, seekers, cache, progress)
     known = KnownPositives(cache)
     known.note(_with_positives(corpus))
@@ -119,10 +131,15 @@ def _mine(
         if seekers.crossencoder is not None:
             seekers.crossencoder.fill(_pairs(chooser, corpus, lists, progress))
         chosen = (chooser.choose(asked, hits) for asked, hits in _with_hits(corpus, lists))
-        figures = _write(_watched(chosen, corpus.queries, progress), seekers, recipe, form, folder)
+        figures = _write(_watched(gold.over(chosen), corpus.queries, progress), seekers, recipe, form, folder)
     collection = json.loads(corpus.built.written())
     collection.pop("reused")
-    report = {"collection": collection, **figures.result(), "recall_of_index": _recall(corpus, seekers)}
+    report = {
+        "collection": collection,
+        **figures.result(),
+        "recall_of_index": _recall(corpus, seekers),
+        "detection": gold.result(),
+    }
     write_json(folder / REPORT, report)
     write_json(folder / MANIFEST, {
         "material": material.told(),
@@ -132,7 +149,7 @@ def _mine(
         "format": form.name,
         "versions": versions(),
     })  # fmt: skip
-    return report
+    return report, {name: each.report() for name, each in seekers.served.items()}
 
 
 def row_format(name: str) -> Format:
@@ -175,10 +192,10 @@ def refresh(
     with _alone(folder):
         same_corpus(before / CORPUS, folder / CORPUS)
         with Corpus(folder / CORPUS) as corpus:
-            report = _mine(corpus, material, recipe, form, folder, progress)
+            report, spent = _mine(corpus, material, recipe, form, folder, progress)
         changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
         write_json(folder / CHANGES, changes)
-    return Mined(folder, folder / ROWS, report, changes, True, time.time() - started)  # noqa: FBT003
+    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.time() - started)
 
 
 def _before(folder: Path) -> tuple[Material, Recipe, Format]:
@@ -296,7 +313,7 @@ def _search(corpus: Corpus, recipe: Recipe, seekers: Seekers, cache: Path, progr
     lists = {}
     for number, (name, retriever) in enumerate(seekers.retrievers.items()):
         retriever.prepare(corpus, named(name, progress))
-        lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress)
+        lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress, recipe.reach)
     if seekers.guide is not None:
         seekers.guide.prepare(corpus, named(seekers.guide.name, progress))
     return lists

@@ -147,13 +147,17 @@ AnyEncoder = Dense | Endpoint
 
 
 class CrossEncoder(Strict):
-    """A reranker whose score takes the place of the retriever's: sentence-transformers' `CrossEncoder`."""
+    """A reranker whose score takes the place of the retriever's: sentence-transformers' `CrossEncoder`.
+
+    On the scale "sigmoid" the score is in [0, 1]; "own" is the model's, as its `predict` returns it.
+    """
 
     model: str = Field(min_length=1)
     revision: str | None = None
     device: str = ""
     batch_size: int = Field(default=32, ge=1)
     max_length: int | None = Field(default=None, ge=1)
+    scale: Literal["sigmoid", "own"] = "sigmoid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,7 @@ class Recipe:
         crossencoder: whose score the candidates are then held against and ranked by.
         guide: a model whose scores filters may look at by the name "guide".
         depth: how many candidates a retriever finds for a query, positives apart.
+        reach: how far down its list a retriever is followed at all, positives among it; None = until `depth` is found.
         selection: filters, sampler, number of negatives, seed. Near-copies of positives are always taken out; name the
             filter `near_duplicate` to say what that means.
     """
@@ -177,6 +182,7 @@ class Recipe:
     crossencoder: CrossEncoder | None = None
     guide: AnyEncoder | None = None
     depth: int = DEPTH
+    reach: int | None = None
     selection: Selection = field(default_factory=lambda: Selection(num_negatives=NUM_NEGATIVES))
 
     def __post_init__(self) -> None:
@@ -279,6 +285,7 @@ _FIELDS: Final[Any] = FIELDS | {
     "crossencoder": (CrossEncoder | None, None),
     "guide": (_Encoder | None, None),
     "depth": (Annotated[int, Field(ge=1)], DEPTH),
+    "reach": (Annotated[int, Field(ge=1)] | None, None),
 }
 _File: Final[Any] = create_model("_File", __base__=Strict, **_FIELDS)
 _TAGS: Final = frozenset({"dense", "endpoint", "vectors", "bm25", "run"})
@@ -294,6 +301,7 @@ def written(recipe: Recipe) -> dict[str, Any]:
         "crossencoder": recipe.crossencoder.model_dump() if recipe.crossencoder else None,
         "guide": recipe.guide.model_dump() if recipe.guide else None,
         "depth": recipe.depth,
+        "reach": recipe.reach,
         "filters": [{"filter": each.name, **asdict(each)} for each in selection.filters],  # type: ignore[call-overload]
         "sampling": {"strategy": selection.sampler.name, **asdict(selection.sampler)},  # type: ignore[call-overload]
         "num_negatives": selection.num_negatives,
@@ -355,6 +363,7 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:
             crossencoder=read.crossencoder and _placed(read.crossencoder, folder),
             guide=read.guide and _placed(read.guide, folder),
             depth=read.depth,
+            reach=read.reach,
             selection=selection_of(read, name),
         )
     except SettingsError as error:

@@ -68,11 +68,11 @@ class Bars:
             self._progress.update(self._tasks[what], completed=done)
 
 
-def mined(done: Mined) -> None:
-    """Show the report of a mining."""
+def mined(done: Mined, *, files: bool = True) -> None:
+    """Show the report of a mining; `files` says whether they stay."""
     console = open_console()
     report = done.report
-    _collection(console, report["collection"], reused=done.reused)
+    collection(console, report["collection"], reused=done.reused, rejects=REJECTS)
     told = "median scores of positives (s⁺) and of all negatives (s⁻), negatives taken from it"
     put_line(console, f"by retriever: queries with a positive in its top {report['depth']}, MRR@10, {told}")
     console.print(_retrievers(report))
@@ -83,6 +83,8 @@ def mined(done: Mined) -> None:
         told = f"{recall['recall_at_10']:.3f} of the exact 10 nearest, over {recall['queries']:,} queries"
         put_line(console, f"index     {name}: it finds {told}")
     console.print(_filters(report["filters"]))
+    if report["detection"]:
+        console.print(detection(report["detection"]))
     _suspicion(console, report["false_negatives"])
     rows, conflicts = report["rows"], report["conflicts"]
     if conflicts["negatives"]:
@@ -100,6 +102,12 @@ def mined(done: Mined) -> None:
     )
     if done.changes is not None:
         _changes(console, done.changes)
+    for name, each in done.spent.items():
+        put_line(
+            console, f"spent     {name}: {each['requests']:,} requests, {each['tokens']:,} tokens by its own count"
+        )
+    if not files:
+        return
     put_line(console, f"files     {done.rows} · {done.folder / CANDIDATES} · {done.folder / REPORT}")
     if rows["negatives"]:
         put_line(console, "next: " + shlex.join(["relabel", "run", str(done.rows), "--pool", str(done.folder)]))
@@ -112,7 +120,7 @@ def mined(done: Mined) -> None:
 def rehearsed(found: Rehearsal) -> None:
     """Show what a mining would do."""
     console = open_console()
-    _collection(console, found.collection, reused=found.reused)
+    collection(console, found.collection, reused=found.reused)
     for each in found.embeddings:
         known = f", {each.texts - each.fresh:,} of them on disk already" if each.fresh < each.texts else ""
         put_line(console, f"embed     {each.name}: {each.texts:,} passages and queries by {each.model}{known}")
@@ -130,7 +138,8 @@ def rehearsed(found: Rehearsal) -> None:
     put_line(console, f"dry run: nothing was embedded, and nothing written into {found.folder}")
 
 
-def _collection(console: Console, built: Mapping[str, Any], *, reused: bool) -> None:
+def collection(console: Console, built: Mapping[str, Any], *, reused: bool = False, rejects: str = "") -> None:
+    """Show what a collection holds, and what of it was left out; `rejects` is where bad rows are listed."""
     extra = f" + {built['outside']:,} positives that it lacks" if built["outside"] else ""
     put_line(
         console,
@@ -144,7 +153,7 @@ def _collection(console: Console, built: Mapping[str, Any], *, reused: bool) -> 
         "queries with the text of another (joined)": built["joined"],
         "queries without a positive (left out)": built["unanswered"],
         "passages judged relevant below the threshold (spared)": built["spared"],
-        f"rows that could not be read ({REJECTS})": built["rejected"],
+        "rows that could not be read" + (f" ({rejects})" if rejects else ""): built["rejected"],
     }
     for what, number in left_out.items():
         if number:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relabel import recipe as recipes
 from relabel.corpus import Corpus
 from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
-from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache
+from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache, Scorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.dense import Dense
 from relabel.mining.embeddings import Embeddings, EmbeddingSettings
@@ -17,7 +17,7 @@ from relabel.mining.lexical import BM25, BM25Settings
 from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
 from relabel.mining.searching import Asked, Retriever
-from relabel.protocols import Encodes
+from relabel.protocols import Encodes, Reports
 from relabel.recipe import AnyEncoder, AnyRetriever, Recipe
 
 
@@ -30,32 +30,53 @@ class Seekers:
         crossencoder: scores pairs; None without.
         guide: a model whose scores filters look at; None without.
         told: what each is, as plain JSON: settings, and the fingerprint of what it computes with.
+        served: endpoints by name, which know what they were asked and how many tokens that was.
     """
 
     retrievers: Mapping[str, Retriever]
     crossencoder: ScoreCache | None
     guide: Retriever | None
     told: Sequence[Mapping[str, Any]]
+    served: Mapping[str, Reports]
 
 
-def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path) -> Seekers:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Models that the caller holds: asked in the place of those that the recipe names, and not let go of.
+
+    Attributes:
+        encoder: of the dense retrievers.
+        scorer: the cross-encoder.
+    """
+
+    encoder: Encodes | None = None
+    scorer: Scorer | None = None
+
+
+NOTHING_LOADED: Final = Loaded()
+
+
+def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path, loaded: Loaded = NOTHING_LOADED) -> Seekers:
     """Open what a recipe names; `cache` is where vectors, indexes and scores lie."""
     retrievers: dict[str, Retriever] = {}
     told: list[dict[str, Any]] = []
+    served: dict[str, Reports] = {}
     for each in recipe.retrievers:
-        retrievers[each.called], fingerprint = _retriever(each, corpus, cache)
+        retrievers[each.called], fingerprint = _retriever(each, corpus, cache, loaded, served)
         told.append({"name": each.called, **each.model_dump(exclude={"name"}), "fingerprint": fingerprint})
     crossencoder = None
     if recipe.crossencoder is not None:
-        scorer = PairScorer(PairScorerSettings(**recipe.crossencoder.model_dump()))
+        scorer = loaded.scorer or PairScorer(PairScorerSettings(**recipe.crossencoder.model_dump()))
         crossencoder = ScoreCache(scorer, cache)
         told.append({"kind": "crossencoder", **recipe.crossencoder.model_dump(), "fingerprint": scorer.fingerprint})
     guide: Retriever | None = None
     if recipe.guide is not None:
         encoder = _encoder(recipe.guide)
+        if isinstance(encoder, EmbeddingEndpoint):
+            served["guide"] = encoder
         guide = Dense("guide", _embeddings(encoder, recipe.guide, cache), cache, IndexSettings(kind="flat"))
         told.append({**recipe.guide.model_dump(), "name": "guide", "fingerprint": encoder.fingerprint})
-    return Seekers(retrievers, crossencoder, guide, told)
+    return Seekers(retrievers, crossencoder, guide, told, served)
 
 
 def encoders(recipe: Recipe, cache: Path) -> Iterator[tuple[str, AnyEncoder, Embeddings]]:
@@ -77,10 +98,14 @@ def check_vectors(recipe: Recipe, corpus: Corpus) -> None:
             _given(each).prepare(corpus, lambda *_: None)
 
 
-def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path) -> tuple[Retriever, str]:
+def _retriever(
+    each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded, served: dict[str, Reports]
+) -> tuple[Retriever, str]:
     match each:
         case recipes.Dense() | recipes.Endpoint():
-            encoder = _encoder(each)
+            encoder = (loaded.encoder if isinstance(each, recipes.Dense) else None) or _encoder(each)
+            if isinstance(encoder, EmbeddingEndpoint):
+                served[each.called] = encoder
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
         case recipes.Vectors():

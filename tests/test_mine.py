@@ -41,7 +41,7 @@ def perturbed(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(minilm, device="cpu")
-    bert = model[0].auto_model
+    bert: Any = model[0].auto_model
     bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:1], 1
     dice = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -147,7 +147,8 @@ def test_union_never_takes_a_text_twice(tmp_path: Path) -> None:
     runs = [lines(tmp_path / f"{name}.tsv", [f"q\t{name}\t1"]) for name in ("a", "b")]
     recipe = config(
         tmp_path,
-        f"retrievers: [{{kind: run, path: {runs[0]}}}, {{kind: run, path: {runs[1]}}}]\ncombine: union\nnum_negatives: 4\n",
+        f"retrievers: [{{kind: run, path: {runs[0]}}}, {{kind: run, path: {runs[1]}}}]\n"
+        "combine: union\nnum_negatives: 4\n",
     )
     assert negatives(api.mine(town, tmp_path / "m", recipe).folder) == {"q": ["a"]}
 
@@ -278,7 +279,8 @@ def test_positive_without_a_vector(tmp_path: Path) -> None:
     rows = [{"query": query, "pos": ["something that the corpus lacks"], "neg": []} for query in QUERIES.values()]
     source = lines(tmp_path / "rows.jsonl", rows)
     corpus = lines(tmp_path / "corpus.jsonl", ({"_id": name, "text": text} for name, text in TEXTS.items()))
-    text = f"retrievers: [{vectors(tmp_path, 48, 3)}]\ndepth: 10\nfilters: [{{filter: relative_margin, margin: 0}}, two_sided]\n"
+    text = f"retrievers: [{vectors(tmp_path, 48, 3)}]\ndepth: 10\n"
+    text += "filters: [{filter: relative_margin, margin: 0}, two_sided]\n"
     done = api.mine(source, tmp_path / "m", config(tmp_path, text), corpus=corpus)
     assert done.report["collection"]["outside"] == 1
     assert done.report["filters"]["silent"] == done.report["filters"]["silent"] | {
@@ -428,7 +430,8 @@ def test_every_filter_by_name(town: Path, tmp_path: Path, rule: str) -> None:
 
 
 SAMPLERS = (
-    "top", "random", "{strategy: star, random_share: 0.5}", "{strategy: simans, a: 1, b: 0}", "softmax", "margin_balanced",
+    "top", "random", "softmax", "margin_balanced",
+    "{strategy: star, random_share: 0.5}", "{strategy: simans, a: 1, b: 0}",
     "{strategy: rank_bands, bands: [{first: 1, last: 10}, {first: 15}]}",
 )  # fmt: skip
 
@@ -464,7 +467,7 @@ def test_what_else_lies_in_a_folder_is_left_alone(town: Path, tmp_path: Path) ->
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "train.jsonl").write_text("mine", "utf-8")
     for folder in (tmp_path / "own", town, tmp_path / "own" / "train.jsonl"):
-        with pytest.raises(RunError, match="holds other files|is a file"):
+        with pytest.raises(RunError, match=r"holds other files|is a file"):
             api.mine(town, folder, retriever="bm25")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "corpus.sqlite").write_text("something else", "utf-8")
@@ -531,7 +534,8 @@ def test_options_that_cannot_be(tmp_path: Path, options: dict[str, Any], problem
 
 def test_dry_run(town: Path, tmp_path: Path, perturbed: str, reranker: str) -> None:
     """It counts what would be embedded, writes nothing, and knows what lies in the folder already."""
-    text = f"retrievers: [{{kind: dense, name: near, model: {perturbed}}}, {{kind: endpoint, model: far}}, {{kind: bm25}}]\n"
+    text = f"retrievers: [{{kind: dense, name: near, model: {perturbed}}},"
+    text += " {kind: endpoint, model: far}, {kind: bm25}]\n"
     text += f"crossencoder: {{model: {reranker}}}\ncombine: union\ndepth: 10\n"
     found = api.rehearse_mining(town, tmp_path / "m", config(tmp_path, text))
     assert not (tmp_path / "m").exists()

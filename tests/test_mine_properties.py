@@ -14,6 +14,7 @@ from minings import beir, candidates, lines
 
 import relabel
 from relabel import api, recipe
+from relabel.minerun import Mined
 from relabel.records import Example
 
 WORDS = ("harbour", "market", "station", "castle", "garden", "tower", "school", "bridge", "library", "theatre")
@@ -26,7 +27,10 @@ RETRIEVERS = {
     "hybrid": "retrievers: [VECTORS, {kind: bm25}]",
     "union": "retrievers: [VECTORS, {kind: bm25}, {kind: run, path: found.tsv}]\ncombine: union",
 }
-VECTORS = "{kind: vectors, documents: documents.npy, queries: queries.npy, document_ids: documents.txt, query_ids: queries.txt}"
+VECTORS = (
+    "{kind: vectors, documents: documents.npy, queries: queries.npy,"
+    " document_ids: documents.txt, query_ids: queries.txt}"
+)
 SAMPLERS = (
     "top", "random", "star", "{strategy: simans, score: SCORE}", "{strategy: softmax, score: SCORE}",
     "{strategy: margin_balanced, score: SCORE}", "{strategy: rank_bands, bands: [{first: 1, last: 4}, {first: 5}]}",
@@ -96,7 +100,7 @@ def vector(text: str) -> Sequence[float]:
     return (found / np.linalg.norm(found)).tolist()  # type: ignore[no-any-return]
 
 
-def mined(planted: Planted, folder: Path, text: str, **more: Any) -> api.Mined:
+def mined(planted: Planted, folder: Path, text: str, **more: Any) -> Mined:
     """Mine a collection by a recipe."""
     import numpy as np
 
@@ -104,17 +108,17 @@ def mined(planted: Planted, folder: Path, text: str, **more: Any) -> api.Mined:
     for name, found in (("documents", planted.texts), ("queries", planted.queries)):
         np.save(folder / f"{name}.npy", np.array([vector(each) for each in found.values()], dtype=np.float32))
         (folder / f"{name}.txt").write_text("".join(f"{each}\n" for each in found), "utf-8")
-    found = [
+    run = [
         f"{query}\t{name}\t{len(planted.texts) - rank}"
         for query in planted.queries
         for rank, name in enumerate(planted.texts)
     ]
-    lines(folder / "found.tsv", found)
+    lines(folder / "found.tsv", run)
     (folder / "mine.yaml").write_text(text.replace("VECTORS", VECTORS), "utf-8")
     return api.mine(source, folder / "m", folder / "mine.yaml", **more)
 
 
-def rows_of(done: api.Mined, name: str = "tevatron") -> list[Example]:
+def rows_of(done: Mined, name: str = "tevatron") -> list[Example]:
     """Read the rows that came of it, of which there may be none."""
     return list(relabel.read(done.rows, format=name)) if done.report["rows"]["negatives"] else []
 
@@ -127,7 +131,7 @@ many = settings(
 @many
 @given(collections(), st.sampled_from(sorted(RETRIEVERS)), st.sampled_from(SAMPLERS), st.integers(0, 3))
 def test_no_positive_is_ever_a_negative(planted: Planted, kind: str, sampler: str, seed: int) -> None:
-    """Neither a query's own positives nor its siblings', in whatever typography and under whatever id, nor near-copies."""
+    """Neither a query's own positives nor its siblings', however written, under whatever id, nor near-copies."""
     score = {"hybrid": "vectors"}.get(kind, '""')
     text = f"{RETRIEVERS[kind]}\nsampling: {sampler}\nnum_negatives: 5\nseed: {seed}\n".replace("SCORE", score)
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +156,7 @@ def test_no_positive_is_ever_a_negative(planted: Planted, kind: str, sampler: st
 @settings(parent=many, max_examples=15)
 @given(collections(), st.sampled_from(["bge", "dpr", "tevatron"]))
 def test_ids_survive(planted: Planted, name: str) -> None:
-    """Every format with a place for ids brings back those that rows had before, of queries where it has one for these."""
+    """Every format with a place for ids brings back those that rows had before."""
     with tempfile.TemporaryDirectory() as folder:
         done = mined(planted, Path(folder), RETRIEVERS["bm25"], to=name)
         rows = rows_of(done, name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from relabel.formats.columns import SCORES, is_negative, list_columns, ntuple_columns, pair_columns
+from relabel.formats.columns import PARALLEL, is_about_both, is_negative, list_columns, ntuple_columns, pair_columns
 from relabel.records import Example
 
 ROWS: Final = "rows"
@@ -18,7 +18,7 @@ AFTER: Final = "@after"
 """Beside a negative that stands among positives: how many of these stand before it."""
 
 _PAIRED: Final = frozenset({"anchor", "query", "document", "passage", "doc", "label"})
-_LISTED: Final = frozenset({"anchor", "query", "documents", "passages", "docs", "labels", "scores", "score"})
+_LISTED: Final = frozenset({"anchor", "query", "documents", "passages", "docs"}) | PARALLEL
 
 
 def _no_columns(row: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG001 - a format whose names are fixed
@@ -59,8 +59,14 @@ class _NTupleKeys(Keys):
         return (
             Keys.own(self, key, value)
             or is_negative(key)
-            or (isinstance(value, list) and key.lower() in SCORES)
+            or (isinstance(value, list) and key.lower() in PARALLEL)
         )  # fmt: skip
+
+
+class _TripletKeys(Keys):
+    def own(self, key: str, value: Any) -> bool:
+        """Whether the format reads this field itself: also a list that says something of both texts."""
+        return Keys.own(self, key, value) or is_about_both(key, value)
 
 
 KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
@@ -69,7 +75,7 @@ KEYS: Final[Mapping[str, Keys]] = MappingProxyType(
             frozenset({"query", "positive_passages", "negative_passages"}), ("positive_passage_", "negative_passage_")
         ),
         "bge": Keys(frozenset({"query", "pos", "neg"}), ("pos_", "neg_")),
-        "triplets": Keys(frozenset({"anchor", "query", "positive", "negative"}), columns=_triplet),
+        "triplets": _TripletKeys(frozenset({"anchor", "query", "positive", "negative"}), columns=_triplet),
         "n-tuples": _NTupleKeys(frozenset({"anchor", "query", "positive"}), columns=_ntuple),
         "labeled-lists": Keys(_LISTED, ("document_", "passage_", "doc_"), lambda row: list_columns(row) or ()),
         "labeled-pairs": Keys(_PAIRED, columns=lambda row: pair_columns(row) or ()),

@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple
 SCORES: Final = frozenset({"score", "scores", "label", "labels"})
 """What sentence-transformers takes for labels and never for texts; lists of them run parallel to the passages."""
 
+PARALLEL: Final = SCORES | {"ids", "ranks"}
+"""Names of all lists that run parallel to the passages; the last two are those of `relabel.mine_hard_negatives`."""
+
 LABELS: Final = frozenset({"label", "labels"})
 """Those of them that are not scores by their name."""
 
@@ -21,7 +24,7 @@ _NEGATIVE: Final = re.compile(r"negative(_\d+)?", re.IGNORECASE)
 _QUERIES: Final = ("anchor", "query")
 _DOCUMENTS: Final = ("document", "passage", "doc")
 _LISTS: Final = ("documents", "passages", "docs")
-_BESIDES: Final = SCORES | {"query_id", "subset", "source", "dataset", *PASSAGE_IDS}
+_BESIDES: Final = PARALLEL | {"query_id", "subset", "source", "dataset", *PASSAGE_IDS}
 
 
 class NTupleColumns(NamedTuple):
@@ -48,6 +51,11 @@ def spelling(row: Mapping[str, Any]) -> dict[str, str]:
 def is_negative(key: str) -> bool:
     """Whether a column is named as the negatives of an n-tuple are."""
     return _NEGATIVE.fullmatch(key) is not None
+
+
+def is_about_both(key: str, value: Any) -> bool:
+    """Whether a field of a triplet's row is a list of two: what is said of the positive, and of the negative."""
+    return key.lower() in PARALLEL and isinstance(value, list) and len(value) == 2
 
 
 def ntuple_columns(row: Mapping[str, Any]) -> NTupleColumns | None:

@@ -47,18 +47,18 @@ def _joined(examples: Iterable[Example]) -> Iterator[Example]:
 def _one(rows: list[Example]) -> Example:
     """Join the rows of a query: every text once on each side, and the fields in which the rows agree."""
     first = rows[0]
-    if len(rows) == 1 and len(_distinct(first.negatives)) == len(first.negatives):  # else columns filled by copies
+    if len(rows) == 1 and len(distinct(first.negatives)) == len(first.negatives):  # else columns filled by copies
         return first
     own, agreed = read_by(first.layout, first.row), common([row.row for row in rows])
     return replace(
         first,
-        positives=_distinct(passage for row in rows for passage in row.positives),
-        negatives=_distinct(passage for row in rows for passage in row.negatives),
+        positives=distinct(passage for row in rows for passage in row.positives),
+        negatives=distinct(passage for row in rows for passage in row.negatives),
         row={key: value for key, value in first.row.items() if key in own or key in agreed},
     )
 
 
-def _distinct(passages: Iterable[Passage]) -> tuple[Passage, ...]:
+def distinct(passages: Iterable[Passage]) -> tuple[Passage, ...]:
     """Drop what repeats an earlier text."""
     found: dict[str, Passage] = {}
     for passage in passages:

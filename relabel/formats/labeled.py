@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from relabel.errors import RowError
 from relabel.formats.base import (
-    IDS,
     Effects,
     Sides,
     alike,
@@ -19,12 +18,13 @@ from relabel.formats.base import (
     entry,
     example_of,
     filled_text,
+    id_beside,
     identifier,
     kind,
     present,
 )
 from relabel.formats.carrying import AFTER, PLACE, ROWS, common, other_fields
-from relabel.formats.columns import PASSAGE_IDS, SCORES, LabeledColumns, list_columns, pair_columns, spelling
+from relabel.formats.columns import PARALLEL, PASSAGE_IDS, SCORES, LabeledColumns, list_columns, pair_columns, spelling
 from relabel.formats.twolists import besides
 from relabel.records import NOTHING, Example, Passage
 
@@ -37,8 +37,9 @@ _POSITIVE_HINT: Final = "Negatives are judged against a known positive: add one 
 class LabeledLists:
     """`{"query", "documents": [text], "labels": [0 or 1]}`; `anchor` for the first, other names in this order.
 
-    Lists named `document_…` (after the list's own name) and `scores` run parallel; ids come from `document_ids`. A row
-    made from another format has the positives first, titles in front of the texts, ids left out.
+    Lists named `document_…` (after the list's own name), `scores`, `ids` and `ranks` run parallel; ids come from
+    `document_ids` or `ids`. A row made from another format has the positives first, titles in front of the texts, ids
+    left out.
     """
 
     name: ClassVar[str] = "labeled-lists"
@@ -91,8 +92,7 @@ class LabeledLists:
         """Build a passage from its text; without an id beside it, its id is a digest."""
         if not isinstance(item, str):
             raise RowError(f"is {kind(item)}, not text", hint="Write every document as text between quotes.")
-        known = next((identifier(beside[name], name) for name in IDS if name in beside), "")
-        return Passage(known or content_id("", item), item, "", item, beside)
+        return Passage(id_beside(beside) or content_id("", item), item, "", item, beside)
 
     def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
         """Return where another text goes, behind the row's own, and as what; see `Format.place`."""
@@ -324,11 +324,13 @@ def _list(row: Mapping[str, Any], key: str) -> list[Any]:
 
 def _parallel(row: Mapping[str, Any], columns: LabeledColumns) -> list[tuple[str, str]]:
     """Return the lists that run parallel to the documents, labels apart, as (name of an entry, key)."""
-    prefix = f"{columns.documents.removesuffix('s')}_"
+    prefix, count = f"{columns.documents.removesuffix('s')}_", len(_list(row, columns.documents))
     return [
         (key if key.removeprefix(prefix) in row else key.removeprefix(prefix), key)
         for key, value in row.items()
-        if isinstance(value, list) and key not in columns and (key.startswith(prefix) or key.lower() in SCORES)
+        if isinstance(value, list)
+        and key not in columns
+        and (key.startswith(prefix) or key.lower() in SCORES or (key.lower() in PARALLEL and len(value) == count))
     ]
 
 

@@ -13,11 +13,12 @@ from relabel.formats.base import (
     entry,
     example_of,
     filled_text,
+    id_beside,
     kind,
     present,
 )
 from relabel.formats.carrying import other_fields
-from relabel.formats.columns import LABELS, SCORES, NTupleColumns, is_negative, ntuple_columns, spelling
+from relabel.formats.columns import LABELS, PARALLEL, SCORES, NTupleColumns, is_negative, ntuple_columns, spelling
 from relabel.records import NOTHING, Example, Passage
 
 _HINT: Final = "Name the columns anchor, positive, negative_1, negative_2, …"
@@ -27,10 +28,10 @@ _HINT: Final = "Name the columns anchor, positive, negative_1, negative_2, …"
 class NTuples:
     """`{"anchor", "positive", "negative_1", …, "negative_n"}`; the first two may have other names, in this order.
 
-    A list named `scores` (or `score`, `label`, `labels`) runs parallel to the positive and the negatives, or to the
-    negatives alone, and keeps in step. Every row keeps its columns: a trainer cannot use a row with fewer. A row made
-    from another format holds one positive and all negatives of its example, titles in front, ids left out; an example
-    with several positives makes a row for each.
+    A list named `scores` (or `score`, `label`, `labels`, `ids`, `ranks`) runs parallel to the positive and the
+    negatives, or to the negatives alone, and keeps in step. Every row keeps its columns: a trainer cannot use a row
+    with fewer. A row made from another format holds one positive and all negatives of its example, titles in front, ids
+    left out; an example with several positives makes a row for each.
 
     Attributes:
         width: how many negatives a row made from another format has, filled up as after a drop; 0 = as many as there
@@ -101,10 +102,10 @@ class NTuples:
         return [row]
 
     def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
-        """Build a passage from its text; its id is a digest."""
+        """Build a passage from its text; without an id beside it, its id is a digest."""
         if not isinstance(item, str):
             raise RowError(f"is {kind(item)}, not text", hint="Write it as text between quotes.")
-        return Passage(content_id("", item), item, "", item, beside)
+        return Passage(id_beside(beside) or content_id("", item), item, "", item, beside)
 
     def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
         """Return where another text goes, after those that are left, and as what; see `Format.place`.
@@ -144,7 +145,7 @@ def _scores(row: Mapping[str, Any], columns: NTupleColumns) -> list[tuple[str, l
     found: list[tuple[str, list[Any], list[Any]]] = []
     count = len(columns.negatives)
     for key, value in row.items():
-        if key.lower() not in SCORES or key in (columns.anchor, columns.positive):
+        if key.lower() not in PARALLEL or key in (columns.anchor, columns.positive):
             continue
         if isinstance(value, str) and value.lstrip().startswith("["):
             raise RowError(
@@ -155,6 +156,8 @@ def _scores(row: Mapping[str, Any], columns: NTupleColumns) -> list[tuple[str, l
         if not isinstance(value, list):
             continue
         if len(value) not in (count, count + 1):
+            if key.lower() not in SCORES:
+                continue
             raise RowError(
                 f"has {len(value)} entries where there are 1 positive and {count} negatives",
                 field=key,

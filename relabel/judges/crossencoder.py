@@ -71,7 +71,10 @@ class Scorer(Protocol):
         ...
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
-        """Score pairs in their order, in [0, 1], higher = more likely relevant; nan where there is no number."""
+        """Score pairs in their order, higher = more likely relevant; nan where there is no number.
+
+        In [0, 1] for a judge; what only ranks and holds candidates against positives takes any scale.
+        """
         ...
 
     def release(self) -> None:
@@ -89,6 +92,8 @@ class PairScorerSettings:
         batch_size: in pairs.
         device: "" = its own choice.
         max_length: tokens of a pair that are read; None = as many as the model can.
+        scale: "sigmoid" = in [0, 1], a long passage by the best of its windows; "own" = what its `predict` returns,
+            a long passage by its beginning.
     """
 
     model: str
@@ -96,13 +101,15 @@ class PairScorerSettings:
     batch_size: int = 32
     device: str = ""
     max_length: int | None = None
+    scale: Literal["sigmoid", "own"] = "sigmoid"
 
 
 class PairScorer:
     """A sentence-transformers CrossEncoder, with its own prompt where it has one.
 
     Whatever the model's own activation is (mostly a sigmoid or none), its logits are asked for, and the sigmoid is
-    taken here in double precision: in a model's bfloat16 all good passages would be rounded to 1.
+    taken here in double precision: in a model's bfloat16 all good passages would be rounded to 1. On its own scale it
+    is left alone.
 
     Raises:
         MissingPart: sentence-transformers is not installed.
@@ -118,10 +125,11 @@ class PairScorer:
 
     @property
     def fingerprint(self) -> str:
-        """Digest (hex) of model, revision and length."""
+        """Digest (hex) of model, revision, length and scale."""
         chosen = self.settings
         model, read = known_model(chosen.model), str(chosen.max_length or "")
-        return digest("pairs", model, chosen.revision or "", read, size=6).hex()
+        own = [chosen.scale] if chosen.scale == "own" else []
+        return digest("pairs", model, chosen.revision or "", read, *own, size=6).hex()
 
     @property
     def model(self) -> Any:
@@ -143,6 +151,8 @@ class PairScorer:
 
     def room(self, query: str) -> int:
         """Return the tokens that the query leaves; a long query, which the model cuts, leaves half."""
+        if self.settings.scale == "own":
+            return sys.maxsize
         asked = self.tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
         return max(self._readable - len(asked), self._readable // 2, 1)
 
@@ -160,14 +170,15 @@ class PairScorer:
         import numpy as np
         from torch.nn import Identity
 
+        own = self.settings.scale == "own"
         logits = np.empty(len(pairs))
         for batch in batches([len(query) + len(text) for query, text in pairs], self.settings.batch_size):
             asked = [pairs[place] for place in batch]
             with within_memory(self.settings.model, self.settings.batch_size):
                 logits[batch] = self.model.predict(
-                    asked, batch_size=len(asked), activation_fn=Identity(), show_progress_bar=False
+                    asked, batch_size=len(asked), activation_fn=None if own else Identity(), show_progress_bar=False
                 )  # fmt: skip
-        scores: list[float] = np.exp(-np.logaddexp(0, -logits)).tolist()
+        scores: list[float] = (logits if own else np.exp(-np.logaddexp(0, -logits))).tolist()
         return scores
 
 

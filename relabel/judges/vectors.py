@@ -102,6 +102,18 @@ class Encoder:
             )
         return vectors
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens the model reads of each text, without a prompt; what it cuts off does not count."""
+        limit, tokenizer = self.model.max_seq_length, self.model.tokenizer
+        if not getattr(tokenizer, "is_fast", False):
+            return [min(len(text) // 4, limit or len(text)) for text in texts]
+        counted: list[int] = []
+        for first in range(0, len(texts), WINDOW):
+            some = list(texts[first : first + WINDOW])
+            read = tokenizer(some, truncation=bool(limit), max_length=limit, return_attention_mask=False, verbose=False)
+            counted += [len(tokens) for tokens in read["input_ids"]]
+        return counted
+
     def embed(self, texts: Sequence[tuple[Role, str]]) -> list["Halves"]:
         """Embed texts in batches; for each text the vectors of its windows, shape (windows, dimensions)."""
         import numpy as np
