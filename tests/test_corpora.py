@@ -554,3 +554,14 @@ def test_what_relabel_writes_is_read(tmp_path: Path, name: str) -> None:
     if found is not None:
         negatives = [("what?", "c"), ("who?", "a"), ("who?", "d")]
         assert sorted((asked[each.query_id], texts[each.document_id]) for each in found) == negatives
+
+
+def test_beir_folder_without_a_corpus(tmp_path: Path) -> None:
+    """Queries and judgments are taken for what they are; the passages may come from elsewhere."""
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "which"}\n', "utf-8")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n", "utf-8")
+    parts = open_parts(tmp_path)
+    assert parts.documents is None
+    assert parts.queries is not None
+    assert parts.judged is not None

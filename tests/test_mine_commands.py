@@ -1,4 +1,4 @@
-"""`relabel mine` and `relabel refresh` as they are typed: killed, interrupted, given what cannot be; and what follows."""
+"""`relabel mine` and `relabel refresh` as they are typed: killed, interrupted, given what cannot be; what follows."""
 
 import itertools
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from minings import POSITIVES, QUERIES, TEXTS, beir, candidates, lines, negatives
@@ -58,7 +59,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("sentence_transformers")
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(package.get_model_path()), device="cpu")
+    model: Any = SentenceTransformer(str(package.get_model_path()), device="cpu")
     bert = model[0].auto_model
     bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:1], 1
     folder = tmp_path_factory.mktemp("tiny")
@@ -84,7 +85,7 @@ def counted(path: Path) -> int:
 
 def vectors_of(folder: Path) -> int:
     """Return how many vectors lie on disk."""
-    found = [path for path in (folder / "cache").glob("*-float32.sqlite")]
+    found = list((folder / "cache").glob("*-float32.sqlite"))
     return counted(found[0]) if found else 0
 
 
@@ -219,7 +220,7 @@ def appended(name: str, text: str) -> Callable[[Path], object]:
 
 HARM: Sequence[tuple[Callable[[Path], object], Sequence[str], str]] = (
     (without("qrels"), (), "there are no judgments"),
-    (without("corpus.jsonl"), (), "corpus"),
+    (without("corpus.jsonl"), (), "there are no passages"),
     (appended("corpus.jsonl", '{"_id": "x", "text": '), (), "corpus.jsonl, line 49: is not JSON"),
     (appended("corpus.jsonl", '{"_id": "x"}'), (), "corpus.jsonl, line 49: field 'text'"),
     (appended("corpus.jsonl", '{"_id": "d0", "text": "y"}'), (), "line 49: field 'id': 'd0' has another text"),
