@@ -178,8 +178,8 @@ class Chooser:
 
     def _siblings(self, asked: Asked) -> frozenset[bytes]:
         """Return the marks of what else is relevant: positives of the query's other rows, and what is spared."""
-        spared = [mark for each in self._corpus.passages_of(asked.spared) for mark in marks_of(each).known]
-        return frozenset([*self._look.of(asked.text), *spared])
+        spared = self._corpus.passages_of(asked.spared) if asked.spared else []
+        return frozenset([*self._look.of(asked.text), *[mark for each in spared for mark in marks_of(each).known]])
 
     def _pool(
         self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known, siblings: frozenset[bytes]
