@@ -2,14 +2,25 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel.config import known_model
 from relabel.errors import MissingPart
-from relabel.judges.localmodel import Index, batches, cut, give_back_memory, in_windows, loading, whole, within_memory
+from relabel.judges.localmodel import (
+    CPU_CHARACTERS,
+    Index,
+    batches,
+    cut,
+    give_back_memory,
+    in_windows,
+    loading,
+    side_by_side,
+    whole,
+    within_memory,
+)
 from relabel.protocols import Role, Spread, here
 from relabel.records import digest
 
@@ -101,6 +112,14 @@ class Encoder:
                 texts, prompt=prompt, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
             )
         return vectors
+
+    def most_characters(self) -> int | None:
+        """Return how much a CPU works at best at a time; another device is filled by the batch size."""
+        return CPU_CHARACTERS if self.model.device.type == "cpu" else None
+
+    def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> Iterator["Floats"]:
+        """Embed each batch by itself; on a CPU several at a time."""
+        return side_by_side(self.model.device.type, functools.partial(self.encode, role), batches)
 
     def embed(self, texts: Sequence[tuple[Role, str]]) -> list["Halves"]:
         """Embed texts in batches; for each text the vectors of its windows, shape (windows, dimensions)."""
