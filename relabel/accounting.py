@@ -15,7 +15,7 @@ from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
 from relabel.cascade import Stage, Trail
 from relabel.policy import Edited
 from relabel.records import LABELS, SHORTENED, Example, Judgment, Outcome, Verdict, digest
-from relabel.refilling import FATES
+from relabel.turns import FATES
 
 PEOPLE: Final = "human"
 NEVER_SAID: Final = "not asked"

@@ -7,6 +7,7 @@ from typing import Any
 
 from relabel import (
     config,
+    converting,
     filtering,
     forecast,
     material,
@@ -14,6 +15,7 @@ from relabel import (
     minerun,
     pipeline,
     recipe,
+    rehearsal,
     rundir,
     runs,
     selection,
@@ -21,17 +23,20 @@ from relabel import (
 )
 from relabel.building import Opened
 from relabel.config import Settings
+from relabel.converting import Converted
 from relabel.errors import RunError, SettingsError
 from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
 from relabel.formats import Reject
+from relabel.formats.corpora import is_collection
 from relabel.gold import Gold
 from relabel.minerun import Mined
 from relabel.mining.searching import Progress
 from relabel.pipeline import Summary
 from relabel.protocols import Judge
 from relabel.records import Example, Finding, digest
-from relabel.runs import Converted, Flip, Imported
+from relabel.rehearsal import Rehearsal
+from relabel.runs import Flip, Imported
 from relabel.shards import Shard
 from relabel.sources import Survey
 from relabel.stages import Watch
@@ -253,6 +258,7 @@ def mine(
     qrels: AnyPath | None = None,
     split: str = "train",
     threshold: int = 1,
+    gold: AnyPath | None = None,
     to: str = "tevatron",
     on_error: str = "stop",
     progress: Progress = lambda *_: None,
@@ -272,6 +278,7 @@ def mine(
         qrels: judgments, in place of the collection's.
         split: which judgments are meant, where there are several.
         threshold: the lowest grade that is a positive.
+        gold: more complete judgments, by which filters are measured as detectors of false negatives.
         to: format of the rows, a name of `relabel.formats.FORMATS`.
         on_error: a row that cannot be read: "stop", or "skip".
         progress: told (what, done, of how many) as work goes on.
@@ -283,18 +290,53 @@ def mine(
         InputError: the sources cannot be used.
         SettingsError: config or options cannot be used, or both are given.
     """
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels, "gold": gold}
+    source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
+    return minerun.mine(source, chosen, folder, format=to, progress=progress)
+
+
+def rehearse_mining(
+    collection: AnyPath,
+    output: AnyPath | None = None,
+    config: "recipe.Recipe | AnyPath | None" = None,
+    *,
+    corpus: AnyPath | None = None,
+    queries: AnyPath | None = None,
+    qrels: AnyPath | None = None,
+    split: str = "train",
+    threshold: int = 1,
+    gold: AnyPath | None = None,
+    to: str = "tevatron",
+    on_error: str = "stop",
+    progress: Progress = lambda *_: None,
+    **options: Any,
+) -> Rehearsal:
+    """Read a collection and check what `mine` would be given, count what it would embed; nothing is spent or written.
+
+    Args and errors: see `mine`.
+    """
+    places = {"corpus": corpus, "queries": queries, "qrels": qrels, "gold": gold}
+    source, chosen, folder = _mining(collection, output, config, places, split, threshold, on_error, options)
+    return rehearsal.rehearse(source, chosen, folder, format=to, progress=progress)
+
+
+def _mining(
+    collection: AnyPath,
+    output: AnyPath | None,
+    config: "recipe.Recipe | AnyPath | None",
+    places: Mapping[str, AnyPath | None],
+    split: str,
+    threshold: int,
+    on_error: str,
+    options: Mapping[str, Any],
+) -> tuple[material.Material, recipe.Recipe, Path]:
     if config is not None and options:
         raise SettingsError(f"a config and {', '.join(options)}: one of the two", hint="write all into the file")
     chosen = config if isinstance(config, recipe.Recipe) else None
     if chosen is None:
         chosen = recipe.load(Path(str(config))) if config is not None else recipe.of_options(**options)
-    places = {
-        name: str(place) if place is not None else None
-        for name, place in (("corpus", corpus), ("queries", queries), ("qrels", qrels))
-    }
-    source = material.Material(str(collection), **places, split=split, threshold=threshold, on_error=on_error)
-    folder = Path(output) if output is not None else mined_folder(collection, config)
-    return minerun.mine(source, chosen, folder, format=to, progress=progress)
+    source = material.Material(str(collection), **_names(**places), split=split, threshold=threshold, on_error=on_error)
+    return source, chosen, Path(output) if output is not None else mined_folder(collection, config)
 
 
 def mined_folder(collection: AnyPath, *parts: object) -> Path:
@@ -372,12 +414,49 @@ def convert(
     *,
     to: str,
     format: str = "auto",  # noqa: A002
+    corpus: AnyPath | None = None,
+    queries: AnyPath | None = None,
+    qrels: AnyPath | None = None,
+    split: str = "train",
+    threshold: int = 1,
     on_error: str = "stop",
     public: bool = False,
 ) -> Converted:
-    """Write a training file in another format, another container, or both; the output's name says which container.
+    """Write a training file, or a collection, in another format, another container, or both.
 
-    A name that ends in a slash, or an empty folder, gets a data set for `datasets.load_from_disk`;
-    `hf://datasets/ORG/NAME` one on the hub, private unless `public`.
+    The output's name says which container. A name that ends in a slash, or an empty folder, gets a data set for
+    `datasets.load_from_disk`; `hf://datasets/ORG/NAME` one on the hub, private unless `public`.
+
+    Args:
+        path: a training file, or a collection that `mine` reads too: its queries with a positive become rows, their
+            negatives those that they came with.
+        output: what to write.
+        to: a name of `relabel.formats.FORMATS` or `EXPORTS`.
+        format: see `read`; named, `path` is a training file.
+        corpus: passages, in place of the collection's; positives may be among the latter all the same.
+        queries: in place of the collection's.
+        qrels: judgments, in place of the collection's.
+        split: which of the collection's judgments are meant, where there are several.
+        threshold: the lowest grade of a collection that is a positive; 0 and less are negatives.
+        on_error: see `read`.
+        public: whether everybody may see a data set that is made on the hub.
+
+    Raises:
+        InputError: the input cannot be used, or the output cannot be written.
+        SettingsError: a format of rows is named, and parts of a collection too.
     """
-    return runs.convert(sources.open_source(path, format=format, on_error=on_error), output, format=to, public=public)
+    places = _names(corpus=corpus, queries=queries, qrels=qrels)
+    named = [name for name, place in places.items() if place is not None]
+    if format != "auto" and named:
+        raise SettingsError(
+            f"--format is of a training file, --{named[0]} of a collection", hint="leave out one of the two"
+        )
+    if named or (format == "auto" and is_collection(path)):
+        source = material.Material(str(path), **places, split=split, threshold=threshold, on_error=on_error)
+        return converting.convert_collection(source, output, format=to, public=public)
+    rows = sources.open_source(path, format=format, on_error=on_error)
+    return converting.convert(rows, output, format=to, public=public)
+
+
+def _names(**places: AnyPath | None) -> dict[str, str | None]:
+    return {name: str(place) if place is not None else None for name, place in places.items()}

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +19,8 @@ from relabel.records import Passage
 from relabel.seeking import Seekers
 
 DECIMALS: Final = 6
+UNIT: Final = 0.01
+"""How far from 1 the similarity of a passage to itself may be where similarities are cosines."""
 FUSED: Final = "rrf"
 CROSSENCODER: Final = "crossencoder"
 GUIDE: Final = "guide"
@@ -30,8 +32,9 @@ class Chosen:
 
     Attributes:
         asked: the query.
-        pool: all that was found, positives apart, each passage once; the positives with score and rank by the first
+        pool: all that was found, positives apart, each passage once; the positives with score and rank in the first
             list, rank None = not found.
+        lists: the candidates that filters were given, list by list.
         negatives: the hard negatives, in the order they were taken; each says who found it.
         removed: those of the pool that a filter removed in every list that holds them.
         tried: how many candidates the filters were given, in all lists.
@@ -42,11 +45,12 @@ class Chosen:
         hits: what each retriever found, by name, positives among it.
         numbers: of the passages of the pool, by id.
         suspicion: of passages by number, cos(q,n) − cos(q,p) + cos(p,n) as the maximum over the positives; empty
-            without a retriever that compares passages.
+            without a retriever whose similarities are cosines.
     """
 
     asked: Asked
     pool: Pool
+    lists: tuple[Pool, ...]
     negatives: tuple[Candidate, ...]
     removed: tuple[Removed, ...]
     tried: int
@@ -65,7 +69,12 @@ class _Known:
 
     passages: Mapping[int, Passage]
     scores: Mapping[str, Mapping[int, float]]
-    near: Mapping[int, tuple[float, ...]]
+    near: Mapping[int, tuple[float, ...]]  # to each positive; NaN where there is none
+    found: Mapping[str, Collection[int]]  # by retriever
+
+    def finders(self, number: int) -> str:
+        """Return who found a passage."""
+        return "+".join(name for name, numbers in self.found.items() if number in numbers)
 
 
 class Chooser:
@@ -78,24 +87,27 @@ class Chooser:
         self._comparer = next((name for name, each in self._retrievers.items() if each.near([], []) is not None), None)
         self._strangers = any(isinstance(each, CrossRowPositive) for each in recipe.selection.filters)
 
-    def lists(self, asked: Asked, hits: Mapping[str, Hits]) -> dict[str, list[tuple[int, int]]]:
-        """Return each list's candidates as (number, rank), best first; ranks count the positives too, from 1."""
-        if self._recipe.fused:
-            hits = {FUSED: reciprocal_rank_fusion(list(hits.values()))}
+    def _ranked(self, hits: Mapping[str, Hits]) -> Mapping[str, Hits]:
+        return {FUSED: reciprocal_rank_fusion(list(hits.values()))} if self._recipe.fused else hits
+
+    def _lists(self, asked: Asked, ranked: Mapping[str, Hits]) -> dict[str, list[int]]:
+        """Return each list's candidates by number, best first: what is known to be relevant is none."""
         known = {*asked.positives, *asked.spared}
         return {
-            name: [
-                (number, rank) for rank, number in enumerate(found.numbers.tolist(), 1) if number not in known
-            ][: self._recipe.depth]
-            for name, found in hits.items()
-        }  # fmt: skip
+            name: [number for number in found.numbers.tolist() if number not in known][: self._recipe.depth]
+            for name, found in ranked.items()
+        }
 
     def choose(self, asked: Asked, hits: Mapping[str, Hits]) -> Chosen:
         """Choose one query's negatives."""
-        lists = self.lists(asked, hits)
+        ranked = self._ranked(hits)
+        lists = self._lists(asked, ranked)
         known = self._known(asked, hits, lists)
         selection = self._recipe.selection
-        pools = {name: self._pool(asked, name, list_, hits, known) for name, list_ in lists.items()}
+        siblings = self._siblings(asked)
+        pools = {
+            name: self._pool(asked, name, numbers, ranked[name], known, siblings) for name, numbers in lists.items()
+        }
         done = {name: apply_filters(pool, selection.filters, selection.exempt) for name, pool in pools.items()}
         drawn = {
             name: sample(each.kept, selection.sampler, self._recipe.wanted, seed=selection.seed)
@@ -118,6 +130,7 @@ class Chooser:
         return Chosen(
             asked,
             merged,
+            tuple(pools.values()),
             tuple(negatives),
             tuple(removed),
             tried=sum(len(pool.candidates) for pool in pools.values()),
@@ -132,17 +145,18 @@ class Chooser:
 
     def pairs(self, asked: Asked, hits: Mapping[str, Hits]) -> Iterator[tuple[str, str]]:
         """Yield what a cross-encoder has to read: the query with its positives and with all candidates."""
-        lists = self.lists(asked, hits)
+        lists = self._lists(asked, self._ranked(hits))
         for passage in self._corpus.passages_of(_numbers(asked, lists)):
             yield asked.text, passage.full_text
 
-    def _known(self, asked: Asked, hits: Mapping[str, Hits], lists: Mapping[str, list[tuple[int, int]]]) -> _Known:
+    def _known(self, asked: Asked, hits: Mapping[str, Hits], lists: Mapping[str, list[int]]) -> _Known:
         numbers = _numbers(asked, lists)
         passages = dict(zip(numbers, self._corpus.passages_of(numbers), strict=True))
-        scores: dict[str, dict[int, float]] = {}
+        scores = {
+            name: dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True)) for name, found in hits.items()
+        }
+        finders = {name: frozenset(found) for name, found in scores.items()}
         for name, retriever in self._retrievers.items():
-            found = hits[name]
-            scores[name] = dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True))
             lacking = [number for number in numbers if number not in scores[name]]
             if name not in self._recipe.scores:
                 lacking = [number for number in lacking if number in asked.positives]
@@ -152,7 +166,7 @@ class Chooser:
         if self._crossencoder is not None:
             judged = {number: self._crossencoder.get(asked.text, passages[number].full_text) for number in numbers}
             scores[CROSSENCODER] = {number: score for number, score in judged.items() if score is not None}
-        return _Known(passages, scores, self._near(asked, numbers))
+        return _Known(passages, scores, self._near(asked, numbers), finders)
 
     def _near(self, asked: Asked, numbers: Sequence[int]) -> dict[int, tuple[float, ...]]:
         """Return every passage's similarity to each positive, by the first retriever that compares passages."""
@@ -162,72 +176,71 @@ class Chooser:
         rows = [tuple([round(value, DECIMALS) for value in row]) for row in found.tolist()]
         return dict(zip(numbers, rows, strict=True))
 
+    def _siblings(self, asked: Asked) -> frozenset[bytes]:
+        """Return the marks of what else is relevant: positives of the query's other rows, and what is spared."""
+        spared = [mark for each in self._corpus.passages_of(asked.spared) for mark in marks_of(each).known]
+        return frozenset([*self._look.of(asked.text), *spared])
+
     def _pool(
-        self, asked: Asked, name: str, list_: list[tuple[int, int]], hits: Mapping[str, Hits], known: _Known
+        self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known, siblings: frozenset[bytes]
     ) -> Pool:
-        """Make the pool of one list; a cross-encoder's scores, where there is one, take the place of its own."""
+        """Make the pool of one list; a cross-encoder's scores, where there is one, take the place of its own.
+
+        Ranks count the positives too, from 1.
+        """
         own = CROSSENCODER if self._crossencoder is not None else name
-        comparing = name == own == self._comparer
+        scores = known.scores.get(own, {})
+        listed = {*numbers, *asked.positives}
+        places = {number: rank for rank, number in enumerate(ranked.numbers.tolist(), 1) if number in listed}
+        if own != name:
+            order = sorted(places, key=lambda number: (number not in scores, -scores.get(number, 0.0), places[number]))
+            places = {number: rank for rank, number in enumerate(order, 1)}
+        near = known.near if name == own == self._comparer else {}
         found = [
             Candidate(
                 known.passages[number],
-                rank,
-                _rounded(known.scores.get(own, {}).get(number)),
-                source=self._finders(name, number, hits),
+                places[number],
+                _rounded(scores.get(number)),
+                source=known.finders(number) if name == FUSED else name,
                 scores=_all_scores(known, number),
-                near=known.near.get(number, ()) if comparing else (),
+                near=tuple([value for value in near.get(number, ()) if math.isfinite(value)]),
             )
-            for number, rank in list_
+            for number in sorted(numbers, key=places.__getitem__)
         ]
-        if own != name:
-            found.sort(key=lambda each: (each.score is None, -(each.score or 0.0), each.rank))
-            found = [replace(each, rank=rank) for rank, each in enumerate(found, 1)]
-        places = {number: rank for rank, number in enumerate(hits[name].numbers.tolist(), 1)} if name in hits else {}
-        positives = tuple(
-            [
-                Positive(
-                    known.passages[number],
-                    _rounded(known.scores.get(own, {}).get(number)),
-                    places.get(number),
-                    _all_scores(known, number),
-                )
-                for number in asked.positives
-            ]
-        )
+        positives = [
+            Positive(
+                known.passages[number], _rounded(scores.get(number)), places.get(number), _all_scores(known, number)
+            )
+            for number in asked.positives
+        ]
         strangers: set[bytes] = set()
         if self._strangers:
             strangers = self._look.of_others(asked.text, [marks_of(each.passage) for each in found])
-        siblings = frozenset(self._look.of(asked.text))
-        return Pool(asked.text, positives, tuple(found), siblings, frozenset(strangers))
+        return Pool(asked.text, tuple(positives), tuple(found), siblings, frozenset(strangers))
 
-    def _finders(self, name: str, number: int, hits: Mapping[str, Hits]) -> str:
-        """Return who found a passage; in a fused list, all who did."""
-        if name != FUSED or name in hits:
-            return name
-        return "+".join(each for each, found in hits.items() if number in found.numbers)
-
-    def _suspicion(self, asked: Asked, lists: Mapping[str, list[tuple[int, int]]], known: _Known) -> dict[int, float]:
+    def _suspicion(self, asked: Asked, lists: Mapping[str, list[int]], known: _Known) -> dict[int, float]:
         by = self._comparer
         if by is None:
             return {}
-        numbers = list(dict.fromkeys(number for list_ in lists.values() for number, _ in list_))
-        to_query = {number: known.scores[by][number] for number in asked.positives if number in known.scores[by]}
-        to_query |= _scores(self._retrievers[by], asked, numbers)
-        return {
-            number: round(
-                max(
-                    to_query[number] - to_query[positive] + near
-                    for positive, near in zip(asked.positives, known.near[number], strict=True)
-                ),
-                DECIMALS,
-            )
-            for number in numbers
-        }
+        numbers = list(dict.fromkeys(number for list_ in lists.values() for number in list_))
+        to_query = dict(known.scores[by])
+        to_query |= _scores(self._retrievers[by], asked, [number for number in numbers if number not in to_query])
+        against = [  # positives that have a vector, and that of unit length
+            (place, positive)
+            for place, positive in enumerate(asked.positives)
+            if positive in to_query and abs(known.near[positive][place] - 1) < UNIT
+        ]
+        found = {}
+        for number in numbers:
+            sums = [to_query[number] - to_query[positive] + known.near[number][place] for place, positive in against]
+            if sums:
+                found[number] = round(max(sums), DECIMALS)
+        return found
 
 
-def _numbers(asked: Asked, lists: Mapping[str, list[tuple[int, int]]]) -> list[int]:
+def _numbers(asked: Asked, lists: Mapping[str, list[int]]) -> list[int]:
     """Return the passages that have to do with a query: positives, then candidates, each once."""
-    return list(dict.fromkeys([*asked.positives, *[number for list_ in lists.values() for number, _ in list_]]))
+    return list(dict.fromkeys([*asked.positives, *[number for list_ in lists.values() for number in list_]]))
 
 
 def _repeated(pool: Pool) -> int:

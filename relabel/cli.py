@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,13 +26,18 @@ from relabel.errors import RelabelError, SettingsError
 from relabel.options import (
     OUTPUTS,
     ConfigFile,
+    CorpusName,
     FormatName,
     Input,
     Moved,
     OnError,
     PolicyName,
     PromptName,
+    QrelsName,
+    QueriesName,
     Run,
+    SplitName,
+    Threshold,
 )
 
 if TYPE_CHECKING:
@@ -205,7 +211,13 @@ app.command()(cli_mining.refresh)
 
 @app.command()
 def convert(
-    input: Input,  # noqa: A002
+    input: Annotated[  # noqa: A002
+        str,
+        typer.Argument(
+            help="Training file, or collection: BEIR or MTEB folder, irds:ID, hf:NAME, LlamaIndex or NeMo file.",
+            metavar="INPUT",
+        ),
+    ],
     output: Annotated[
         str,
         typer.Argument(
@@ -215,21 +227,33 @@ def convert(
     ],
     to: Annotated[str, typer.Option("--to", help=f"{OUTPUTS}.")],
     format: FormatName = "auto",  # noqa: A002
+    corpus: CorpusName = None,
+    queries: QueriesName = None,
+    qrels: QrelsName = None,
+    split: SplitName = "train",
+    threshold: Threshold = 1,
     on_error: OnError = "stop",
     public: Annotated[  # noqa: FBT002
         bool, typer.Option("--public", help="A data set made on the hub is for everybody to see; private without.")
     ] = False,
 ) -> None:
-    """Write a training file in another format or container."""
-    from relabel import api
+    """Write a training file or a collection in another format or container."""
+    from relabel import api, screen, screen_mined
 
-    done = api.convert(input, output, to=to, format=format, on_error=on_error, public=public)
+    done = api.convert(
+        input, output, to=to, format=format, corpus=corpus, queries=queries, qrels=qrels, split=split,
+        threshold=threshold, on_error=on_error, public=public,
+    )  # fmt: skip
+    if done.built is not None:
+        screen_mined.collection(screen.open_console(), asdict(done.built))
     for reject in done.rejected:
         _echo(f"left out: {reject}", err=True)
     if done.renamed:
         _echo(f"{done.renamed:,} ids stood for two texts: the later text got the id with a digest after it", err=True)
     left_out = len(done.rejected)
     _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
+    if done.examples and not done.rows:
+        _echo(f"{to} has no rows without negatives; to find some, type: relabel mine {input}")
 
 
 @audit_app.command("export")

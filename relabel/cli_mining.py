@@ -1,11 +1,21 @@
 """The commands that choose negatives: filter, mine, refresh. Each is one call into the library."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from relabel.options import FORMATS, FormatName, Input, OnError
+from relabel.options import (
+    FORMATS,
+    CorpusName,
+    FormatName,
+    Input,
+    OnError,
+    QrelsName,
+    QueriesName,
+    SplitName,
+    Threshold,
+)
 
 GoldLabels = Annotated[
     str | None, typer.Option("--gold", help="Judgments (qrels): measure filters as detectors of false negatives.")
@@ -71,11 +81,12 @@ def mine(
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="Retrievers, filters, sampling, YAML; in place of options.")
     ] = None,
-    corpus: Annotated[str | None, typer.Option("--corpus", help="Passages, in place of the collection's.")] = None,
-    queries: Annotated[str | None, typer.Option("--queries", help="Queries, in place of the collection's.")] = None,
-    qrels: Annotated[str | None, typer.Option("--qrels", help="Judgments, in place of the collection's.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Which of the collection's judgments.")] = "train",
-    threshold: Annotated[int, typer.Option("--threshold", help="The lowest grade that is a positive.")] = 1,
+    corpus: CorpusName = None,
+    queries: QueriesName = None,
+    qrels: QrelsName = None,
+    split: SplitName = "train",
+    threshold: Threshold = 1,
+    gold: GoldLabels = None,
     to: Annotated[str, typer.Option("--to", help=f"Format of the rows: {FORMATS}.")] = "tevatron",
     retriever: Annotated[str | None, typer.Option("--retriever", help="dense (without), bm25, hybrid, none.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Embedding model: a name or a folder.")] = None,
@@ -101,6 +112,9 @@ def mine(
     sampling_strategy: Annotated[str | None, typer.Option("--sampling-strategy", help="As in filter.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the dice; 0 without.")] = None,
     on_error: OnError = "stop",
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Read and check everything, count what would be embedded; no more.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
 ) -> None:
     """Find hard negatives in a corpus for queries with known positives. Called again it goes on where it was."""
@@ -113,13 +127,20 @@ def mine(
         "min_score": min_score, "range_min": range_min, "range_max": range_max, "positive": positive,
         "sampling_strategy": sampling_strategy, "seed": seed,
     }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= {
+        "corpus": corpus, "queries": queries, "qrels": qrels, "split": split, "threshold": threshold, "gold": gold,
+        "to": to, "on_error": on_error,
+    }  # fmt: skip
     folder = output or api.mined_folder(collection, config)
-    with screen_mined.Bars(quiet=quiet) as bars:
-        done = api.mine(
-            collection, folder, config, corpus=corpus, queries=queries, qrels=qrels, split=split, threshold=threshold,
-            to=to, on_error=on_error, progress=bars.progress, **given,
-        )  # fmt: skip
+    bars = screen_mined.Bars(quiet=quiet)
+    if dry_run:
+        with bars:
+            found = api.rehearse_mining(collection, folder, config, progress=bars.progress, **given)
+        screen_mined.rehearsed(found)
+        return
+    with bars:
+        done = api.mine(collection, folder, config, progress=bars.progress, **given)
     screen_mined.mined(done)
 
 

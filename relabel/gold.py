@@ -1,10 +1,14 @@
 """What people know of mined candidates, as judgments in TREC's form: the truth that filters are measured against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from relabel.choosing import Chosen
 from relabel.errors import InputError
 from relabel.formats.corpora import open_judged
 from relabel.mining.candidates import Pool
+from relabel.mining.detection import Detector
+from relabel.selection import Selection
 
 
 class Gold:
@@ -35,3 +39,24 @@ class Gold:
         if grade is None or 0 < grade < self._threshold:
             return None
         return grade >= self._threshold
+
+
+class Measuring:
+    """Measures filters as detectors of false negatives on the candidates that they are given, if there is gold."""
+
+    def __init__(self, where: str | None, threshold: int, selection: Selection) -> None:
+        self._gold = Gold(where, threshold) if where is not None else None
+        self._detector = Detector(selection.filters, selection.exempt)
+        self._seed = selection.seed
+
+    def over(self, chosen: Iterable[Chosen]) -> Iterator[Chosen]:
+        """Look at every list of candidates on its way."""
+        for each in chosen:
+            if self._gold is not None:
+                for pool in each.lists:
+                    self._detector.add(pool, self._gold.of(each.asked.id, pool))
+            yield each
+
+    def result(self) -> list[dict[str, Any]]:
+        """Return plain JSON, filter by filter, then the whole list; nothing without gold."""
+        return [each.to_json() for each in self._detector.result(seed=self._seed)] if self._gold is not None else []

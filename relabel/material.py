@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from relabel.corpus import Corpus, build
-from relabel.errors import InputError, RowError, RunError, SettingsError
+from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
 from relabel.formats.corpora.base import Parts, together
 from relabel.mining.searching import Progress
@@ -27,6 +27,7 @@ class Material:
         split: which judgments are meant, where there are several.
         threshold: the lowest grade that is a positive.
         on_error: what is done about a row that cannot be read.
+        gold: judgments by which filters are measured as detectors of false negatives; they change nothing else.
     """
 
     collection: str
@@ -36,15 +37,20 @@ class Material:
     split: str = "train"
     threshold: int = 1
     on_error: str = "stop"
+    gold: str | None = None
 
     def open(
         self,
         path: Path,
-        recipe: Recipe,
+        recipe: Recipe | None = None,
         progress: Progress | None = None,
         on_reject: Callable[[RowError, str], None] | None = None,
-    ) -> Corpus:
-        """Return the corpus of the sources and of the recipe's runs, made at `path` unless it is there already.
+        *,
+        merge: bool = True,
+    ) -> tuple[Corpus, bool]:
+        """Return the corpus of the sources and of a recipe's runs, and whether it was at `path` already.
+
+        Equal texts are one in it, whatever their ids, unless told not to `merge` them.
 
         Raises:
             InputError: the sources cannot be used.
@@ -55,10 +61,14 @@ class Material:
         if self.on_error not in get_args(_OnError):
             raise SettingsError(f"--on-error {self.on_error!r} is neither word", hint="choose stop or skip")
         on_error: _OnError = "skip" if self.on_error == "skip" else "stop"
-        runs = [each for each in recipe.retrievers if isinstance(each, Recorded) and each.path]
+        retrievers = recipe.retrievers if recipe is not None else ()
+        runs = [each for each in retrievers if isinstance(each, Recorded) and each.path]
         parts = together(self._parts(), *[open_run(Path(each.path), each.called) for each in runs])
-        build(path, parts, threshold=self.threshold, on_error=on_error, on_reject=on_reject, progress=progress)
-        return Corpus(path)
+        built = build(
+            path, parts, threshold=self.threshold, merge=merge, on_error=on_error, on_reject=on_reject,
+            progress=progress,
+        )  # fmt: skip
+        return Corpus(path), built.reused
 
     def _parts(self) -> Parts:
         parts = open_parts(self.collection, split=self.split)
@@ -70,22 +80,15 @@ class Material:
             parts = parts.searching(open_documents(self.corpus, split=self.split))
         return parts
 
+    @property
+    def places(self) -> list[str]:
+        """Names of all sources."""
+        return [each for each in (self.collection, self.corpus, self.queries, self.qrels) if each is not None]
+
     def told(self) -> dict[str, Any]:
         """Return it as plain JSON, with paths that do not depend on where one stands."""
-        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels")}
+        places = {name: _absolute(getattr(self, name)) for name in ("collection", "corpus", "queries", "qrels", "gold")}
         return asdict(self) | places
-
-    @classmethod
-    def read(cls, told: Any) -> Self:
-        """Read what `told` returned.
-
-        Raises:
-            RunError: it is not that.
-        """
-        try:
-            return cls(**told)
-        except TypeError as error:
-            raise RunError("the manifest is not what this relabel writes", hint="mine again: relabel mine") from error
 
 
 def _absolute(name: str | None) -> str | None:

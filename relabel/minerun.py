@@ -11,17 +11,20 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from filelock import FileLock, Timeout
 
 from relabel import recipe as recipes
 from relabel.choosing import Chooser, Chosen
 from relabel.corpus import Corpus
 from relabel.errors import RowError, RunError, SettingsError
-from relabel.formats import Format, get_format, open_writer
+from relabel.formats import EXPORTS, FORMATS, Format, open_writer
 from relabel.formats.ntuples import NTuples
+from relabel.gold import Measuring
 from relabel.judges.positives import KnownPositives
 from relabel.material import Material
 from relabel.mining.candidates import Candidate, Positive
@@ -34,12 +37,16 @@ from relabel.mining.strategies import labelled
 from relabel.pools import CANDIDATES, CORPUS, PoolWriter
 from relabel.recipe import Recipe
 from relabel.records import Example, Passage
-from relabel.rundir import json_line, read_json, replacing, versions, write_json
+from relabel.rundir import TextFile, json_line, replacing, versions, write_json
 from relabel.seeking import NOTHING_LOADED, Loaded, Seekers, open_seekers
 
 ROWS: Final = "train.jsonl"
 REJECTS: Final = "rejects.jsonl"
-OWN: Final = frozenset({ROWS, CANDIDATES, CORPUS, REJECTS, "report.json", "manifest.json", "changes.json", "cache"})
+REPORT: Final = "report.json"
+MANIFEST: Final = "manifest.json"
+CHANGES: Final = "changes.json"
+CACHE: Final = "cache"
+LOCK: Final = "mine.lock"
 LAYOUT: Final = "mined"
 PROBE: Final = 200
 """Queries by which the recall of an approximate index is told."""
@@ -54,6 +61,8 @@ class Mined:
         rows: the training file.
         report: every figure, as in `report.json`.
         changes: what a refresh changed, as in `changes.json`; None for another mining.
+        reused: whether the collection was read before.
+        spent: what embeddings endpoints were asked in this execution, by retriever: requests and tokens.
         seconds: of this execution.
     """
 
@@ -61,6 +70,8 @@ class Mined:
     rows: Path
     report: Mapping[str, Any]
     changes: Mapping[str, Any] | None
+    reused: bool
+    spent: Mapping[str, Mapping[str, Any]]
     seconds: float
 
 
@@ -85,40 +96,74 @@ def mine(
 
     Raises:
         InputError: the material cannot be used.
-        SettingsError: a model cannot be loaded.
+        SettingsError: a model cannot be loaded, or there is no such format of rows.
         ServiceError: an embeddings endpoint cannot go on; what it answered is kept.
-        RunError: the folder holds something else.
+        RunError: the folder holds something else, or another process is mining into it.
     """
     started = time.time()
-    form = get_format(format)
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        corpus = stack.enter_context(_open_corpus(material, recipe, folder, progress))
-        seekers = open_seekers(recipe, corpus, folder / "cache", loaded)
-        lists = _search(corpus, recipe, seekers, folder / "cache", progress)
-        known = KnownPositives(folder / "cache")
-        known.note(_with_positives(corpus))
-        chooser = Chooser(corpus, recipe, seekers, stack.enter_context(known.open()))
+    form = row_format(format)
+    with _alone(folder), ExitStack() as stack:
+        corpus, reused = _open_corpus(material, recipe, folder, progress)
+        report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
+    return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
+
+
+def _mine(
+    corpus: Corpus,
+    material: Material,
+    recipe: Recipe,
+    form: Format,
+    folder: Path,
+    progress: Progress,
+    loaded: Loaded = NOTHING_LOADED,
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Mine a collection that is there; the manifest says that all else is. Return report and spending."""
+    for name in (MANIFEST, CHANGES):
+        (folder / name).unlink(missing_ok=True)
+    cache = folder / CACHE
+    gold = Measuring(material.gold, material.threshold, recipe.selection)
+    seekers = open_seekers(recipe, corpus, cache, loaded)
+    lists = _search(corpus, recipe, seekers, cache, progress)
+    known = KnownPositives(cache)
+    known.note(_with_positives(corpus))
+    with known.open() as look:
+        chooser = Chooser(corpus, recipe, seekers, look)
         if seekers.crossencoder is not None:
             seekers.crossencoder.fill(_pairs(chooser, corpus, lists, progress))
         chosen = (chooser.choose(asked, hits) for asked, hits in _with_hits(corpus, lists))
-        figures = _write(_watched(chosen, corpus.queries, progress), seekers, recipe, form, folder)
-        report = {
-            "collection": json.loads(corpus.built.written()),
-            **figures.result(),
-            "recall_of_index": _recall(corpus, seekers),
-        }
-        write_json(folder / "report.json", report)
-        write_json(folder / "manifest.json", {
-            "material": material.told(),
-            "corpus": corpus.fingerprint,
-            "recipe": recipes.written(recipe),
-            "seekers": list(seekers.told),
-            "format": form.name,
-            "versions": versions(),
-        })  # fmt: skip
-    return Mined(folder, folder / ROWS, report, None, time.time() - started)
+        figures = _write(_watched(gold.over(chosen), corpus.queries, progress), seekers, recipe, form, folder)
+    collection = json.loads(corpus.built.written())
+    collection.pop("reused")
+    report = {
+        "collection": collection,
+        **figures.result(),
+        "recall_of_index": _recall(corpus, seekers),
+        "detection": gold.result(),
+    }
+    write_json(folder / REPORT, report)
+    write_json(folder / MANIFEST, {
+        "material": material.told(),
+        "corpus": corpus.fingerprint,
+        "recipe": recipes.written(recipe),
+        "seekers": list(seekers.told),
+        "format": form.name,
+        "versions": versions(),
+    })  # fmt: skip
+    return report, {name: each.report() for name, each in seekers.served.items()}
+
+
+def row_format(name: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        SettingsError: there is none; lists the names.
+    """
+    if name in EXPORTS:
+        hint = f"mine first, then type: relabel convert FOLDER/{ROWS} OUTPUT --to {name}"
+        raise SettingsError(f"--to {name}: that is no format of rows", hint=hint)
+    if name not in FORMATS:
+        raise SettingsError(f"--to {name}: there is no such format", hint=f"one of: {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def refresh(
@@ -139,52 +184,120 @@ def refresh(
         RunError: `before` is not the folder of a finished mining, or is `folder` itself.
         SettingsError: no retriever, or more than one, may be meant, or the checkpoint cannot be loaded.
     """
-    manifest = read_json(before, "manifest.json")
+    started = time.time()
+    material, recipe, form = _before(before)
     if folder.resolve() == before.resolve():
         raise RunError(f"{folder} holds what was mined before", hint="name another folder: -o")
-    try:
-        material, recipe = Material.read(manifest["material"]), recipes.parse(json.dumps(manifest["recipe"]))
-        form = str(manifest["format"])
-    except (KeyError, TypeError, SettingsError) as error:
-        raise RunError(
-            f"{before / 'manifest.json'} is not what this relabel writes", hint="mine again: relabel mine"
-        ) from error
     recipe = recipes.with_checkpoint(recipe, model, name)
+    with _alone(folder):
+        same_corpus(before / CORPUS, folder / CORPUS)
+        with Corpus(folder / CORPUS) as corpus:
+            report, spent = _mine(corpus, material, recipe, form, folder, progress)
+        changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
+        write_json(folder / CHANGES, changes)
+    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.time() - started)
+
+
+def _before(folder: Path) -> tuple[Material, Recipe, Format]:
+    """Read how an earlier mining was made.
+
+    Raises:
+        RunError: there is none, or it did not come to its end.
+    """
+    if not (folder / MANIFEST).is_file():
+        hint = "name a folder that relabel mine has written, to its end"
+        raise RunError(f"{folder} holds no finished mining: {MANIFEST} is missing", hint=hint)
+    missing = next((name for name in (CORPUS, CANDIDATES) if not (folder / name).is_file()), None)
+    if missing is not None:
+        raise RunError(f"{folder} holds no whole mining: {missing} is missing", hint="mine again: relabel mine")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        recipe = recipes.parse(json.dumps(manifest["recipe"]))
+        return Material(**manifest["material"]), recipe, row_format(manifest["format"])
+    except (OSError, KeyError, TypeError, ValueError, SettingsError) as error:
+        hint = "name the folder of a mining, or mine again: relabel mine"
+        raise RunError(f"{folder / MANIFEST} is not what relabel mine of this version writes", hint=hint) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from mining into it.
+
+    Raises:
+        RunError: it holds something else than a mining, or is in use, or cannot be made.
+    """
     check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_corpus(before / CORPUS, folder / CORPUS)
-    done = mine(material, recipe, folder, format=form, progress=progress)
-    changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
-    write_json(folder / "changes.json", changes)
-    return replace(done, changes=changes)
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another relabel process is mining into {folder}", hint="wait for it, or use -o") from None
+    except OSError as error:
+        hint = "name another folder: -o"
+        raise RunError(f"{folder} cannot be used: {error.strerror or error}", hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder in which something else lies than what a mining leaves there.
+    """Refuse a folder in which something lies that is no mining.
 
     Raises:
-        RunError: it does.
+        RunError: it is one, or a file.
     """
-    if not folder.is_dir():
+    hint = "name another folder: -o"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file", hint=hint)
+    if not folder.is_dir() or (folder / CORPUS).is_file():
         return
-    others = {each.name for each in folder.iterdir()} - OWN
-    if any(not name.endswith((".tmp", ".lock", ".partial", ".scratch")) for name in others):
-        raise RunError(f"{folder} holds other files, and nothing that was mined", hint="name another folder: -o")
+    mine = (f"{CORPUS}.", f"{REJECTS}.", LOCK, CACHE)  # what one leaves that was killed while it read the collection
+    other = next((each.name for each in sorted(folder.iterdir()) if not each.name.startswith(mine)), None)
+    if other is not None:
+        raise RunError(f"{folder} holds other files ({other}), and nothing that was mined", hint=hint)
 
 
-def _open_corpus(material: Material, recipe: Recipe, folder: Path, progress: Progress) -> Corpus:
-    with replacing(folder / REJECTS) as rejects:
+def _open_corpus(material: Material, recipe: Recipe, folder: Path, progress: Progress) -> tuple[Corpus, bool]:
+    """Read the collection unless that was done; rows that cannot be used are listed in `rejects.jsonl`."""
+    listed = folder / REJECTS
+    corpus, reused = _read(material, recipe, folder, progress)
+    if reused and corpus.built.rejected and not listed.is_file():  # killed between the two
+        corpus.close()
+        corpus.path.unlink()
+        corpus, reused = _read(material, recipe, folder, progress)
+    if not corpus.built.rejected:
+        listed.unlink(missing_ok=True)
+    return corpus, reused
+
+
+def _read(material: Material, recipe: Recipe, folder: Path, progress: Progress) -> tuple[Corpus, bool]:
+    with ExitStack() as stack:
+        file: list[TextFile] = []
 
         def reject(error: RowError, content: str) -> None:
+            if not file:
+                file.append(stack.enter_context(replacing(folder / REJECTS)))
             told = {"path": error.path, "line": error.line, "field": error.field, "reason": error.problem}
-            rejects.write(json_line(told | {"content": content}))
+            file[0].write(json_line(told | {"content": content}))
 
-        return material.open(folder / CORPUS, recipe, progress, reject)
+        return material.open(folder / CORPUS, recipe, named("read", progress), reject)
 
 
-def _same_corpus(there: Path, here: Path) -> None:
-    """Put the corpus of an earlier mining here, without a second copy where the disk allows it."""
-    with suppress(FileNotFoundError):
+def named(name: str, progress: Progress) -> Progress:
+    """Return what is told of progress with a name in front."""
+    return lambda what, done, of: progress(f"{name}: {what}", done, of)
+
+
+def same_corpus(there: Path, here: Path) -> None:
+    """Put the corpus of an earlier mining here, without a second copy where the disk allows it.
+
+    Raises:
+        RunError: something else is here.
+    """
+    if here.exists():
+        Corpus(here).close()  # what is none is not overwritten
         here.unlink()
     try:
         os.link(there, here)
@@ -196,16 +309,13 @@ def _same_corpus(there: Path, here: Path) -> None:
 
 
 def _search(corpus: Corpus, recipe: Recipe, seekers: Seekers, cache: Path, progress: Progress) -> dict[str, HitLists]:
-    """Let every retriever search for every query: so deep that `depth` is left when the positives are taken out."""
-    reach = recipe.reach
-    if reach is None:
-        reach = recipe.depth + max((len(asked.positives) + len(asked.spared) for asked in corpus.asked()), default=0)
+    """Let every retriever search for every query."""
     lists = {}
     for number, (name, retriever) in enumerate(seekers.retrievers.items()):
-        retriever.prepare(corpus, progress)
-        lists[name] = search_all(retriever, corpus, reach, cache / f"found-{number}", progress)
+        retriever.prepare(corpus, named(name, progress))
+        lists[name] = search_all(retriever, corpus, recipe.depth, cache / f"found-{number}", progress, recipe.reach)
     if seekers.guide is not None:
-        seekers.guide.prepare(corpus, progress)
+        seekers.guide.prepare(corpus, named(seekers.guide.name, progress))
     return lists
 
 
@@ -283,7 +393,7 @@ def _counted(chosen: Chosen, recipe: Recipe) -> Counted:
     negatives = [chosen.numbers[each.passage.id] for each in chosen.negatives]
     rankings = {}
     for name, hits in chosen.hits.items():
-        found = hits.numbers.tolist()
+        found = hits.numbers[: recipe.depth].tolist()
         rankings[name] = Ranking(
             found,
             positives=[each.score_by(name) for each in chosen.pool.positives],

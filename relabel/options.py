@@ -18,4 +18,9 @@ PolicyName = Annotated[str | None, typer.Option("--policy", help="relabel, drop 
 FORMATS: Final = "tevatron, bge, triplets, n-tuples, labeled-pairs, labeled-lists, dpr"
 OUTPUTS: Final = f"{FORMATS}; tevatron-v2, automodel, beir (folders), llama-index (.json)"
 FormatName = Annotated[str, typer.Option("--format", help=f"{FORMATS}; auto = by the first row.")]
+CorpusName = Annotated[str | None, typer.Option("--corpus", help="Passages, in place of the collection's.")]
+QueriesName = Annotated[str | None, typer.Option("--queries", help="Queries, in place of the collection's.")]
+QrelsName = Annotated[str | None, typer.Option("--qrels", help="Judgments, in place of the collection's.")]
+SplitName = Annotated[str, typer.Option("--split", help="Which of the collection's judgments.")]
+Threshold = Annotated[int, typer.Option("--threshold", help="The lowest grade that is a positive.")]
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]

@@ -19,12 +19,12 @@ from relabel.copies import normalise
 from relabel.errors import InputError, RowError, RunError
 from relabel.mining.candidates import RETRIEVER, Candidate, Pool, Positive
 from relabel.mining.strategies import Removed
-from relabel.records import NOTHING, Passage, digest
+from relabel.records import Passage, digest
 
 CANDIDATES: Final = "candidates.jsonl"
 CORPUS: Final = "corpus.sqlite"
-SCORE: Final = "score"
-"""What a candidate's score is called beside its passage."""
+BESIDE: Final = ("score", "rank", "source")
+"""What of a candidate stands beside its passage, where it is known."""
 
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
 _TO_ASCII_JSON: Final = json.JSONEncoder().encode
@@ -182,8 +182,8 @@ class CandidatePool:
     def following(self, query: str) -> Iterator[Passage]:
         """Yield the candidates that no filter removed and that were not drawn, next-ranked first, each once.
 
-        Their score, where it is known, stands beside them as `SCORE`. A query is found in whatever typography it is
-        written; where several lines have it, their candidates follow each other.
+        Beside them stands what is known of `BESIDE`. A query is found in whatever typography it is written; where
+        several lines have it, their candidates follow each other.
 
         Raises:
             InputError: a line is damaged, or the corpus lacks a passage.
@@ -223,8 +223,8 @@ class CandidatePool:
                 hint=f"the two files are not of one mining: {_AGAIN}",
             )
         title, text = found
-        score = candidate.get("score")
-        return Passage(name, text, title, beside=NOTHING if score is None else {SCORE: score})
+        known = {key: candidate[key] for key in BESIDE if candidate.get(key) not in (None, "")}
+        return Passage(name, text, title, beside=known)
 
     def _check_texts(self) -> None:
         """Find out before anything is spent whether the corpus is one, and that of these candidates."""

@@ -210,8 +210,8 @@ class Encodes(Protocol):
 class EncodesMany(Protocol):
     """An encoder that works at several batches at a time, and knows how large they should be."""
 
-    def most_characters(self) -> int | None:
-        """Return the most characters of a batch, with every text as long as its longest; None = any number."""
+    def most_tokens(self) -> int | None:
+        """Return the most tokens of a batch, with every text as long as its longest; None = any number."""
         ...
 
     def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> "Iterator[NDArray[np.float32]]":

@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Field, ValidationError, create_model
 
 from relabel.errors import SettingsError
 from relabel.mining.candidates import RETRIEVER
-from relabel.mining.filters import GuideModel
+from relabel.mining.filters import GuideModel, RankWindow
 from relabel.mining.likeness import NearDuplicate
 from relabel.mining.strategies import POSITIVES
 from relabel.selection import FIELDS, Selection, Strict, from_options, parsed, selection_of
@@ -31,6 +31,13 @@ from relabel.selection import FIELDS, Selection, Strict, from_options, parsed, s
 PACKAGED: Final = "all-MiniLM-L6-v2"
 NUM_NEGATIVES: Final = 7
 DEPTH: Final = 100
+RESERVED: Final = frozenset({"", "rrf", "crossencoder", "guide"})
+"""What no retriever may be called: names of other scores, or of lists."""
+
+_MODEL_HINTS: Final = {
+    "crossencoder": "--cross-encoder MODEL, or in a config: crossencoder: {model: MODEL}",
+    "guide": "--guide MODEL, or in a config: guide: {kind: dense, model: MODEL}",
+}
 
 _Index = Literal["auto", "flat", "ivf", "hnsw"]
 _Precision = Literal["float32", "float16", "pq"]
@@ -110,10 +117,10 @@ class Vectors(_Indexed):
 class Lexical(_Named):
     """BM25."""
 
-    kind: Literal["bm25"]
+    kind: Literal["bm25"] = "bm25"
     k1: float = Field(default=1.5, ge=0)
     b: float = Field(default=0.75, ge=0, le=1)
-    language: str = "en"
+    language: str = Field(default="en", pattern="^[a-z]{2,3}$")
     stemmer: bool = True
     stopwords: bool = True
 
@@ -126,7 +133,7 @@ class Lexical(_Named):
 class Recorded(_Named):
     """What somebody else mined: a TREC run, lines of `qid pid score`, or, without a path, the negatives given."""
 
-    kind: Literal["run"]
+    kind: Literal["run"] = "run"
     path: str = ""
 
     @property
@@ -184,22 +191,62 @@ class Recipe:
         if not any(isinstance(each, NearDuplicate) for each in filters):
             filters = (*filters[: len(POSITIVES)], NearDuplicate(), *filters[len(POSITIVES) :])
             object.__setattr__(self, "selection", replace(self.selection, filters=filters))
+        self._check_names()
+        self._check_numbers()
+        self._check_scores()
+
+    def _check_names(self) -> None:
         names = Counter(each.called for each in self.retrievers)
         twice = next((name for name, count in names.items() if count > 1), None)
         if twice is not None:
-            raise SettingsError(f"two retrievers are called {twice!r}", hint="give one of them another name")
+            hint = "give one of them another name: in a config, beside its kind"
+            raise SettingsError(f"two retrievers are called {twice!r}", hint=hint)
+        taken = next((name for name in names if name in RESERVED), None)
+        if taken is not None:
+            hint = "in a config, write another name beside its kind"
+            raise SettingsError(f"a retriever cannot be called {taken!r}: that is the name of another score", hint=hint)
         if not names:
-            raise SettingsError("there is no retriever", hint="retrievers: [{kind: dense}]")
+            raise SettingsError("there is no retriever", hint="--retriever dense, or a run that somebody made: --run")
         unknown = next((name for name in self.quotas if name not in names), None)
         if unknown is not None:
             raise SettingsError(f"quotas: no retriever is called {unknown!r}", hint=f"there are: {', '.join(names)}")
+        if self.quotas and self.combine != "union":
+            raise SettingsError("quotas are for combine: union", hint="write combine: union, or leave quotas out")
+
+    def _check_numbers(self) -> None:
+        if self.depth < 1:
+            raise SettingsError(f"depth is {self.depth}; it must be 1 or more")
+        if self.quotas and not any(self.quotas.values()):
+            raise SettingsError("all quotas are 0", hint="give one of them 1 or more")
+        most = max(self.quotas.values(), default=self.wanted)
+        if most > self.depth:
+            raise SettingsError(
+                f"{self.depth} candidates (depth) are fewer than {most} negatives",
+                hint="raise depth, best to many times the negatives, or lower num_negatives",
+            )
+        for each in self.selection.filters:
+            if isinstance(each, RankWindow) and each.range_min >= self.depth:
+                raise SettingsError(
+                    f"range_min {each.range_min} leaves nothing of {self.depth} candidates (depth)",
+                    hint="raise depth, or lower range_min",
+                )
+
+    def _check_scores(self) -> None:
+        """Refuse a filter or sampler that looks at a score which nobody gives."""
+        names = [each.called for each in self.retrievers]
         if self.fused and not self.crossencoder and RETRIEVER in self.scores:
             raise SettingsError(
                 "fused ranks are no scores that a positive has too",
-                hint=f"name whose score a filter shall look at: score: {next(iter(names))}",
+                hint=f"name whose score a filter shall look at: score: {names[0]}",
             )
-        if self.quotas and self.combine != "union":
-            raise SettingsError("quotas are for combine: union", hint="write combine: union, or leave quotas out")
+        models = {"crossencoder": self.crossencoder, "guide": self.guide}
+        given = {RETRIEVER, *names, *[name for name, model in models.items() if model is not None]}
+        unknown = next((name for name in sorted(self.scores) if name not in given), None)
+        if unknown in models:
+            raise SettingsError(f"there is no {unknown} whose score a filter could look at", hint=_MODEL_HINTS[unknown])
+        if unknown is not None:
+            hint = f"there are: {', '.join(sorted(given - {RETRIEVER}))}"
+            raise SettingsError(f"nobody gives the score {unknown!r}", hint=hint)
 
     @property
     def fused(self) -> bool:
@@ -227,6 +274,7 @@ class Recipe:
         return frozenset(str(name) for each in asked if (name := getattr(each, "score", None)) is not None)
 
 
+_Part = TypeVar("_Part", bound=Strict)
 _Retriever = Annotated[AnyRetriever, Field(discriminator="kind")]
 _Encoder = Annotated[AnyEncoder, Field(discriminator="kind")]
 _FIELDS: Final[Any] = FIELDS | {
@@ -273,12 +321,16 @@ def with_checkpoint(recipe: Recipe, model: str, name: str | None = None) -> Reci
     Raises:
         SettingsError: none, or more than one, may be meant.
     """
+    dense = [each.called for each in recipe.retrievers if isinstance(each, Dense)]
+    if not dense:
+        kinds = ", ".join(each.called for each in recipe.retrievers)
+        hint = "refresh is for mining by a sentence-transformers model"
+        raise SettingsError(f"nothing that was mined by could get the checkpoint, only: {kinds}", hint=hint)
     meant = [each for each in recipe.retrievers if isinstance(each, Dense) and name in (None, each.called)]
     if len(meant) != 1:
-        names = ", ".join(each.called for each in recipe.retrievers if isinstance(each, Dense)) or "none"
-        raise SettingsError(
-            f"{len(meant)} retrievers may get the checkpoint; dense are: {names}", hint="say which: --name"
-        )
+        what = f"no dense retriever is called {name!r}" if name is not None else "several retrievers are dense"
+        hint = f"say which gets the checkpoint: --name, one of: {', '.join(dense)}"
+        raise SettingsError(what, hint=hint)
     fresh = meant[0].model_copy(update={"model": model, "name": meant[0].called, "revision": None})
     return replace(recipe, retrievers=tuple([fresh if each is meant[0] else each for each in recipe.retrievers]))
 
@@ -293,7 +345,7 @@ def load(path: Path) -> Recipe:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}", hint="name a YAML file after -c") from error
-    return parse(text, str(path), path.parent)
+    return parse(text, str(path), path.resolve().parent)
 
 
 def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:
@@ -308,8 +360,8 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:
             retrievers=tuple(_placed(each, folder) for each in read.retrievers),
             combine=read.combine,
             quotas=read.quotas,
-            crossencoder=read.crossencoder,
-            guide=read.guide,
+            crossencoder=read.crossencoder and _placed(read.crossencoder, folder),
+            guide=read.guide and _placed(read.guide, folder),
             depth=read.depth,
             reach=read.reach,
             selection=selection_of(read, name),
@@ -318,19 +370,17 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:
         raise SettingsError(f"{name}: {error.message.removeprefix(f'{name}: ')}", hint=error.hint) from error
 
 
-def _placed(retriever: AnyRetriever, folder: Path) -> AnyRetriever:
-    """Return a retriever whose paths no longer depend on where the file lies."""
-    match retriever:
+def _placed(each: _Part, folder: Path) -> _Part:
+    """Return a part of a recipe whose paths no longer depend on where one stands."""
+    names: tuple[str, ...] = ()
+    match each:
         case Vectors():
-            named = ("documents", "queries", "document_ids", "query_ids")
-            places = {name: place for name in named if (place := getattr(retriever, name)) is not None}
-            return retriever.model_copy(update={name: str(folder / place) for name, place in places.items()})
-        case Recorded() if retriever.path:
-            return retriever.model_copy(update={"path": str(folder / retriever.path)})
-        case Dense() if (folder / retriever.model).is_dir():
-            return retriever.model_copy(update={"model": str(folder / retriever.model)})
-        case _:
-            return retriever
+            names = ("documents", "queries", "document_ids", "query_ids")
+        case Recorded():
+            names = ("path",)
+        case Dense() | CrossEncoder() if (folder / each.model).is_dir():
+            names = ("model",)
+    return each.model_copy(update={name: str(folder / place) for name in names if (place := getattr(each, name))})
 
 
 def _looking_at(rule: Any, score: str) -> Any:
@@ -369,7 +419,10 @@ def of_options(
     Raises:
         SettingsError: a value that cannot be.
     """
-    dense, lexical = Dense(model=model, index=index, precision=precision), Lexical(kind="bm25", language=language)
+    dense, lexical = (
+        _made(Dense, model=model, index=index, precision=precision),
+        _made(Lexical, language=language),
+    )
     known: dict[str, tuple[AnyRetriever, ...]] = {
         "dense": (dense,),
         "bm25": (lexical,),
@@ -386,9 +439,23 @@ def of_options(
         selection = replace(selection, sampler=_looking_at(selection.sampler, dense.called))
     selection = replace(selection, filters=filters)
     return Recipe(
-        retrievers=(*known[retriever], *[Recorded(kind="run", path=path) for path in runs]),
-        crossencoder=CrossEncoder(model=crossencoder) if crossencoder else None,
-        guide=Dense(model=guide) if guide else None,
+        retrievers=(*known[retriever], *[_made(Recorded, path=path) for path in runs]),
+        crossencoder=_made(CrossEncoder, model=crossencoder) if crossencoder is not None else None,
+        guide=_made(Dense, model=guide) if guide is not None else None,
         depth=depth,
         selection=selection,
     )
+
+
+def _made(kind: type[_Part], **values: Any) -> _Part:
+    """Build a part of a recipe from options.
+
+    Raises:
+        SettingsError: a value that cannot be.
+    """
+    try:
+        return _placed(kind(**values), Path.cwd())
+    except ValidationError as error:
+        found = error.errors()[0]
+        told = f"{found['loc'][0]} {found['input']!r} cannot be: {found['msg']}"
+        raise SettingsError(told, hint="type: relabel mine --help") from error

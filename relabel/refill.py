@@ -23,11 +23,11 @@ from relabel.policy import edit, lacking, refill
 from relabel.pools import CandidatePool
 from relabel.protocols import Extends
 from relabel.records import NOTHING, Case, Example, Passage, Verdict
-from relabel.refilling import Draw, draw
 from relabel.rundir import json_line, replacing
 from relabel.sources import Source
 from relabel.stages import Station, Watch, judge_all
 from relabel.store import Store
+from relabel.turns import Draw, draw
 
 SHORT: Final = "looking for short rows"
 NAME: Final = "refill: "

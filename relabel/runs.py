@@ -1,4 +1,4 @@
-"""What can be done with a finished run: look at it, audit it, take labels back in, rebuild the input, convert."""
+"""What can be done with a finished run: look at it, audit it, take labels back in, rebuild the input."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,8 @@ from typing import Any
 from relabel import audit
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, candidate_key, query_key
-from relabel.errors import InputError, RunError, unit_of
-from relabel.formats import Format, LabeledPairs, Reject, as_format, get_format, get_output, open_writer, rows_of
-from relabel.formats.endings import is_table
+from relabel.errors import RunError
+from relabel.formats import Format, LabeledPairs, get_format, rows_of
 from relabel.pipeline import cleaned_path, concluded, findings, open_run
 from relabel.policy import undo
 from relabel.records import Change, Example, Finding, Passage, fingerprint
@@ -231,48 +230,3 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
-
-
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What `convert` read and wrote, and what is wrong with each row that it left out.
-
-    Rows of triplets or n-tuples that make one row of the new format count as one example. `renamed` counts ids that
-    stood for two texts, where the output names its texts by id: the later text got the id with a digest after it.
-    """
-
-    examples: int
-    rows: int
-    rejected: tuple[str, ...]
-    renamed: int = 0
-
-
-def convert(source: Source, path: Path | str, *, format: str, public: bool = False) -> Converted:  # noqa: A002 - the word users know
-    """Write a training file in another format, another container, or both; see `open_writer` for what `path` may be.
-
-    Raises:
-        InputError: a broken row, an output that is the input or holds it, or one that cannot be written.
-        ServiceError: the hub cannot be reached, or fails.
-    """
-    if source.path.resolve().is_relative_to(Path(path).resolve()):
-        raise InputError(f"{path} is the input itself, or holds it", hint="name another file")
-    rejected: list[str] = []
-
-    def reject(row: Reject) -> None:
-        rejected.append(
-            f"{unit_of(source.path)} {row.line}: {f'field {row.field!r}: ' if row.field else ''}{row.reason}"
-        )
-
-    def read() -> Iterator[Example]:
-        rejected.clear()
-        return source.examples(reject)
-
-    written = rows = 0
-    target, examples = as_format(read, source.format.name, get_output(format))
-    like = source.path if is_table(source.path) and target.name == source.format.name else None
-    made = f"Converted by `relabel convert` from a file in the format `{source.format.name}`."
-    with open_writer(path, target, like=like, public=public, made=made) as writer:
-        for example in examples:
-            written += 1
-            rows += writer.write(example)
-    return Converted(written, rows, tuple(rejected), writer.renamed)

@@ -1,6 +1,6 @@
 """A recipe → retrievers that can be prepared and asked. Opening them loads nothing heavy and asks nobody."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from relabel.mining.lexical import BM25, BM25Settings
 from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
 from relabel.mining.searching import Asked, Retriever
-from relabel.protocols import Encodes
+from relabel.protocols import Encodes, Reports
 from relabel.recipe import AnyEncoder, AnyRetriever, Recipe
 
 
@@ -30,12 +30,14 @@ class Seekers:
         crossencoder: scores pairs; None without.
         guide: a model whose scores filters look at; None without.
         told: what each is, as plain JSON: settings, and the fingerprint of what it computes with.
+        served: endpoints by name, which know what they were asked and how many tokens that was.
     """
 
     retrievers: Mapping[str, Retriever]
     crossencoder: ScoreCache | None
     guide: Retriever | None
     told: Sequence[Mapping[str, Any]]
+    served: Mapping[str, Reports]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path, loaded: Loaded = N
     """Open what a recipe names; `cache` is where vectors, indexes and scores lie."""
     retrievers: dict[str, Retriever] = {}
     told: list[dict[str, Any]] = []
+    served: dict[str, Reports] = {}
     for each in recipe.retrievers:
-        retrievers[each.called], fingerprint = _retriever(each, corpus, cache, loaded)
+        retrievers[each.called], fingerprint = _retriever(each, corpus, cache, loaded, served)
         told.append({"name": each.called, **each.model_dump(exclude={"name"}), "fingerprint": fingerprint})
     crossencoder = None
     if recipe.crossencoder is not None:
@@ -69,32 +72,56 @@ def open_seekers(recipe: Recipe, corpus: Corpus, cache: Path, loaded: Loaded = N
     guide: Retriever | None = None
     if recipe.guide is not None:
         encoder = _encoder(recipe.guide)
+        if isinstance(encoder, EmbeddingEndpoint):
+            served["guide"] = encoder
         guide = Dense("guide", _embeddings(encoder, recipe.guide, cache), cache, IndexSettings(kind="flat"))
         told.append({**recipe.guide.model_dump(), "name": "guide", "fingerprint": encoder.fingerprint})
-    return Seekers(retrievers, crossencoder, guide, told)
+    return Seekers(retrievers, crossencoder, guide, told, served)
 
 
-def _retriever(each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded) -> tuple[Retriever, str]:
+def encoders(recipe: Recipe, cache: Path) -> Iterator[tuple[str, AnyEncoder, Embeddings]]:
+    """Yield what a recipe embeds with: by what name it is known, its settings, its vectors on disk."""
+    named: list[tuple[str, AnyRetriever | None]] = [(each.called, each) for each in recipe.retrievers]
+    for name, each in (*named, ("guide", recipe.guide)):
+        if isinstance(each, recipes.Dense | recipes.Endpoint):
+            yield name, each, _embeddings(_encoder(each), each, cache)
+
+
+def check_vectors(recipe: Recipe, corpus: Corpus) -> None:
+    """Find out whether the vectors that somebody else computed are those of the corpus.
+
+    Raises:
+        InputError: they are not.
+    """
+    for each in recipe.retrievers:
+        if isinstance(each, recipes.Vectors):
+            _given(each).prepare(corpus, lambda *_: None)
+
+
+def _retriever(
+    each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded, served: dict[str, Reports]
+) -> tuple[Retriever, str]:
     match each:
         case recipes.Dense() | recipes.Endpoint():
             encoder = (loaded.encoder if isinstance(each, recipes.Dense) else None) or _encoder(each)
+            if isinstance(encoder, EmbeddingEndpoint):
+                served[each.called] = encoder
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
         case recipes.Vectors():
-            ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
-            given = Precomputed(
-                Path(each.documents),
-                Path(each.queries),
-                document_ids=ids[0],
-                query_ids=ids[1],
-                normalise=each.normalise,
-            )
+            given = _given(each)
             return Dense(each.called, given, cache, _index(each)), given.fingerprint
         case recipes.Lexical():
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
             return BM25(each.called, cache, settings), ""
         case recipes.Recorded():
             return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+
+
+def _given(each: recipes.Vectors) -> Precomputed:
+    ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
+    files = Path(each.documents), Path(each.queries)
+    return Precomputed(*files, document_ids=ids[0], query_ids=ids[1], normalise=each.normalise)
 
 
 def _listed(corpus: Corpus, system: str, asked: Asked) -> list[tuple[int, float | None]]:

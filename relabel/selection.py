@@ -114,7 +114,7 @@ def from_options(
             filters.append(RankWindow(range_min, range_max))
         return Selection(tuple(filters), _sampler(sampling_strategy), num_negatives, seed)
     except ValueError as error:
-        raise SettingsError(str(error), hint="type: relabel filter --help") from error
+        raise SettingsError(str(error), hint="what it means: relabel filter --help") from error
 
 
 def _sampler(name: str) -> Sampler:
@@ -209,7 +209,9 @@ def parsed(text: str, name: str, model: type[BaseModel], tags: frozenset[str] = 
         return model.model_validate_json(json.dumps(_long(data) if data is not None else {}, default=str))
     except ValidationError as error:
         found = list(problems([dict(each) for each in error.errors()], tree, name, TAGS | tags))
-        raise SettingsError("\n".join(found), hint="README, section Filter, lists what may be written") from error
+        raise SettingsError(
+            "\n".join(found), hint="README, sections Filter and Mine, list what may be written"
+        ) from error
 
 
 def selection_of(read: Any, name: str) -> Selection:

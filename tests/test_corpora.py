@@ -184,6 +184,10 @@ def test_a_nemo_file_with_its_corpus(tmp_path: Path) -> None:
         [Found("q", "b", 1, 0.5, "given"), Found("q", "c", 2, None, "given")],
     )
     assert read(open_documents(tmp_path / "wiki"))[0] == documents
+    nothings: tuple[None, list[str]] = (None, [])
+    for nothing in nothings:
+        text(path, json.dumps(content | {"data": [row | {"neg_doc": nothing}]}))
+        assert read(open_parts(path))[3] == []
     text(path, json.dumps({"corpus": [{"path": "gone"}], "data": [row]}))
     with pytest.raises(InputError, match=r"names the corpus gone: .*no such file"):
         open_parts(path)
@@ -278,6 +282,31 @@ def test_qrels(tmp_path: Path, content: str) -> None:
     assert read(open_judged(text(tmp_path / "any.name", content)))[2] == WANTED[2]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"query-id"\t"corpus-id"\t"score"\n"q1"\t"d1"\t1\nq2\td2\t0\n',
+        "query-id corpus-id score\nq1 d1 1\nq2  d2  0\n",
+        "\ufeffquery-id\tcorpus-id\tscore\r\nq1\td1\t1.0\r\n\r\nq2\td2\t0.0\r\n",
+        "Query-ID\tCorpus-ID\tScore\nq1\td1\t1\nq2\td2\t0",
+    ],
+)
+def test_qrels_of_other_programs(tmp_path: Path, content: str) -> None:
+    """Quotes around cells, blanks for tabs, a byte order mark, carriage returns, capitals, no end of line, floats."""
+    assert read(open_judged(text(tmp_path / "qrels.tsv", content)))[2] == WANTED[2]
+
+
+def test_quotes_enclose_cells_only_under_a_header(tmp_path: Path) -> None:
+    """As DPR's passages have them; without a header they belong to the text, and unpaired ones always."""
+    rows = '1\t"so ""or"" so"\n2\tsaid "so"\n3\t"open\n'
+    quoted = [each.text for each in read(open_documents(text(tmp_path / "psgs.tsv", f"id\ttext\n{rows}")))[0]]
+    assert quoted == ['so "or" so', 'said "so"', '"open']
+    plain = [each.text for each in read(open_documents(text(tmp_path / "collection.tsv", rows)))[0]]
+    assert plain == ['"so ""or"" so"', 'said "so"', '"open']
+    ids = text(tmp_path / "qrels.tsv", 'query-id\tcorpus-id\tscore\n"a""b"\t"with\ttab"\t1\n')
+    assert read(open_judged(ids))[2] == [Judged('a"b', "with\ttab", 1)]
+
+
 def test_queries_alone(tmp_path: Path) -> None:
     """Between tabs or as objects, under any usual name."""
     wanted = WANTED[1]
@@ -337,6 +366,7 @@ def test_data_sets_that_the_hub_would_hold(tmp_path: Path) -> None:
     lines(tmp_path / "rows" / "train.jsonl", [{"query": "what?", "pos": ["a"], "neg": ["b"]}])
     documents, queries, judged, found = read(open_parts(f"hf:{tmp_path / 'rows'}"))
     assert [len(part) for part in (documents, queries, judged, found)] == [2, 1, 1, 1]
+    assert read(open_parts(f"hf://datasets/{tmp_path / 'rows'}"))[1] == queries
     with pytest.raises(InputError, match="cannot be loaded"):
         open_parts(f"hf:{tmp_path / 'none'}")
 
@@ -524,3 +554,14 @@ def test_what_relabel_writes_is_read(tmp_path: Path, name: str) -> None:
     if found is not None:
         negatives = [("what?", "c"), ("who?", "a"), ("who?", "d")]
         assert sorted((asked[each.query_id], texts[each.document_id]) for each in found) == negatives
+
+
+def test_beir_folder_without_a_corpus(tmp_path: Path) -> None:
+    """Queries and judgments are taken for what they are; the passages may come from elsewhere."""
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "which"}\n', "utf-8")
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n", "utf-8")
+    parts = open_parts(tmp_path)
+    assert parts.documents is None
+    assert parts.queries is not None
+    assert parts.judged is not None

@@ -101,6 +101,32 @@ def test_the_threshold(tmp_path: Path) -> None:
         build(tmp_path / "other", parts(judged=judged), threshold=0)
 
 
+def test_what_was_judged_not_relevant_is_given(tmp_path: Path) -> None:
+    """In the order of the judgments, with the negatives that the source has; never what is relevant elsewhere."""
+    judged = [("p", "c", 0), ("p", "a", 1), ("p", "b", -1), ("q", "b", 1), ("q", "c", 1), ("q", "c", 0), ("r", "a", 0)]
+    found = [Found("q", "a", 1, 0.5, "given"), Found("p", "c", 3, 0.25, "given")]
+    corpus, built = made(tmp_path, parts(judged=judged, found=found))
+    with corpus:
+        first, second = corpus.asked()
+        assert corpus.given(first) == [(2, 0.25), (1, None)]
+        assert corpus.given(second) == [(0, 0.5)]
+        assert corpus.found(first)["given"][0].tolist() == [2, 1]
+    assert (built.found, built.unanswered) == (3, 1)
+
+
+def test_equal_texts_that_stay_apart(tmp_path: Path) -> None:
+    """Unmerged, each id is a passage or query of its own; one id for two texts is told all the same."""
+    documents = [*DOCUMENTS, Passage("a2", "apple"), Passage("a", "apple")]
+    given = parts(documents, [*QUERIES, Query("p2", "red?")], [("p", "a", 1), ("p2", "a2", 1)])
+    corpus, built = made(tmp_path, given, merge=False)
+    with corpus:
+        assert (built.documents, built.aliases, built.repeated, built.joined) == (4, 0, 1, 0)
+        assert [(each.id, each.positives) for each in corpus.asked()] == [("p", (0,)), ("p2", (3,))]
+        assert [each.id for each in corpus.each()] == ["a", "b", "c", "a2"]
+    with pytest.raises(RowError, match="'a' has another text here"):
+        build(tmp_path / "other", parts([*DOCUMENTS, Passage("a", "other")]), merge=False)
+
+
 def test_queries_of_equal_text_are_one(tmp_path: Path) -> None:
     """Their positives and what was found for them are joined."""
     queries = [Query("p", "red?"), Query("p2", " red?"), Query("q", "blue?")]

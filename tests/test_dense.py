@@ -122,7 +122,6 @@ def test_approximate_indexes_find_most_and_score_exactly(tmp_path: Path, kind: A
     assert recall.value > 0.9
 
 
-@pytest.mark.slow
 def test_product_quantization(tmp_path: Path) -> None:
     """An index of a quarter byte for a dimension still finds most, since its candidates are compared exactly."""
     dense, texts = retriever(tmp_path, clustered(10_000), clustered(30, seed=2), kind="ivf", precision="pq", threads=1)

@@ -1,6 +1,6 @@
 """Embeddings on disk: every text once, whole windows, bounded batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,26 +104,43 @@ def test_what_is_known_is_not_even_read(tmp_path: Path) -> None:
     assert len(encoder.texts) == 62
 
 
+class Counting(Hashing):
+    """One that reads at most ten characters, each a token."""
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count them."""
+        return [min(10, len(text)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"), [(Hashing, lambda text: len(text) // 4), (Counting, lambda text: min(10, len(text)))]
+)
 @settings(max_examples=40, deadline=None)
 @given(
     texts=st.lists(st.text(max_size=30), max_size=60, unique=True),
     window=st.integers(1, 20),
     size=st.integers(1, 8),
-    characters=st.integers(1, 80),
+    tokens=st.integers(1, 40),
 )
 def test_batches_are_bounded(
-    texts: list[str], window: int, size: int, characters: int, tmp_path_factory: pytest.TempPathFactory
+    kind: type[Hashing],
+    length: Callable[[str], int],
+    texts: list[str],
+    window: int,
+    size: int,
+    tokens: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """No batch has more texts or, padded, more characters than set; windows keep the order, batches go by length."""
-    encoder = Hashing()
+    """No batch has more texts or, padded, more tokens than set; windows keep the order, batches go by length."""
+    encoder = kind()
     folder = tmp_path_factory.mktemp("batches")
-    filled(folder, encoder, Texts(texts, []), window=window, batch_size=size, batch_characters=characters)
+    filled(folder, encoder, Texts(texts, []), window=window, batch_size=size, batch_tokens=tokens)
     for _, batch in encoder.batches:
         assert len(batch) <= size
-        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= characters or not any(batch)
+        assert len(batch) == 1 or len(batch) * max(map(length, batch)) <= tokens
     seen = 0
     for start in range(0, len(texts), window):
-        expected = sorted(texts[start : start + window], key=lambda text: -len(text))
+        expected = sorted(texts[start : start + window], key=lambda text: (-length(text), -len(text)))
         assert encoder.texts[seen : seen + len(expected)] == expected
         seen += len(expected)
 
@@ -137,7 +154,7 @@ def contents(folder: Path) -> bytes:
 def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, stop_after: int) -> None:
     """Wherever it was stopped, the file in the end is that of an unbroken run, and whole windows are not done again."""
     texts = Texts(words(50), ["a?", "b?"])
-    chosen: dict[str, Any] = {"window": 12, "batch_size": 5, "batch_characters": 300}
+    chosen: dict[str, Any] = {"window": 12, "batch_size": 5, "batch_tokens": 75}
     filled(tmp_path / "whole", Hashing(), texts, **chosen)
     stopped = Hashing(stop_after=stop_after)
     with pytest.raises(KeyboardInterrupt):
@@ -199,7 +216,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A folder into which another process embeds is refused with a word on what to do."""
     with (
         FileLock(tmp_path / "hashing-float32.lock"),
-        pytest.raises(RunError, match="another process is embedding"),
+        pytest.raises(RunError, match="another process is at work"),
     ):
         filled(tmp_path, Hashing(), Texts([], []))
 
@@ -235,6 +252,7 @@ def test_prompts_go_in_front(tmp_path: Path) -> None:
     assert len(fingerprints) == 4
     assert asked.encode("query", ["bees"]) == pytest.approx(plain.encode("query", ["query: bees"]), abs=1e-6)
     assert asked.encode("document", ["bees"]) == pytest.approx(plain.encode("document", ["bees"]), abs=1e-6)
+    assert plain.lengths(["bees fly home", "", "bees " * 999]) == [5, 2, plain.model.max_seq_length]
     embeddings = filled(tmp_path, plain, Texts(["bees fly", "coins"], ["bees"]))
     assert np.linalg.norm(embeddings.documents(0, 2), axis=1) == pytest.approx([1, 1], abs=1e-6)
     assert plain._model is None

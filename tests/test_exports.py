@@ -1,4 +1,4 @@
-"""Shapes that are written and not read, each read back by its own loader's rules; and saved data sets."""
+"""Collections that are written, each read back by its own loader's rules; and saved data sets."""
 
 import csv
 import json

@@ -388,7 +388,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_filters_are_measured_against_what_people_know(tmp_path: Path) -> None:
-    """With gold labels each filter is a detector of false negatives: found, lost, precision; grades between count not."""
+    """With gold labels each filter is a detector of false negatives: found, lost and precision."""
     rows = [
         {
             "query_id": "q1",

@@ -89,9 +89,9 @@ def test_what_follows(tmp_path: Path) -> None:
     )
     with CandidatePool(folder, tmp_path / "cache") as pool:
         assert list(pool.following("what is it")) == [
-            Passage("d2", "text 2", "title 2", beside={"score": 0.88}),
-            Passage("d3", "text 3", "title 3", beside={"score": 0.87}),
-            Passage("d5", "text 5", "title 5", beside={"score": 0.85}),
+            Passage("d2", "text 2", "title 2", beside={"score": 0.88, "rank": 3, "source": "made up"}),
+            Passage("d3", "text 3", "title 3", beside={"score": 0.87, "rank": 4, "source": "made up"}),
+            Passage("d5", "text 5", "title 5", beside={"score": 0.85, "rank": 6, "source": "made up"}),
         ]
         assert ids(pool, "another") == ["d9"]
         assert (pool.knows("ANOTHER"), pool.knows("a third"), ids(pool, "a third")) == (True, False, [])

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from relabel.formats import EXPORTS, FORMATS
+from relabel.formats.corpora import SHAPES
 from relabel.prompts import list_templates
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,12 @@ def test_the_tables_say_what_the_exports_say() -> None:
     for export in EXPORTS.values():
         assert f"| `{export.name}` | {export.keeps} | {export.loses} |" in README
         assert f"| `{export.name}` | {export.shape} |" in README
+
+
+def test_the_table_lists_every_source() -> None:
+    """One row for each shape of collection that is read: what of it is kept, and what is lost."""
+    for shape in SHAPES:
+        assert re.search(rf"^\| {re.escape(shape)} \| [^|]+ \| [^|]+ \|$", README, re.MULTILINE), shape
 
 
 def test_every_template_is_listed() -> None:

@@ -25,12 +25,15 @@ _QUICK: Final = ("journal_mode = OFF", "synchronous = OFF", f"cache_size = {_CAC
 
 _WORDS: Final = {"documents": "passages", "queries": "queries", "judged": "judgments (which passages are positive)"}
 
+_OPTIONS: Final = {"documents": "corpus", "queries": "queries", "judged": "qrels"}
+
 
 def build(
     path: Path | str,
     parts: Parts,
     *,
     threshold: int = 1,
+    merge: bool = True,
     on_error: Literal["stop", "skip"] = "stop",
     on_reject: Callable[[RowError, str], None] | None = None,
     progress: Progress | None = None,
@@ -41,6 +44,7 @@ def build(
         path: the file to make; an unfinished one is made again from the beginning.
         parts: what it is made of; documents, queries and judgments must be there.
         threshold: the lowest grade of a positive; from 1.
+        merge: whether passages of equal text are one, with several ids, and so are queries, as mining needs it.
         on_error: "stop" raises at the first row that cannot be used; "skip" goes on without it.
         on_reject: called with the error and the text of every row that was left out.
         progress: told how many passages, queries, … were taken in; of how many is 0, since nobody knows.
@@ -59,16 +63,18 @@ def build(
     if missing:
         raise InputError(
             f"there are no {', no '.join(_WORDS[name] for name in missing)}",
-            hint="Name a source that has them: a BEIR folder, a training file, or a file for each.",
+            hint=f"Name a source that has them, or a file: {', '.join(f'--{_OPTIONS[name]} FILE' for name in missing)}",
         )
     if threshold < 1:
         raise SettingsError(f"threshold is {threshold}; grades of 0 and less are not relevant", hint="Name 1 or more.")
     lock = _locked(path)
     try:
-        stamp = _stamp(parts, threshold, on_error)
+        stamp = _stamp(parts, threshold, on_error, merge=merge)
         there = _reusable(path, stamp) if parts.stamps else None
         intake = Intake(skip=on_error == "skip", on_reject=on_reject, progress=progress)
-        return there or _make(path, stamp, lambda connection: Filling(parts, threshold, intake, connection).fill())
+        return there or _make(
+            path, stamp, lambda connection: Filling(parts, threshold, intake, connection, merge=merge).fill()
+        )
     finally:
         lock.release()
 
@@ -85,14 +91,14 @@ def _locked(path: Path) -> FileLock:
     return lock
 
 
-def _stamp(parts: Parts, threshold: int, on_error: str) -> str:
+def _stamp(parts: Parts, threshold: int, on_error: str, *, merge: bool) -> str:
     """Digest what the corpus depends on: settings, sources by what they are read for, their files."""
     sources = [
         f"{name} {source.where}"
         for name in ("documents", "queries", "judged", "found", "outside")
         for source in getattr(getattr(parts, name), "sources", ())
     ]
-    return digest(str(threshold), on_error, *sources, "stamps", *parts.stamps).hex()
+    return digest(str(threshold), on_error, str(merge), *sources, "stamps", *parts.stamps).hex()
 
 
 def _reusable(path: Path, stamp: str) -> Built | None:

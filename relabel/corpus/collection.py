@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from relabel.corpus.schema import BY_ID, Built, fact, is_ours, opened
 from relabel.errors import RunError
+from relabel.formats.corpora.base import GIVEN
 from relabel.mining.searching import Asked
 from relabel.records import Passage
 
@@ -25,7 +26,9 @@ _RELEVANT: Final = "SELECT query, passage, positive FROM relevant WHERE query >=
 
 
 class Corpus:
-    """Numbered passages and queries with what is known of them; a `relabel.mining.searching.Collection`.
+    """Numbered passages and queries with what is known of them.
+
+    One in which equal texts were merged is a `relabel.mining.searching.Collection`.
 
     Raises:
         RunError: there is no corpus at `path`, or one of another version.
@@ -74,10 +77,14 @@ class Corpus:
 
     def texts(self, first: int = 0, last: int | None = None) -> Iterator[str]:
         """Yield full texts by number; see `Collection`."""
+        for passage in self.each(first, last):
+            yield passage.full_text
+
+    def each(self, first: int = 0, last: int | None = None) -> Iterator[Passage]:
+        """Yield passages by number, as `texts` does their texts."""
         statement = "SELECT number, id, title, text FROM passages WHERE number >= ? AND number < ? ORDER BY number"
         for start, end in _chunks(first, last, self.passages):
-            for row in self._rows(statement, start, end):
-                yield _passage(row).full_text
+            yield from map(_passage, self._rows(statement, start, end))
 
     def asked(self, first: int = 0, last: int | None = None) -> Iterator[Asked]:
         """Yield queries by number; see `Collection`."""
@@ -141,6 +148,11 @@ class Corpus:
             )
             for system, hits in systems.items()
         }
+
+    def given(self, asked: Asked) -> list[tuple[int, float | None]]:
+        """Return the negatives that a query came with: numbers with their scores, in the order they were given."""
+        statement = "SELECT passage, score FROM found WHERE query = ? AND system = ? ORDER BY rank, passage"
+        return self._rows(statement, asked.number, GIVEN)
 
     def _rows(self, statement: str, *values: int | str) -> list[tuple[Any, ...]]:
         # all of them at once: no cursor stays open while another thread asks

@@ -39,13 +39,22 @@ _FOUND: Final = (
     " score = coalesce(max(score, excluded.score), score, excluded.score)"
 )
 
+_JUDGED_NEGATIVE: Final = (
+    "SELECT kept, passage, row_number() OVER (PARTITION BY kept ORDER BY min(place)) FROM scratch.graded"
+    " JOIN scratch.asked ON asked.number = graded.query WHERE kept IS NOT NULL AND passage < ?"
+    " GROUP BY kept, passage HAVING max(grade) <= 0 ORDER BY kept, min(place)"
+)
+
 
 class Filling:
     """One filling of an empty corpus; `fill` takes everything in."""
 
-    def __init__(self, parts: Parts, threshold: int, intake: Intake, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, parts: Parts, threshold: int, intake: Intake, connection: sqlite3.Connection, *, merge: bool
+    ) -> None:
         self._parts, self._threshold, self._intake, self._connection = parts, threshold, intake, connection
-        self._passages, self._questions = Passages(connection, intake), Questions(connection, intake)
+        self._passages = Passages(connection, intake, merge=merge)
+        self._questions = Questions(connection, intake, merge=merge)
         self._judged: Judged | None = None
         self._top: int | None = None  # the highest grade of a line that fits
 
@@ -67,6 +76,7 @@ class Filling:
         self._take_judgments()
         self._take_outside()
         queries = self._conclude()
+        self._take_judged_negatives(documents)
         self._take_found(documents)
         return Built(
             fingerprint=self._passages.fingerprint,
@@ -153,6 +163,12 @@ class Filling:
         if self._judged is None:
             return InputError("there are no judgments: nothing says which passages are positive", hint="Add some.")
         return self._strangers("judgments", self._judged)
+
+    def _take_judged_negatives(self, documents: int) -> None:
+        """Note what was judged not relevant, and never otherwise, as negatives that came with the queries."""
+        connection = self._connection
+        negatives = connection.cursor().execute(_JUDGED_NEGATIVE, (documents,))
+        connection.executemany(_FOUND, ((query, GIVEN, passage, rank, None) for query, passage, rank in negatives))
 
     def _take_found(self, documents: int) -> None:
         """Note what other systems found for the queries that are left."""

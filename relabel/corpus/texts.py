@@ -22,8 +22,8 @@ CREATE TABLE scratch.asked_ids (
 class Passages:
     """Takes passages in; `count` of them so far, and what became of the rest."""
 
-    def __init__(self, connection: sqlite3.Connection, intake: Intake) -> None:
-        self._connection, self._intake = connection, intake
+    def __init__(self, connection: sqlite3.Connection, intake: Intake, *, merge: bool) -> None:
+        self._connection, self._intake, self._merge = connection, intake, merge
         self._hasher = blake2b(digest_size=16)
         self.count = self.aliases = self.repeated = self.empty = 0
 
@@ -55,7 +55,7 @@ class Passages:
             self.empty += wanted is None
             return
         try:
-            key = blake2b(stripped.encode(), digest_size=16).digest()
+            key = _key(passage.id, stripped, merge=self._merge)
             known = self.number_of(passage.id)
         except UnicodeEncodeError:
             self._intake.broken(source, line, full)
@@ -90,8 +90,8 @@ class Passages:
 class Questions:
     """Takes queries in, numbered as they come; which of them have a positive comes out later."""
 
-    def __init__(self, connection: sqlite3.Connection, intake: Intake) -> None:
-        self._connection, self._intake = connection, intake
+    def __init__(self, connection: sqlite3.Connection, intake: Intake, *, merge: bool) -> None:
+        self._connection, self._intake, self._merge = connection, intake, merge
         self._last: tuple[str, int | None] = ("", None)
         self.count = self.joined = self.empty = 0
 
@@ -111,7 +111,7 @@ class Questions:
             self.empty += 1
             return
         try:
-            key = blake2b(stripped.encode(), digest_size=16).digest()
+            key = _key(query.id, stripped, merge=self._merge)
             known = execute("SELECT number, source, line FROM scratch.asked_ids WHERE id = ?", (query.id,)).fetchone()
         except UnicodeEncodeError:
             self._intake.broken(source, line, query.text)
@@ -129,3 +129,11 @@ class Questions:
         execute("INSERT INTO scratch.asked_texts VALUES (?, ?)", (key, number))
         execute("INSERT INTO scratch.asked VALUES (?, ?, ?, NULL)", (number, query.id, query.text))
         self.count += 1
+
+
+def _key(name: str, text: str, *, merge: bool) -> bytes:
+    """Return what makes two rows one: the text, or the text and its id."""
+    hasher = blake2b(text.encode(), digest_size=16)
+    if not merge:
+        hasher.update(b"\0" + name.encode())
+    return hasher.digest()

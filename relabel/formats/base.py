@@ -109,8 +109,8 @@ class Format(Protocol):
     def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
         """Return where among the negatives of an example of this format a passage from elsewhere goes, and as what.
 
-        It comes back at that place when the row is read again. Its item has the shape of the row's own, its score, if
-        it brings one in `beside`, goes where the row keeps scores, and what it has nothing for is null.
+        It comes back at that place when the row is read again. Its item has the shape of the row's own; what it brings
+        in `beside` ("score", "rank", "source") goes where the row keeps such, and what it has nothing for is null.
         """
         ...
 
@@ -236,7 +236,7 @@ def entry(name: str, passage: Passage, known: Any = None) -> Any:
     """
     if name in IDS:
         return alike(passage.id, known)
-    return passage.beside.get("score") if name.lower() in ("score", "scores") else None
+    return passage.beside.get(name.lower().removesuffix("s"))
 
 
 def source_of(row: Mapping[str, Any], source_field: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Shapes that are written and not read: a corpus, with queries and labels that name its passages by id.
+"""Shapes that are written whole: a corpus, with queries and labels that name its passages by id.
 
 What must be remembered across rows (which id stands for which text, which pair has which label) lies in SQLite.
 """
@@ -30,7 +30,7 @@ _LABELS: Final = """
 
 @runtime_checkable
 class Export(Protocol):
-    """One shape of data set that is written whole and not read again row by row."""
+    """One shape of data set that is written whole; `relabel.formats.corpora` reads it."""
 
     @property
     def name(self) -> str:
@@ -170,6 +170,11 @@ class ExportWriter:
     def renamed(self) -> int:
         """How many ids stood for two texts."""
         return self._register.renamed
+
+    def add(self, passage: Passage) -> None:
+        """Write a passage that no example need name."""
+        with told(self._shown):
+            self._named(passage)
 
     def write(self, example: Example) -> int:
         """Write an example; return how many rows that made."""

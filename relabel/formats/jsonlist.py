@@ -17,8 +17,13 @@ _BLANK: Final = " \t\r\n"
 
 def holds_list(path: Path) -> bool:
     """Whether the first sign of a file opens a list."""
+    return first_sign(path) == b"["
+
+
+def first_sign(path: Path) -> bytes:
+    """Return the first byte of a file that is not blank; nothing where there is none near its beginning."""
     with damage(path, 1), open_stream(path) as stream:
-        return stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+        return stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
 def list_records(path: Path) -> Iterator[Record]:

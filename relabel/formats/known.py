@@ -30,7 +30,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType({each.name: each for eac
 _EXPORTS: Final[tuple[Export, ...]] = (Tevatron2(), Automodel(), Beir(), LlamaIndex())
 
 EXPORTS: Final[Mapping[str, Export]] = MappingProxyType({each.name: each for each in _EXPORTS})
-"""Every shape that is written and not read, by its name."""
+"""Every collection that can be written, by its name."""
 
 
 def get_format(name: str) -> Format:

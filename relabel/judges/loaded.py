@@ -6,7 +6,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.judges.localmodel import CPU_CHARACTERS, batches, side_by_side, whole, within_memory
+from relabel.judges.localmodel import CPU_TOKENS, batches, side_by_side, token_lengths, whole, within_memory
 from relabel.protocols import Role
 from relabel.records import digest
 
@@ -45,9 +45,13 @@ class LoadedEncoder:
             )
         return vectors
 
-    def most_characters(self) -> int | None:
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens the model reads of each text, without a prompt; what it cuts off does not count."""
+        return token_lengths(self._model, texts)
+
+    def most_tokens(self) -> int | None:
         """Return how much a CPU works at best at a time; another device is filled by the batch size."""
-        return CPU_CHARACTERS if self._model.device.type == "cpu" else None
+        return CPU_TOKENS if self._model.device.type == "cpu" else None
 
     def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> "Iterator[Floats]":
         """Embed each batch by itself; on a CPU several at a time."""

@@ -6,6 +6,7 @@ computes the same batches as an unbroken one, wherever the work is done.
 """
 
 import gc
+import os
 import sqlite3
 import sys
 import threading
@@ -26,8 +27,11 @@ OVERLAP: Final = 4
 LANES: Final = 8
 """Batches that a CPU works at at a time; each takes its own memory."""
 
-CPU_CHARACTERS: Final = 1536
-"""What such a batch holds: some 400 tokens. More at a time takes longer on a CPU, since it falls out of its caches."""
+CPU_TOKENS: Final = 256
+"""What such a batch holds: more at a time takes longer on a CPU, since it falls out of its caches."""
+
+COUNTED: Final = 256
+"""Texts whose tokens are counted at a time."""
 
 NO_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -40,6 +44,8 @@ def loading(what: str, model: str, hint: str) -> Iterator[None]:
         MissingPart: sentence-transformers is not installed.
         SettingsError: the model cannot be loaded.
     """
+    # MKL then adds up in one order, whatever the number of threads; it reads this when it is first used
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     try:
         import sentence_transformers  # noqa: F401 - whether it is there
         from transformers.utils import logging as untyped
@@ -98,6 +104,19 @@ def cut(text: str, tokenizer: Any, size: int) -> list[str]:
         return [text]
     starts = range(0, len(spans) - size // OVERLAP, size - size // OVERLAP)
     return [text[spans[start][0] : spans[min(start + size, len(spans)) - 1][1]] for start in starts]
+
+
+def token_lengths(model: Any, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens a sentence-transformers model reads of each text; what it cuts off does not count."""
+    limit, tokenizer = model.max_seq_length, model.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        return [min(len(text) // 4, limit or len(text)) for text in texts]
+    counted: list[int] = []
+    for first in range(0, len(texts), COUNTED):
+        some = list(texts[first : first + COUNTED])
+        read = tokenizer(some, truncation=bool(limit), max_length=limit, return_attention_mask=False, verbose=False)
+        counted += [len(tokens) for tokens in read["input_ids"]]
+    return counted
 
 
 def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

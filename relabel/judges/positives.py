@@ -68,12 +68,10 @@ class Look:
         if not self._by_mark:
             self._connection.execute("CREATE INDEX IF NOT EXISTS marks ON positives (mark)")
             self._by_mark = True
-        found = set()
-        for mark in {mark for marks in candidates for mark in (marks.full, marks.text, marks.bare)}:
-            asked = "SELECT 1 FROM positives WHERE mark = ? AND query != ? LIMIT 1"
-            if self._connection.execute(asked, (mark, _key(query))).fetchone():
-                found.add(mark)
-        return found
+        asked = "SELECT 1 FROM positives WHERE mark = ? AND query != ? LIMIT 1"
+        own, execute = _key(query), self._connection.execute
+        marks = {mark for marks in candidates for mark in (marks.full, marks.text, marks.bare)}
+        return {mark for mark in marks if execute(asked, (mark, own)).fetchone()}
 
 
 def _key(query: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from relabel.config import known_model
 from relabel.errors import MissingPart
 from relabel.judges.localmodel import (
-    CPU_CHARACTERS,
+    CPU_TOKENS,
     Index,
     batches,
     cut,
@@ -18,6 +18,7 @@ from relabel.judges.localmodel import (
     in_windows,
     loading,
     side_by_side,
+    token_lengths,
     whole,
     within_memory,
 )
@@ -113,9 +114,13 @@ class Encoder:
             )
         return vectors
 
-    def most_characters(self) -> int | None:
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens the model reads of each text, without a prompt; what it cuts off does not count."""
+        return token_lengths(self.model, texts)
+
+    def most_tokens(self) -> int | None:
         """Return how much a CPU works at best at a time; another device is filled by the batch size."""
-        return CPU_CHARACTERS if self.model.device.type == "cpu" else None
+        return CPU_TOKENS if self.model.device.type == "cpu" else None
 
     def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> Iterator["Floats"]:
         """Embed each batch by itself; on a CPU several at a time."""

@@ -9,10 +9,11 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 from relabel.errors import RunError, SettingsError
 from relabel.mining.searching import Collection, Progress
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
     Rows = NDArray[np.int64]
 
+_KNOWN: Final = "SELECT row FROM texts WHERE key = ?"
+
+PER_TOKEN: Final = 4
+"""Characters of a token, about, where the encoder does not count them."""
+
 TOLD: Final = 10_000
 """Progress is told of at least every so many texts, also where all are known."""
 
@@ -37,14 +43,14 @@ class EmbeddingSettings:
     Attributes:
         window: how many new texts are embedded and committed at a time; what a killed run loses at most.
         batch_size: most texts in a batch; None hands over whole windows, to an encoder that makes its own batches.
-        batch_characters: most characters in a batch, with every text as long as its longest, which is what the model
-            computes; bounds the memory that a batch takes. A single text may be longer. None = as the encoder says.
+        batch_tokens: most tokens in a batch, with every text as long as its longest, which is what the model computes;
+            bounds the memory that a batch takes. A single text may be longer. None = as the encoder says.
         precision: of the vectors on disk; float16 halves the file and costs some 3 decimals.
     """
 
     window: int = 1024
     batch_size: int | None = 32
-    batch_characters: int | None = None
+    batch_tokens: int | None = None
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -53,7 +59,7 @@ class EmbeddingSettings:
         Raises:
             SettingsError: names the setting and what it may be.
         """
-        for name in ("window", "batch_size", "batch_characters"):
+        for name in ("window", "batch_size", "batch_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} cannot be {value}", hint=f"set {name} to 1 or more")
@@ -61,6 +67,15 @@ class EmbeddingSettings:
             raise SettingsError(
                 f"embeddings cannot be kept as {self.precision!r}", hint="set precision to float32 or float16"
             )
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """An encoder that knows how long texts are for it."""
+
+    def lengths(self, texts: Sequence[str]) -> Sequence[int]:
+        """Return how many tokens it reads of each text; what it cuts off does not count."""
+        ...
 
 
 class Embeddings:
@@ -88,7 +103,10 @@ class Embeddings:
             SettingsError: the model gives vectors of another size than those on disk, or none that can be used.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._alone(), closing(_Store(self._folder / self._stem, self._settings.precision)) as store:
+        with (
+            alone(self._folder / f"{self._stem}.lock"),
+            closing(_Store(self._folder / self._stem, self._settings.precision)) as store,
+        ):
             filling = _Filling(self._encoder, self._settings, store, progress)
             try:
                 self._passages = self._passage_rows(collection, filling)
@@ -99,6 +117,21 @@ class Embeddings:
                 if filling.began:
                     self._encoder.release()
             self._vectors = store.mapped()
+
+    def lacking(self, collection: Collection) -> tuple[int, int]:
+        """Return how many distinct texts of a collection are not on disk yet, and their characters; embeds nothing."""
+        path = self._folder / f"{self._stem}.sqlite"
+        texts = characters = 0
+        with ExitStack() as stack:
+            index = None
+            if path.exists():
+                index = stack.enter_context(closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)))
+            queries = (("query", asked.text) for asked in collection.asked())
+            for role, text in chain((("document", text) for text in collection.texts()), queries):
+                if index is None or not index.execute(_KNOWN, (digest(role, text),)).fetchone():
+                    texts += 1
+                    characters += len(text)
+        return texts, characters
 
     def documents(self, first: int, last: int) -> "Floats":
         """Return the vectors of passages `first` up to, not with, `last`; shape (last − first, dimensions).
@@ -135,7 +168,7 @@ class Embeddings:
             if rows.max(initial=-1) < filling.store.done:
                 filling.progress("embed documents", count, count)
                 return rows
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(".part")
         try:
             with part.open("w+b") as file:
                 filling.write(file, "document", collection.texts(), count)
@@ -144,20 +177,6 @@ class Embeddings:
         finally:
             part.unlink(missing_ok=True)
         return rows
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from writing the same files."""
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(self._folder / f"{self._stem}.lock", timeout=0):
-                yield
-        except Timeout:
-            raise RunError(
-                f"another process is embedding into {self._folder}",
-                hint="wait until it has ended, then type the same command again: what it embedded is not done again",
-            ) from None
 
 
 class _Filling:
@@ -231,13 +250,14 @@ class _Filling:
         if most is None:
             yield list(range(len(texts)))
             return
-        characters = self._settings.batch_characters
-        if characters is None and isinstance(self._encoder, EncodesMany):
-            characters = self._encoder.most_characters()
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        encoder, tokens = self._encoder, self._settings.batch_tokens
+        if tokens is None and isinstance(encoder, EncodesMany):
+            tokens = encoder.most_tokens()
+        lengths = encoder.lengths(texts) if isinstance(encoder, Counts) else [len(text) // PER_TOKEN for text in texts]
+        order = sorted(range(len(texts)), key=lambda place: (-lengths[place], -len(texts[place])))
         while order:
-            longest = max(len(texts[order[0]]), 1)
-            size = most if characters is None else max(1, min(most, characters // longest))
+            longest = max(lengths[order[0]], 1)
+            size = most if tokens is None else max(1, min(most, tokens // longest))
             yield order[:size]
             del order[:size]
 
@@ -272,7 +292,7 @@ class _Store:
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a text's vector, None where it has none."""
-        found = self._index.execute("SELECT row FROM texts WHERE key = ?", (key,)).fetchone()
+        found = self._index.execute(_KNOWN, (key,)).fetchone()
         return None if found is None else int(found[0])
 
     def commit(self, keys: Sequence[bytes], vectors: Any) -> None:
@@ -305,6 +325,25 @@ class _Store:
         if not self.done:
             return np.zeros((0, 0), dtype=self._precision)
         return np.memmap(self._file, dtype=self._precision, mode="r", shape=(self.done, self._dimensions))
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Keep other processes from writing the same files.
+
+    Raises:
+        RunError: one does.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise RunError(
+            f"another process is at work in {lock.parent}",
+            hint="wait until it has ended, then type the same command again: what it did is not done again",
+        ) from None
 
 
 def _mapped_rows(file: Any, count: int) -> "Rows":

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from relabel.copies import marks_of
 from relabel.mining.candidates import Candidate
 from relabel.mining.searching import Asked, Collection, Hits, Progress, Retriever
 
@@ -45,7 +46,7 @@ def reciprocal_rank_fusion(found: Sequence[Hits], depth: int | None = None, k: f
 
 
 def union(drawn: Sequence[Sequence[Candidate]], quotas: Sequence[int]) -> tuple[Candidate, ...]:
-    """Take from each retriever its number of negatives, no passage twice (R²anker, arXiv 2206.08063).
+    """Take from each retriever its number of negatives, no text twice (R²anker, arXiv 2206.08063).
 
     The retrievers take turns in their order, each with its first candidate that nobody took yet, until its quota is
     full or it has no more. What is left of the quotas then goes on to all that still have candidates, in turns again.
@@ -66,14 +67,14 @@ def union(drawn: Sequence[Sequence[Candidate]], quotas: Sequence[int]) -> tuple[
     if min(quotas, default=0) < 0:
         raise ValueError(f"a quota is {min(quotas)}; it must be 0 or more")
     queues = [iter(candidates) for candidates in drawn]
-    taken: dict[tuple[str, str, str], Candidate] = {}
+    taken: dict[bytes, Candidate] = {}
     for room in (list(quotas), [sum(quotas)] * len(quotas)):
         turns = deque(turn for turn, left in enumerate(room) if left)
         while turns and len(taken) < sum(quotas):
             turn = turns.popleft()
-            mine = next((each for each in queues[turn] if each.content not in taken), None)
+            mine = next((each for each in queues[turn] if marks_of(each.passage).full not in taken), None)
             if mine is not None:
-                taken[mine.content] = mine
+                taken[marks_of(mine.passage).full] = mine
                 room[turn] -= 1
                 turns.extend([turn] if room[turn] else [])
     return tuple(taken.values())

@@ -9,7 +9,6 @@ is found is the same on any number of threads and for any cut of the queries int
 - hnsw: built by one thread, since what several insert at a time depends on who comes first.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from relabel.errors import InputError, MissingPart, SettingsError
+from relabel.mining.embeddings import alone
 from relabel.mining.searching import Collection, Progress
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class IndexSettings:
             again by the stored vectors, so scores are exact with each.
         threads: that faiss uses; 0 = as many as it wants.
         lists: of an ivf index; 0 = 2·√documents.
-        nprobe: lists that are looked into for a query; 0 = a sixteenth of them, at least 16.
+        nprobe: lists that are looked into for a query; 0 = a sixteenth of them, at least 64.
         ef: candidates that an hnsw search keeps in sight, at least as many as are asked for.
     """
 
@@ -128,7 +128,7 @@ class IndexSettings:
         """
         start = f"HNSW{NEIGHBOURS}" if self.chosen(documents) == "hnsw" else f"IVF{self._lists(documents)}"
         if self.precision == "pq":
-            return f"{start},PQ{_pieces(documents, dimensions)}"
+            return f"{start},PQ{_pieces(documents, dimensions)}np"  # no polysemous codes: nobody filters by them
         return f"{start},{'Flat' if self.precision == 'float32' else 'SQfp16'}"
 
     def _lists(self, documents: int) -> int:
@@ -137,7 +137,7 @@ class IndexSettings:
 
     def probes(self, lists: int) -> int:
         """Return how many of so many lists are looked into."""
-        return min(lists, self.nprobe or max(16, lists // 16))
+        return min(lists, self.nprobe or max(64, lists // 16))
 
 
 def _pieces(documents: int, dimensions: int) -> int:
@@ -264,8 +264,9 @@ class Approximate:
         """Build the index, unless the file is there, and map it."""
         import numpy as np
 
-        if not path.exists():
-            self._build(path, progress)
+        with alone(path.with_suffix(".lock")):
+            if not path.exists():
+                self._build(path, progress)
         with threads(self._settings.threads) as package:
             self._index = package.read_index(str(path), package.IO_FLAG_MMAP_IFC)
             if self._is_ivf:
@@ -311,6 +312,8 @@ class Approximate:
                 index.cp.niter = 10
                 index.cp.max_points_per_centroid = PER_LIST
                 index.by_residual = settings.precision == "pq"
+                if settings.precision == "pq":
+                    index.pq.cp.niter, index.pq.cp.max_points_per_centroid = 10, PER_LIST
             else:
                 index.hnsw.efConstruction = EF_BUILD
             if not index.is_trained:
@@ -320,7 +323,7 @@ class Approximate:
                 longest(block, first)  # checks it
                 index.add(block)
                 progress("build index", first + len(block), documents)
-            part = path.with_suffix(f".{os.getpid()}.part")
+            part = path.with_suffix(".part")
             try:
                 package.write_index(index, str(part))
                 part.replace(path)

@@ -122,7 +122,7 @@ class BM25:
             partial = place.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            _build(partial, collection, self._words, self._settings, lambda done, of: progress(self.name, done, of))
+            _build(partial, collection, self._words, self._settings, lambda done, of: progress("index", done, of))
             partial.replace(place)
         self._vocabulary = json.loads((place / _VOCABULARY).read_text("utf-8"))
         self._index = bm25s.BM25.load(place, mmap=True, load_vocab=False)

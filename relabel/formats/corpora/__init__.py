@@ -2,7 +2,7 @@
 
 from relabel.formats.corpora.base import Found, Judged, OnBad, Part, Parts, Query, Source, together
 from relabel.formats.corpora.msmarco import open_triples
-from relabel.formats.corpora.opening import SHAPES, open_documents, open_judged, open_parts, open_queries
+from relabel.formats.corpora.opening import SHAPES, is_collection, open_documents, open_judged, open_parts, open_queries
 from relabel.formats.corpora.trec import open_run
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Parts",
     "Query",
     "Source",
+    "is_collection",
     "open_documents",
     "open_judged",
     "open_parts",

@@ -16,8 +16,8 @@ _QRELS: Final = ("qrels", "default", "data")
 
 
 def is_beir(folder: Path) -> bool:
-    """Whether a folder holds a corpus and queries."""
-    return bool(named(folder, "corpus") and named(folder, "queries"))
+    """Whether a folder holds queries, and passages or judgments of them."""
+    return bool(named(folder, "queries") and (named(folder, "corpus") or (folder / _QRELS[0]).is_dir()))
 
 
 def open_beir(folder: Path, split: str) -> Parts:
@@ -28,7 +28,7 @@ def open_beir(folder: Path, split: str) -> Parts:
     """
     corpus, queries, judged = named(folder, "corpus"), named(folder, "queries"), _judged(folder, split)
     return Parts(
-        documents=part_of(corpus, lambda row: (passage_of(row),), TEXTS),
+        documents=part_of(corpus, lambda row: (passage_of(row),), TEXTS) if corpus else None,
         queries=part_of(queries, lambda row: (query_of(row),), TEXTS),
         judged=part_of(judged, lambda row: (judged_of(row),), QRELS, blanks=True) if judged else None,
         stamps=stamps_of((*corpus, *queries, *judged)),

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face hub, by name, and folders that `datasets` can load: `hf:NAME` or `hf:NAME:CONFIG`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,8 +128,8 @@ def _told(where: str) -> Iterator[None]:
 
 
 def _name_of(where: str) -> tuple[str, str]:
-    """Split `hf:NAME:CONFIG`; a name that is a folder is whole."""
-    name = where.removeprefix(PREFIX)
+    """Split `hf:NAME:CONFIG`, or `hf://datasets/NAME:CONFIG`; a name that is a folder is whole."""
+    name = re.sub(r"^hf:(//?datasets/)?", "", where)
     if Path(name).is_dir():
         return name, ""
     name, _, config = name.rpartition(":") if ":" in name else (name, "", "")

@@ -19,11 +19,12 @@ from relabel.formats.corpora.files import (
     rows_of,
     stamps_of,
 )
-from relabel.formats.corpora.separated import QRELS, RUN, TEXTS
+from relabel.formats.corpora.separated import QRELS, RUN, TEXTS, is_separated
 from relabel.formats.corpora.shapes import told_by_row
+from relabel.formats.corpora.training import names_documents
 from relabel.formats.corpora.trec import open_qrels, open_run
 from relabel.formats.endings import is_json, is_saved
-from relabel.formats.jsonlist import holds_list
+from relabel.formats.jsonlist import first_sign, holds_list
 
 _CORPUS: Final = "a corpus: rows with an id (_id, docid, id), text and perhaps title, or id and text between tabs"
 SHAPES: Final = (
@@ -52,6 +53,26 @@ def open_parts(where: Path | str, *, split: str = "train") -> Parts:
         return irds.open_irds(name)
     path = existing(where)
     return _open_folder(path, split) if path.is_dir() and not is_saved(path) else _open_files([path])
+
+
+def is_collection(where: Path | str) -> bool:
+    """Whether a source is anything but rows of texts to train on: these `relabel.formats.read_examples` reads.
+
+    A file that is not there is none, nor is one that holds no row.
+    """
+    if str(where).startswith((hub.PREFIX, irds.PREFIX)):
+        return True
+    path = Path(where)
+    if path.is_dir() and not is_saved(path):
+        return True
+    try:
+        if not path.is_dir() and first_sign(path) == b"{" and is_json(path):
+            return bool(wholejson.shape_of(path))
+        if holds_columns(path):
+            return is_separated(path) and first_sign(path) != b"{"
+        return names_documents(first_row(path))
+    except (InputError, OSError):
+        return False
 
 
 def open_documents(where: Path | str, *, split: str = "train") -> Parts:

@@ -1,5 +1,10 @@
-"""Columns between tabs or blanks, as MS MARCO, TREC and BEIR write them: no quotes, one row to a line."""
+"""Columns between tabs or blanks, as MS MARCO, TREC and BEIR write them: one row to a line.
 
+Quotes are a part of the text, but in a file whose header names its columns: there they may enclose a cell, as programs
+that know CSV write it.
+"""
+
+import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,7 +40,7 @@ def column_records(path: Path, layouts: Sequence[tuple[str, ...]], *, blanks: bo
         InputError: the number of columns is that of no layout.
     """
     names: tuple[str, ...] = ()
-    tabs = True
+    tabs, headed = True, False
     for number, raw, cut in read_lines(path):
         if cut:
             yield Record(number, cut, too_long(path, number))
@@ -51,14 +56,24 @@ def column_records(path: Path, layouts: Sequence[tuple[str, ...]], *, blanks: bo
             tabs = not blanks or _tabs(line, layouts)
             cells = line.split("\t") if tabs else line.split()
             if header := _header(cells):
-                names = header
+                names, headed = header, True
                 continue
             names = _layout(cells, layouts, path)
         cells = line.split("\t") if tabs else line.split()
+        if headed and tabs and '"' in line:
+            cells = _unquoted(line) or cells
         if len(cells) == len(names):
             yield Record(number, raw, dict(zip(names, cells, strict=True)))
         else:
             yield Record(number, raw, _uneven(len(cells), names, path, number))
+
+
+def _unquoted(line: str) -> list[str]:
+    """Return the cells of a line with quotes as CSV has them; nothing where they mean something else."""
+    try:
+        return next(csv.reader([line], delimiter="\t", strict=True))
+    except csv.Error:
+        return []
 
 
 def _tabs(line: str, layouts: Sequence[tuple[str, ...]]) -> bool:
@@ -69,7 +84,7 @@ def _tabs(line: str, layouts: Sequence[tuple[str, ...]]) -> bool:
 
 def _header(cells: Sequence[str]) -> tuple[str, ...]:
     """Return the names, if these are names: the first two known, and each there once."""
-    names = tuple(cell.strip().lower() for cell in cells)
+    names = tuple(cell.strip().strip('"').lower() for cell in cells)
     known = len(names) > 1 and NAMES.issuperset(names[:2]) and len(set(names)) == len(names)
     return names if known else ()
 

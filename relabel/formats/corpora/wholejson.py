@@ -142,7 +142,8 @@ def _judged(row: Mapping[str, Any], named: Callable[[str], str]) -> list[Judged]
 
 
 def _found(row: Mapping[str, Any], named: Callable[[str], str]) -> list[Found]:
-    documents = [(named(each), score) for each, score in _documents(row, "neg_doc")]
+    known = _documents(row, "neg_doc") if row.get("neg_doc") is not None else []
+    documents = [(named(each), score) for each, score in known]
     return list(numbered(documents, _question_id(row)))
 
 
