@@ -204,3 +204,16 @@ class Encodes(Protocol):
     def release(self) -> None:
         """Let go of what takes memory; it is loaded again when asked again."""
         ...
+
+
+@runtime_checkable
+class EncodesMany(Protocol):
+    """An encoder that works at several batches at a time, and knows how large they should be."""
+
+    def most_tokens(self) -> int | None:
+        """Return the most tokens of a batch, with every text as long as its longest; None = any number."""
+        ...
+
+    def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> "Iterator[NDArray[np.float32]]":
+        """Embed each batch by itself, as `encode` does; yield the results in the batches' order."""
+        ...

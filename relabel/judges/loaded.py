@@ -1,11 +1,12 @@
 """Models of sentence-transformers that the caller has loaded, asked as they are and never loaded a second time."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.judges.localmodel import batches, whole, within_memory
+from relabel.judges.localmodel import CPU_TOKENS, batches, side_by_side, token_lengths, whole, within_memory
 from relabel.protocols import Role
 from relabel.records import digest
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+
+_LARGE: Final = 2**21
+_BLOCKS: Final = 64
+_BLOCK: Final = 4096
+"""Of a tensor of more numbers than the first, so many blocks of so many numbers are looked at."""
 
 _SETTINGS: Final = ("max_seq_length", "prompts", "default_prompt_name", "truncate_dim", "activation_fn")
 """What else than its modules and weights changes what a model says."""
@@ -38,6 +44,18 @@ class LoadedEncoder:
                 list(texts), prompt=prompt, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
             )
         return vectors
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens the model reads of each text, without a prompt; what it cuts off does not count."""
+        return token_lengths(self._model, texts)
+
+    def most_tokens(self) -> int | None:
+        """Return how much a CPU works at best at a time; another device is filled by the batch size."""
+        return CPU_TOKENS if self._model.device.type == "cpu" else None
+
+    def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> "Iterator[Floats]":
+        """Embed each batch by itself; on a CPU several at a time."""
+        return side_by_side(self._model.device.type, partial(self.encode, role), batches)
 
     def release(self) -> None:
         """Do nothing: the model is the caller's."""
@@ -67,20 +85,27 @@ class LoadedScorer:
         """Score pairs in batches, the longest first."""
         import numpy as np
 
+        cut = list(batches([len(query) + len(text) for query, text in pairs], self._batch_size))
+        asked = [[(whole(pairs[place][0]), whole(pairs[place][1])) for place in batch] for batch in cut]
         found = np.empty(len(pairs))
-        for batch in batches([len(query) + len(text) for query, text in pairs], self._batch_size):
-            asked = [(whole(pairs[place][0]), whole(pairs[place][1])) for place in batch]
-            with within_memory("the cross-encoder", len(batch)):
-                found[batch] = self._model.predict(asked, batch_size=len(asked), show_progress_bar=False)
-        scores: list[float] = found.tolist()
-        return scores
+        for batch, scores in zip(cut, side_by_side(self._model.device.type, self._predicted, asked), strict=True):
+            found[batch] = scores
+        return [float(score) for score in found]
+
+    def _predicted(self, pairs: Sequence[tuple[str, str]]) -> Any:
+        with within_memory("the cross-encoder", len(pairs)):
+            return self._model.predict(pairs, batch_size=len(pairs), show_progress_bar=False)
 
     def release(self) -> None:
         """Do nothing: the model is the caller's."""
 
 
 def _fingerprint(model: Any) -> str:
-    """Return a digest (hex) of a model's weights and settings: one that was trained on is another model."""
+    """Return a digest (hex) of a model's settings and weights: one that was trained on is another model.
+
+    Of large tensors evenly spaced blocks count, which training changes too: a look at all of a model takes its time,
+    and would draw into memory what lies on the disk until it is used.
+    """
     import torch
 
     settings = {name: repr(getattr(model, name, None)) for name in _SETTINGS}
@@ -91,6 +116,9 @@ def _fingerprint(model: Any) -> str:
             hasher.update(f"{name} {weights!r};".encode())
             continue
         hasher.update(f"{name} {weights.dtype} {tuple(weights.shape)};".encode())
-        numbers: Any = weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        hasher.update(numbers)
+        flat = weights.detach().reshape(-1)
+        size, step = (_BLOCK, len(flat) // _BLOCKS) if len(flat) > _LARGE else (len(flat), max(1, len(flat)))
+        for first in range(0, len(flat), step):
+            block: Any = flat[first : first + size].cpu().contiguous().view(torch.uint8).numpy()
+            hasher.update(block)
     return hasher.hexdigest()

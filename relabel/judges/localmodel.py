@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +24,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 OVERLAP: Final = 4
+LANES: Final = 8
+"""Batches that a CPU works at at a time; each takes its own memory."""
+
+CPU_TOKENS: Final = 256
+"""What such a batch holds: more at a time takes longer on a CPU, since it falls out of its caches."""
+
+COUNTED: Final = 256
+"""Texts whose tokens are counted at a time."""
+
 NO_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -96,11 +106,46 @@ def cut(text: str, tokenizer: Any, size: int) -> list[str]:
     return [text[spans[start][0] : spans[min(start + size, len(spans)) - 1][1]] for start in starts]
 
 
+def token_lengths(model: Any, texts: Sequence[str]) -> list[int]:
+    """Return how many tokens a sentence-transformers model reads of each text; what it cuts off does not count."""
+    limit, tokenizer = model.max_seq_length, model.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        return [min(len(text) // 4, limit or len(text)) for text in texts]
+    counted: list[int] = []
+    for first in range(0, len(texts), COUNTED):
+        some = list(texts[first : first + COUNTED])
+        read = tokenizer(some, truncation=bool(limit), max_length=limit, return_attention_mask=False, verbose=False)
+        counted += [len(tokens) for tokens in read["input_ids"]]
+    return counted
+
+
 def batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
     """Yield places in batches of `size`, longest first; equals keep their order."""
     order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def side_by_side(device: str, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Apply a model's `work` to items, on a CPU several at a time; yield the results in the items' order.
+
+    Small batches gain little from threads that share each of them: these wait for one another at every step, and for
+    long where another process takes a core. A thread for each batch waits for nobody.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    lanes = min(threads, LANES)
+    if device != "cpu" or lanes == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(lanes, "batch", torch.set_num_threads, (threads // lanes,))
+    try:
+        yield pool.submit(work, items[0]).result()  # alone: it loads and sets up what the others then only read
+        yield from pool.map(work, items[1:])
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def in_windows(

@@ -2,14 +2,26 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel.config import known_model
 from relabel.errors import MissingPart
-from relabel.judges.localmodel import Index, batches, cut, give_back_memory, in_windows, loading, whole, within_memory
+from relabel.judges.localmodel import (
+    CPU_TOKENS,
+    Index,
+    batches,
+    cut,
+    give_back_memory,
+    in_windows,
+    loading,
+    side_by_side,
+    token_lengths,
+    whole,
+    within_memory,
+)
 from relabel.protocols import Role, Spread, here
 from relabel.records import digest
 
@@ -104,15 +116,15 @@ class Encoder:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens the model reads of each text, without a prompt; what it cuts off does not count."""
-        limit, tokenizer = self.model.max_seq_length, self.model.tokenizer
-        if not getattr(tokenizer, "is_fast", False):
-            return [min(len(text) // 4, limit or len(text)) for text in texts]
-        counted: list[int] = []
-        for first in range(0, len(texts), WINDOW):
-            some = list(texts[first : first + WINDOW])
-            read = tokenizer(some, truncation=bool(limit), max_length=limit, return_attention_mask=False, verbose=False)
-            counted += [len(tokens) for tokens in read["input_ids"]]
-        return counted
+        return token_lengths(self.model, texts)
+
+    def most_tokens(self) -> int | None:
+        """Return how much a CPU works at best at a time; another device is filled by the batch size."""
+        return CPU_TOKENS if self.model.device.type == "cpu" else None
+
+    def encode_many(self, role: Role, batches: Sequence[Sequence[str]]) -> Iterator["Floats"]:
+        """Embed each batch by itself; on a CPU several at a time."""
+        return side_by_side(self.model.device.type, functools.partial(self.encode, role), batches)
 
     def embed(self, texts: Sequence[tuple[Role, str]]) -> list["Halves"]:
         """Embed texts in batches; for each text the vectors of its windows, shape (windows, dimensions)."""

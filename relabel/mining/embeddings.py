@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkab
 
 from relabel.errors import RunError, SettingsError
 from relabel.mining.searching import Collection, Progress
-from relabel.protocols import Encodes, Role
+from relabel.protocols import Encodes, EncodesMany, Role
 from relabel.records import digest
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class EmbeddingSettings:
         window: how many new texts are embedded and committed at a time; what a killed run loses at most.
         batch_size: most texts in a batch; None hands over whole windows, to an encoder that makes its own batches.
         batch_tokens: most tokens in a batch, with every text as long as its longest, which is what the model computes;
-            bounds the memory that a batch takes. A single text may be longer.
+            bounds the memory that a batch takes. A single text may be longer. None = as the encoder says.
         precision: of the vectors on disk; float16 halves the file and costs some 3 decimals.
     """
 
     window: int = 1024
     batch_size: int | None = 32
-    batch_tokens: int = 1_536
+    batch_tokens: int | None = None
     precision: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -228,8 +228,8 @@ class _Filling:
         done = seen - len(texts)
         vectors: Any = None
         self.began = True
-        for batch in self._batches(texts):
-            encoded = self._encoder.encode(role, [texts[place] for place in batch])
+        batches = list(self._batches(texts))
+        for batch, encoded in zip(batches, self._encoded(role, batches, texts), strict=True):
             _check(encoded, [texts[place] for place in batch])
             if vectors is None:
                 vectors = np.empty((len(texts), encoded.shape[1]), dtype=self._settings.precision)
@@ -238,18 +238,26 @@ class _Filling:
             told(done)
         self.store.commit(list(window), vectors)
 
+    def _encoded(self, role: Role, batches: Sequence[Sequence[int]], texts: Sequence[str]) -> "Iterator[Floats]":
+        asked = [[texts[place] for place in batch] for batch in batches]
+        if isinstance(self._encoder, EncodesMany):
+            return self._encoder.encode_many(role, asked)
+        return (self._encoder.encode(role, batch) for batch in asked)
+
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield places, longest texts first; equals keep their order."""
         most = self._settings.batch_size
         if most is None:
             yield list(range(len(texts)))
             return
-        encoder = self._encoder
+        encoder, tokens = self._encoder, self._settings.batch_tokens
+        if tokens is None and isinstance(encoder, EncodesMany):
+            tokens = encoder.most_tokens()
         lengths = encoder.lengths(texts) if isinstance(encoder, Counts) else [len(text) // PER_TOKEN for text in texts]
         order = sorted(range(len(texts)), key=lambda place: (-lengths[place], -len(texts[place])))
         while order:
             longest = max(lengths[order[0]], 1)
-            size = max(1, min(most, self._settings.batch_tokens // longest))
+            size = most if tokens is None else max(1, min(most, tokens // longest))
             yield order[:size]
             del order[:size]
 
