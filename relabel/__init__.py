@@ -75,11 +75,11 @@ _WHERE: Final = {name: module for module, names in _HOME.items() for name in nam
 
 __all__ = [
     "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
-    "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError",
-    "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply",
-    "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "list_templates", "load_config",
-    "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_mining", "run", "show",
-    "stats",
+    "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError",
+    "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict",
+    "adapt_hard_negatives", "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips",
+    "list_templates", "load_config", "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild",
+    "refresh", "rehearse_mining", "run", "show", "stats",
 ]  # fmt: skip
 
 
