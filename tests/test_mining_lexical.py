@@ -214,7 +214,7 @@ def test_an_index_is_built_once(tmp_path: Path) -> None:
 
     said: list[tuple[str, int, int]] = []
     BM25("words", tmp_path, PLAIN).prepare(Shelf(["aa", "bb"]), lambda *word: said.append(word))
-    assert said == [("words", 2, 2)]
+    assert said == [("index", 2, 2)]
     again = ready(tmp_path, Closed(["aa", "bb"]))
     assert pairs(again.search([ask("bb")], 5)[0])[0][0] == 1
     with pytest.raises(AssertionError, match="read again"):
