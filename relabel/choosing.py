@@ -152,10 +152,8 @@ class Chooser:
     def _known(self, asked: Asked, hits: Mapping[str, Hits], lists: Mapping[str, list[int]]) -> _Known:
         numbers = _numbers(asked, lists)
         passages = dict(zip(numbers, self._corpus.passages_of(numbers), strict=True))
-        scores = {
-            name: dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True)) for name, found in hits.items()
-        }
-        finders = {name: frozenset(found) for name, found in scores.items()}
+        finders = {name: frozenset(found.numbers.tolist()) for name, found in hits.items()}
+        scores = {name: _finite(found.numbers.tolist(), found.scores.tolist()) for name, found in hits.items()}
         for name, retriever in self._retrievers.items():
             lacking = [number for number in numbers if number not in scores[name]]
             if name not in self._recipe.scores:
@@ -251,8 +249,11 @@ def _scores(retriever: Retriever, asked: Asked, numbers: Sequence[int]) -> dict[
     """Return the scores that a retriever knows."""
     if not numbers:
         return {}
-    found = zip(numbers, retriever.score(asked, numbers).tolist(), strict=True)
-    return {number: score for number, score in found if math.isfinite(score)}
+    return _finite(numbers, retriever.score(asked, numbers).tolist())
+
+
+def _finite(numbers: Sequence[int], scores: Sequence[float]) -> dict[int, float]:
+    return {number: score for number, score in zip(numbers, scores, strict=True) if math.isfinite(score)}
 
 
 def _rounded(score: float | None) -> float | None:

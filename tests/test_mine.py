@@ -163,6 +163,23 @@ def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     assert done.report["retrievers"]["other"]["positive_rank"]["queries"] == 3
 
 
+def test_runs_without_scores(town: Path, tmp_path: Path) -> None:
+    """A rank is no score: rules by score have no word, rows and report print none, and the run's order stays."""
+    run = lines(
+        tmp_path / "other.tsv", [f"q0\t{name}\t{rank}" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
+    )
+    done = api.mine(town, tmp_path / "m", retriever="none", runs=[str(run)], absolute_margin=0, max_score=0.4)
+    assert negatives(done.folder) == {"q0": ["d5", "d7", "d9"]}
+    assert done.report["filters"]["silent"]["absolute_margin"] == done.report["filters"]["silent"]["max_score"] == 3
+    (row,) = relabel.read(done.rows)
+    assert [each.beside["scores"] for each in (*row.positives, *row.negatives)] == [None] * 4
+    assert done.report["retrievers"]["other"]["scores"]["chosen"]["count"] == 0
+    assert [each["score"] for each in candidates(done.folder)["q0"]["candidates"]] == [None] * 3
+    tied = lines(tmp_path / "tied.trec", ["q0 Q0 d9 1 5 x", "q0 Q0 d5 2 5 x", "q0 Q0 d7 3 6 x"])
+    done = api.mine(town, tmp_path / "tied", retriever="none", runs=[str(tied)])
+    assert negatives(done.folder) == {"q0": ["d7", "d9", "d5"]}
+
+
 def test_negatives_that_came_with_the_collection(tmp_path: Path) -> None:
     """A run without a path is what the training file had as negatives."""
     rows = [
