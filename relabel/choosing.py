@@ -13,7 +13,7 @@ from relabel.mining.candidates import Candidate, Pool, Positive
 from relabel.mining.fusion import reciprocal_rank_fusion, union
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.searching import Asked, Hits, Retriever
-from relabel.mining.strategies import Removed, apply_filters, sample
+from relabel.mining.strategies import Removed, apply_filters, sample, suspected
 from relabel.recipe import Recipe
 from relabel.records import Passage
 from relabel.seeking import Seekers
@@ -36,7 +36,7 @@ class Chosen:
             list, rank None = not found.
         lists: the candidates that filters were given, list by list.
         negatives: the hard negatives, in the order they were taken; each says who found it.
-        removed: those of the pool that a filter removed in every list that holds them.
+        removed: those of the pool that a rule by relevance removed in any list, or others in each that holds them.
         tried: how many candidates the filters were given, in all lists.
         gone: how many of these each filter removed.
         silent: for how many of these each filter had no word.
@@ -109,19 +109,21 @@ class Chooser:
             name: self._pool(asked, name, numbers, ranked[name], known, siblings) for name, numbers in lists.items()
         }
         done = {name: apply_filters(pool, selection.filters, selection.exempt) for name, pool in pools.items()}
+        suspects = suspected(done.values(), selection.filters)
+        left = {name: _without(each.kept, suspects, selection.exempt) for name, each in done.items()}
         drawn = {
-            name: sample(each.kept, selection.sampler, self._recipe.wanted, seed=selection.seed)
-            for name, each in done.items()
+            name: sample(pool, selection.sampler, self._recipe.wanted, seed=selection.seed)
+            for name, pool in left.items()
         }
         if len(drawn) > 1:
             negatives = union(list(drawn.values()), [self._recipe.quota(name) for name in drawn])
         else:
             negatives = next(iter(drawn.values()))
-        kept = {each.passage.id for filtered in done.values() for each in filtered.kept.candidates}
-        merged = next(iter(pools.values())).left_with(_merged([pool.candidates for pool in pools.values()]))
+        kept = {each.passage.id for pool in left.values() for each in pool.candidates}
+        merged = next(iter(pools.values())).left_with(_merged(negatives, [pool.candidates for pool in pools.values()]))
         reasons = {each.candidate.passage.id: each for filtered in done.values() for each in filtered.removed}
         removed = [
-            replace(reasons[each.passage.id], candidate=each)
+            replace(suspects.get(marks_of(each.passage).full) or reasons[each.passage.id], candidate=each)
             for each in merged.candidates
             if each.passage.id not in kept
         ]
@@ -264,9 +266,19 @@ def _all_scores(known: _Known, number: int) -> dict[str, float | None]:
     return {name: round(by[number], DECIMALS) for name, by in known.scores.items() if number in by}
 
 
-def _merged(lists: Sequence[Sequence[Candidate]]) -> tuple[Candidate, ...]:
-    """Put the candidates of all lists into one, by rank, each passage once: as the list of the lower rank has it."""
-    best: dict[str, Candidate] = {}
+def _without(pool: Pool, suspects: Collection[bytes], exempt: Collection[str]) -> Pool:
+    """Return a list without what another list's scores or the texts speak against."""
+    return pool.left_with([
+        each for each in pool.candidates if each.source in exempt or marks_of(each.passage).full not in suspects
+    ])  # fmt: skip
+
+
+def _merged(negatives: Sequence[Candidate], lists: Sequence[Sequence[Candidate]]) -> tuple[Candidate, ...]:
+    """Put the candidates of all lists into one, each passage once: as the list that gave the negative has it.
+
+    What became no negative is what the list of the lowest rank has.
+    """
+    best = {each.passage.id: each for each in negatives}
     ordered = sorted(((each.rank, place, each) for place, list_ in enumerate(lists) for each in list_), key=_place)
     for _, _, each in ordered:
         best.setdefault(each.passage.id, each)

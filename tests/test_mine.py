@@ -153,6 +153,39 @@ def test_union_never_takes_a_text_twice(tmp_path: Path) -> None:
     assert negatives(api.mine(town, tmp_path / "m", recipe).folder) == {"q": ["a"]}
 
 
+def test_a_removal_in_one_list_of_a_union_holds_in_all(town: Path, tmp_path: Path) -> None:
+    """What one retriever scores above the positive no other may give; a window is each list's own affair."""
+    first = ["q0 Q0 d5 1 9 x", "q0 Q0 d0 2 8 x", "q0 Q0 d7 3 7 x", "q0 Q0 d9 4 6 x"]
+    second = ["q0 Q0 d0 1 9 x", "q0 Q0 d3 2 8 x", "q0 Q0 d9 3 7 x", "q0 Q0 d5 4 6 x"]
+    lines(tmp_path / "one.trec", first)
+    lines(tmp_path / "two.trec", second)
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: run, path: two.trec}]\ncombine: union\nnum_negatives: 4\n"
+    rules = "filters: [{filter: absolute_margin, margin: 0}, {filter: rank_window, range_max: 1}]\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3"]}
+    told = {each["docid"]: each.get("removed") for each in candidates(done.folder)["q0"]["candidates"]}
+    assert told == {"d5": "absolute_margin", "d7": None, "d3": None, "d9": "rank_window"}
+    assert done.report["filters"]["removed"]["absolute_margin"] == 1
+    rules = "filters: [{filter: absolute_margin, margin: 0}]\nexempt: [two]\n"
+    done = api.mine(town, tmp_path / "exempt", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3", "d9", "d5"]}
+
+
+def test_rows_and_candidates_of_a_union_agree(town: Path, tmp_path: Path) -> None:
+    """Source and rank are those of the list that gave the negative, though another has it at a lower rank."""
+    recipe = config(
+        tmp_path,
+        "retrievers: [{kind: bm25, name: one}, {kind: bm25, name: two, b: 0.1, k1: 0.5}]\ncombine: union\n"
+        "depth: 20\nnum_negatives: 12\nsampling: random\n",
+    )
+    done = api.mine(town, tmp_path / "m", recipe)
+    for row in relabel.read(done.rows):
+        found = {each["docid"]: each for each in candidates(done.folder)[row.id]["candidates"] if each.get("drawn")}
+        assert {each.id for each in row.negatives} == set(found)
+        for each in row.negatives:
+            assert (each.beside["sources"], each.beside["ranks"]) == (found[each.id]["source"], found[each.id]["rank"])
+
+
 def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     """Filters and sampler work over what somebody else found, in the order of its scores."""
     found = [f"q0 Q0 {name} {rank} {10 - rank} x" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
