@@ -1,12 +1,12 @@
 """One query: what retrievers found → candidates with their scores → filters → sampler → its hard negatives."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from relabel.copies import marks_of
+from relabel.copies import marks_of, normalise
 from relabel.corpus import Corpus
 from relabel.judges.positives import Look
 from relabel.mining.candidates import Candidate, Pool, Positive
@@ -15,7 +15,7 @@ from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.searching import Asked, Hits, Retriever
 from relabel.mining.strategies import Removed, apply_filters, sample, suspected
 from relabel.recipe import Recipe
-from relabel.records import Passage
+from relabel.records import Passage, digest
 from relabel.seeking import Seekers
 
 DECIMALS: Final = 6
@@ -86,6 +86,7 @@ class Chooser:
         # whose similarities among passages are at hand; scores of passages and of queries are then on one scale
         self._comparer = next((name for name, each in self._retrievers.items() if each.near([], []) is not None), None)
         self._strangers = any(isinstance(each, CrossRowPositive) for each in recipe.selection.filters)
+        self._others = _same_queries(corpus)
 
     def _ranked(self, hits: Mapping[str, Hits]) -> Mapping[str, Hits]:
         return {FUSED: reciprocal_rank_fusion(list(hits.values()))} if self._recipe.fused else hits
@@ -104,9 +105,11 @@ class Chooser:
         lists = self._lists(asked, ranked)
         known = self._known(asked, hits, lists)
         selection = self._recipe.selection
-        siblings = self._siblings(asked)
+        alike = self._alike(asked)
+        siblings = frozenset([*self._look.of(asked.text), *[mark for each in alike for mark in marks_of(each).known]])
         pools = {
-            name: self._pool(asked, name, numbers, ranked[name], known, siblings) for name, numbers in lists.items()
+            name: replace(self._pool(asked, name, numbers, ranked[name], known), siblings=siblings, alike=alike)
+            for name, numbers in lists.items()
         }
         done = {name: apply_filters(pool, selection.filters, selection.exempt) for name, pool in pools.items()}
         suspects = suspected(done.values(), selection.filters)
@@ -176,14 +179,15 @@ class Chooser:
         rows = [tuple([round(value, DECIMALS) for value in row]) for row in found.tolist()]
         return dict(zip(numbers, rows, strict=True))
 
-    def _siblings(self, asked: Asked) -> frozenset[bytes]:
-        """Return the marks of what else is relevant: positives of the query's other rows, and what is spared."""
-        spared = [mark for each in self._corpus.passages_of(asked.spared) for mark in marks_of(each).known]
-        return frozenset([*self._look.of(asked.text), *spared])
+    def _alike(self, asked: Asked) -> tuple[Passage, ...]:
+        """Return what else is relevant: what is spared, and what the query has where it is written otherwise."""
+        rows = [
+            each for number in self._others.get(asked.number, ()) for each in self._corpus.asked(number, number + 1)
+        ]
+        numbers = [*asked.spared, *[number for each in rows for number in (*each.positives, *each.spared)]]
+        return tuple(self._corpus.passages_of([each for each in dict.fromkeys(numbers) if each not in asked.positives]))
 
-    def _pool(
-        self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known, siblings: frozenset[bytes]
-    ) -> Pool:
+    def _pool(self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known) -> Pool:
         """Make the pool of one list; a cross-encoder's scores, where there is one, take the place of its own.
 
         Ranks count the positives too, from 1.
@@ -216,7 +220,7 @@ class Chooser:
         strangers: set[bytes] = set()
         if self._strangers:
             strangers = self._look.of_others(asked.text, [marks_of(each.passage) for each in found])
-        return Pool(asked.text, tuple(positives), tuple(found), siblings, frozenset(strangers))
+        return Pool(asked.text, tuple(positives), tuple(found), strangers=frozenset(strangers))
 
     def _suspicion(self, asked: Asked, lists: Mapping[str, list[int]], known: _Known) -> dict[int, float]:
         by = self._comparer
@@ -236,6 +240,22 @@ class Chooser:
             if sums:
                 found[number] = round(max(sums), DECIMALS)
         return found
+
+
+def _same_queries(corpus: Corpus) -> dict[int, list[int]]:
+    """Return, for queries that differ in typography alone, the numbers of the others; in some 30 bytes a query.
+
+    Queries without such others are not in it.
+    """
+    import numpy as np
+
+    texts = (normalise(asked.text) for asked in corpus.asked())
+    digests = np.fromiter((int.from_bytes(digest(text, size=8)) for text in texts), np.uint64, count=corpus.queries)
+    _, places, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(counts[places] > 1).tolist():
+        groups[int(places[number])].append(number)
+    return {number: [each for each in group if each != number] for group in groups.values() for number in group}
 
 
 def _numbers(asked: Asked, lists: Mapping[str, list[int]]) -> list[int]:

@@ -186,6 +186,22 @@ def test_rows_and_candidates_of_a_union_agree(town: Path, tmp_path: Path) -> Non
             assert (each.beside["sources"], each.beside["ranks"]) == (found[each.id]["source"], found[each.id]["rank"])
 
 
+def test_near_copies_of_all_that_is_relevant(tmp_path: Path) -> None:
+    """Of what is spared, and of what the query has where it is written otherwise, not only of the row's positives."""
+    long = "the old ferry across the bay leaves from the northern pier at nine in the morning on working days and at {}"
+    texts = {"p": "ferry one", "s": long.format("ten on sundays"), "s2": long.format("ten on Sunday")}
+    texts |= {
+        "o": long.format("noon in winter")[::-1] + " ferry",
+        "o2": long.format("noon in winter")[::-1] + " ferry!s",
+    }
+    texts |= {"n": "ferry of another town", "m": "a bay without a ferry"}
+    queries = {"q": "ferry bay", "r": "Ferry, bay?"}
+    town = beir(tmp_path / "town", texts, queries, {"q": {"p": 2, "s": 1}, "r": {"o": 2}})
+    recipe = config(tmp_path, "retrievers: [{kind: bm25}]\nnum_negatives: 7\n")
+    done = api.mine(town, tmp_path / "m", recipe, threshold=2)
+    assert {query: sorted(each) for query, each in negatives(done.folder).items()} == {"q": ["m", "n"], "r": ["m", "n"]}
+
+
 def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     """Filters and sampler work over what somebody else found, in the order of its scores."""
     found = [f"q0 Q0 {name} {rank} {10 - rank} x" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
