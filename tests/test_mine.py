@@ -202,6 +202,31 @@ def test_near_copies_of_all_that_is_relevant(tmp_path: Path) -> None:
     assert {query: sorted(each) for query, each in negatives(done.folder).items()} == {"q": ["m", "n"], "r": ["m", "n"]}
 
 
+def test_scores_of_a_union_stand_apart(town: Path, tmp_path: Path) -> None:
+    """A list for each retriever, positives among it; `filter` finds them by name, and none where ranks were fused."""
+    lines(tmp_path / "one.trec", ["q0 Q0 d5 1 0.9 x", "q0 Q0 d0 2 0.8 x", "q0 Q0 d7 3 0.7 x"])
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: bm25}]\nnum_negatives: 4\ndepth: 9\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + "combine: union\n"))
+    row = next(iter(relabel.read(done.rows)))
+    (positive,) = row.positives
+    assert (positive.beside["scores"], positive.beside["one_scores"]) == (None, 0.8)
+    assert positive.beside["bm25_scores"] > 1
+    by_list = candidates(done.folder)["q0"]["candidates"]
+    own = {each["docid"]: (each["source"], each["score"]) for each in by_list if each.get("drawn")}
+    for each in row.negatives:
+        source, score = own[each.id]
+        assert each.beside["scores"] is None
+        assert (each.beside["sources"], each.beside[f"{source}_scores"]) == (source, score)
+    rules = "filters: [{filter: absolute_margin, margin: 0, score: one}]\n"
+    (tmp_path / "rules.yaml").write_text(rules, "utf-8")
+    kept = api.filter_negatives(done.rows, tmp_path / "kept.jsonl", tmp_path / "rules.yaml")
+    assert kept.removed["absolute_margin"] == 1  # d5
+    fused = api.mine(town, tmp_path / "fused", config(tmp_path, text))
+    row = next(iter(relabel.read(fused.rows)))
+    assert {each.beside["scores"] for each in (*row.positives, *row.negatives)} == {None}
+    assert api.filter_negatives(fused.rows, tmp_path / "f.jsonl", tmp_path / "rules.yaml").silent["absolute_margin"] > 0
+
+
 def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     """Filters and sampler work over what somebody else found, in the order of its scores."""
     found = [f"q0 Q0 {name} {rank} {10 - rank} x" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
