@@ -113,8 +113,8 @@ def mine_hard_negatives(
         as_triplets: sentence-transformers' old word for `output_format`; not here.
         margin: sentence-transformers' old word for `absolute_margin`; not here.
         output_ids: whether ids (`query_id`, `ids`; a pair's `docid`), ranks by the model from 1, positives among them
-            (`ranks`; a pair's `rank`; by a cross-encoder, positives apart), and scores come along. None stands for what
-            was not found. Take these columns out again before training.
+            (`ranks`; a pair's `rank`; a cross-encoder orders anew what the model found, positives among it too), and
+            scores come along. None stands for what was not found. Take these columns out again before training.
         index: "flat" = exact, like sentence-transformers; "auto", "ivf" and "hnsw" for many millions of passages.
         seed: of random draws.
 

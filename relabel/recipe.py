@@ -253,6 +253,11 @@ class Recipe:
         """Whether several retrievers make one list."""
         return len(self.retrievers) > 1 and self.combine == "rrf"
 
+    @property
+    def mixed(self) -> bool:
+        """Whether a query's negatives come from lists whose scores are on several scales."""
+        return len(self.retrievers) > 1 and self.combine == "union" and self.crossencoder is None
+
     def quota(self, name: str) -> int:
         """Return how many negatives a retriever gives to a union, at the most."""
         if self.quotas:

@@ -153,6 +153,80 @@ def test_union_never_takes_a_text_twice(tmp_path: Path) -> None:
     assert negatives(api.mine(town, tmp_path / "m", recipe).folder) == {"q": ["a"]}
 
 
+def test_a_removal_in_one_list_of_a_union_holds_in_all(town: Path, tmp_path: Path) -> None:
+    """What one retriever scores above the positive no other may give; a window is each list's own affair."""
+    first = ["q0 Q0 d5 1 9 x", "q0 Q0 d0 2 8 x", "q0 Q0 d7 3 7 x", "q0 Q0 d9 4 6 x"]
+    second = ["q0 Q0 d0 1 9 x", "q0 Q0 d3 2 8 x", "q0 Q0 d9 3 7 x", "q0 Q0 d5 4 6 x"]
+    lines(tmp_path / "one.trec", first)
+    lines(tmp_path / "two.trec", second)
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: run, path: two.trec}]\ncombine: union\nnum_negatives: 4\n"
+    rules = "filters: [{filter: absolute_margin, margin: 0}, {filter: rank_window, range_max: 1}]\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3"]}
+    told = {each["docid"]: each.get("removed") for each in candidates(done.folder)["q0"]["candidates"]}
+    assert told == {"d5": "absolute_margin", "d7": None, "d3": None, "d9": "rank_window"}
+    assert done.report["filters"]["removed"]["absolute_margin"] == 1
+    rules = "filters: [{filter: absolute_margin, margin: 0}]\nexempt: [two]\n"
+    done = api.mine(town, tmp_path / "exempt", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3", "d9", "d5"]}
+
+
+def test_rows_and_candidates_of_a_union_agree(town: Path, tmp_path: Path) -> None:
+    """Source and rank are those of the list that gave the negative, though another has it at a lower rank."""
+    recipe = config(
+        tmp_path,
+        "retrievers: [{kind: bm25, name: one}, {kind: bm25, name: two, b: 0.1, k1: 0.5}]\ncombine: union\n"
+        "depth: 20\nnum_negatives: 12\nsampling: random\n",
+    )
+    done = api.mine(town, tmp_path / "m", recipe)
+    for row in relabel.read(done.rows):
+        found = {each["docid"]: each for each in candidates(done.folder)[row.id]["candidates"] if each.get("drawn")}
+        assert {each.id for each in row.negatives} == set(found)
+        for each in row.negatives:
+            assert (each.beside["sources"], each.beside["ranks"]) == (found[each.id]["source"], found[each.id]["rank"])
+
+
+def test_near_copies_of_all_that_is_relevant(tmp_path: Path) -> None:
+    """Of what is spared, and of what the query has where it is written otherwise, not only of the row's positives."""
+    long = "the old ferry across the bay leaves from the northern pier at nine in the morning on working days and at {}"
+    texts = {"p": "ferry one", "s": long.format("ten on sundays"), "s2": long.format("ten on Sunday")}
+    texts |= {
+        "o": long.format("noon in winter")[::-1] + " ferry",
+        "o2": long.format("noon in winter")[::-1] + " ferry!s",
+    }
+    texts |= {"n": "ferry of another town", "m": "a bay without a ferry"}
+    queries = {"q": "ferry bay", "r": "Ferry, bay?"}
+    town = beir(tmp_path / "town", texts, queries, {"q": {"p": 2, "s": 1}, "r": {"o": 2}})
+    recipe = config(tmp_path, "retrievers: [{kind: bm25}]\nnum_negatives: 7\n")
+    done = api.mine(town, tmp_path / "m", recipe, threshold=2)
+    assert {query: sorted(each) for query, each in negatives(done.folder).items()} == {"q": ["m", "n"], "r": ["m", "n"]}
+
+
+def test_scores_of_a_union_stand_apart(town: Path, tmp_path: Path) -> None:
+    """A list for each retriever, positives among it; `filter` finds them by name, and none where ranks were fused."""
+    lines(tmp_path / "one.trec", ["q0 Q0 d5 1 0.9 x", "q0 Q0 d0 2 0.8 x", "q0 Q0 d7 3 0.7 x"])
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: bm25}]\nnum_negatives: 4\ndepth: 9\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + "combine: union\n"))
+    row = next(iter(relabel.read(done.rows)))
+    (positive,) = row.positives
+    assert (positive.beside["scores"], positive.beside["one_scores"]) == (None, 0.8)
+    assert positive.beside["bm25_scores"] > 1
+    by_list = candidates(done.folder)["q0"]["candidates"]
+    own = {each["docid"]: (each["source"], each["score"]) for each in by_list if each.get("drawn")}
+    for each in row.negatives:
+        source, score = own[each.id]
+        assert each.beside["scores"] is None
+        assert (each.beside["sources"], each.beside[f"{source}_scores"]) == (source, score)
+    rules = "filters: [{filter: absolute_margin, margin: 0, score: one}]\n"
+    (tmp_path / "rules.yaml").write_text(rules, "utf-8")
+    kept = api.filter_negatives(done.rows, tmp_path / "kept.jsonl", tmp_path / "rules.yaml")
+    assert kept.removed["absolute_margin"] == 1  # d5
+    fused = api.mine(town, tmp_path / "fused", config(tmp_path, text))
+    row = next(iter(relabel.read(fused.rows)))
+    assert {each.beside["scores"] for each in (*row.positives, *row.negatives)} == {None}
+    assert api.filter_negatives(fused.rows, tmp_path / "f.jsonl", tmp_path / "rules.yaml").silent["absolute_margin"] > 0
+
+
 def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     """Filters and sampler work over what somebody else found, in the order of its scores."""
     found = [f"q0 Q0 {name} {rank} {10 - rank} x" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
@@ -161,6 +235,23 @@ def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     assert negatives(done.folder) == {"q0": ["d7", "d9"]}  # d5 scores above the positive
     assert done.report["rows"]["with_none"] == 2
     assert done.report["retrievers"]["other"]["positive_rank"]["queries"] == 3
+
+
+def test_runs_without_scores(town: Path, tmp_path: Path) -> None:
+    """A rank is no score: rules by score have no word, rows and report print none, and the run's order stays."""
+    run = lines(
+        tmp_path / "other.tsv", [f"q0\t{name}\t{rank}" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
+    )
+    done = api.mine(town, tmp_path / "m", retriever="none", runs=[str(run)], absolute_margin=0, max_score=0.4)
+    assert negatives(done.folder) == {"q0": ["d5", "d7", "d9"]}
+    assert done.report["filters"]["silent"]["absolute_margin"] == done.report["filters"]["silent"]["max_score"] == 3
+    (row,) = relabel.read(done.rows)
+    assert [each.beside["scores"] for each in (*row.positives, *row.negatives)] == [None] * 4
+    assert done.report["retrievers"]["other"]["scores"]["chosen"]["count"] == 0
+    assert [each["score"] for each in candidates(done.folder)["q0"]["candidates"]] == [None] * 3
+    tied = lines(tmp_path / "tied.trec", ["q0 Q0 d9 1 5 x", "q0 Q0 d5 2 5 x", "q0 Q0 d7 3 6 x"])
+    done = api.mine(town, tmp_path / "tied", retriever="none", runs=[str(tied)])
+    assert negatives(done.folder) == {"q0": ["d7", "d9", "d5"]}
 
 
 def test_negatives_that_came_with_the_collection(tmp_path: Path) -> None:
