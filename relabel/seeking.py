@@ -8,6 +8,7 @@ from typing import Any, Final
 from relabel import recipe as recipes
 from relabel.corpus import Corpus
 from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
+from relabel.formats.corpora.base import GIVEN
 from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache, Scorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.dense import Dense
@@ -115,7 +116,10 @@ def _retriever(
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
             return BM25(each.called, cache, settings), ""
         case recipes.Recorded():
-            return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+            system = (
+                each.called if each.path else GIVEN
+            )  # without a run of its own: the negatives given, whatever it is called
+            return Recorded(each.called, lambda asked: _listed(corpus, system, asked)), ""
 
 
 def _given(each: recipes.Vectors) -> Precomputed:

@@ -164,19 +164,19 @@ def test_runs_of_others(town: Path, tmp_path: Path) -> None:
 
 
 def test_negatives_that_came_with_the_collection(tmp_path: Path) -> None:
-    """A run without a path is what the training file had as negatives."""
+    """A run without a path is what the training file had as negatives, whatever it is called."""
     rows = [
         {"query": f"question {n}", "pos": [f"answer {n}"], "neg": [f"other {n} {i}" for i in range(4)]}
         for n in range(3)
     ]
     source = lines(tmp_path / "rows.jsonl", rows)
-    recipe = config(
-        tmp_path, "retrievers: [{kind: run}]\nfilters: [{filter: rank_window, range_min: 1}]\nnum_negatives: 2\n"
-    )
-    done = api.mine(source, tmp_path / "m", recipe)
-    texts = [[each.text for each in row.negatives] for row in relabel.read(done.rows)]
-    assert texts == [[f"other {n} 1", f"other {n} 2"] for n in range(3)]
-    assert done.report["negatives_by_source"] == {"given": 6}
+    rest = "filters: [{filter: rank_window, range_min: 1}]\nnum_negatives: 2\n"
+    for name in ("given", "theirs"):
+        recipe = config(tmp_path, f"retrievers: [{{kind: run, name: {name}}}]\n{rest}")
+        done = api.mine(source, tmp_path / name, recipe)
+        texts = [[each.text for each in row.negatives] for row in relabel.read(done.rows)]
+        assert texts == [[f"other {n} 1", f"other {n} 2"] for n in range(3)]
+        assert done.report["negatives_by_source"] == {name: 6}
 
 
 @pytest.fixture(scope="module")
