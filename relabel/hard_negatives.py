@@ -13,7 +13,8 @@ from relabel.judges.loaded import LoadedEncoder, LoadedScorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.indexes import Kind
 from relabel.pairs import AnyCorpus, Pairs
-from relabel.recipe import CrossEncoder, Dense, Recipe
+from relabel.recipe import Recipe
+from relabel.retrievers import CrossEncoder, Dense, placed
 from relabel.seeking import Loaded
 from relabel.selection import Selection
 from relabel.shaping import Layout
@@ -234,10 +235,11 @@ class _Models:
             model=_name(self.model), index=index, batch_size=size,
             query_prompt=self.query_prompt, document_prompt=self.document_prompt,
         )  # fmt: skip
+        here = Path.cwd()
         reranker = None
         if self.cross_encoder is not None:
-            reranker = CrossEncoder(model=_name(self.cross_encoder), batch_size=size, scale="own")
-        return Recipe((dense,), crossencoder=reranker, depth=reach, reach=reach, selection=chosen)
+            reranker = placed(CrossEncoder(model=_name(self.cross_encoder), batch_size=size, scale="own"), here)
+        return Recipe((placed(dense, here),), crossencoder=reranker, depth=reach, reach=reach, selection=chosen)
 
     def loaded(self) -> Loaded:
         """Return those that are loaded.

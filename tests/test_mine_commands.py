@@ -275,8 +275,10 @@ def test_output_inside_the_input(tmp_path: Path) -> None:
 def test_refresh_as_it_is_typed(town: Path, tmp_path: Path, tiny: str) -> None:
     """What changed is said; what cannot be ends with 2."""
     assert typed("mine", town.name, "--model", tiny, "-q", "-o", "a", cwd=tmp_path).returncode == 0
-    done = typed("refresh", "a", "--model", tiny, "-q", "-o", "b", cwd=tmp_path)
+    done = typed("refresh", "a", "--model", os.path.relpath(tiny, tmp_path), "-q", "-o", "b", cwd=tmp_path)
     assert done.returncode == 0
+    (fresh,) = json.loads((tmp_path / "b" / "manifest.json").read_text("utf-8"))["recipe"]["retrievers"]
+    assert Path(fresh["model"]).is_absolute()  # whoever goes on from here may stand elsewhere
     assert (
         "changed   0 negatives are new, 0 of them were no candidates before; 100.0 % of 3 rows have the same"
         in done.stdout

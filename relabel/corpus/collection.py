@@ -22,8 +22,6 @@ _CHUNK: Final = 256
 
 _SOME: Final = "SELECT number, id, title, text FROM passages WHERE number IN (SELECT value FROM json_each(?))"
 
-_RELEVANT: Final = "SELECT query, passage, positive FROM relevant WHERE query >= ? AND query < ? ORDER BY query, place"
-
 
 class Corpus:
     """Numbered passages and queries with what is known of them.
