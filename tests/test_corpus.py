@@ -227,7 +227,7 @@ def test_one_id_for_two_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_row_of_another_text_says_nothing(tmp_path: Path, elsewhere: bool) -> None:
     """What a skipped row judges or gives by ids that stand for other texts is left out with it; all else stays."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "query_id": "q1",
             "query": "red?",

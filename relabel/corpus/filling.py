@@ -37,6 +37,10 @@ _KEPT: Final = (
     "SELECT number FROM scratch.asked WHERE EXISTS"
     " (SELECT 1 FROM scratch.best WHERE query = asked.number AND grade >= ?) ORDER BY number"
 )
+_ASKED_ALIASES: Final = (
+    "INSERT INTO asked_aliases SELECT asked_ids.id, kept FROM scratch.asked_ids"
+    " JOIN scratch.asked USING (number) WHERE kept IS NOT NULL AND asked_ids.id != asked.id"
+)
 _RELEVANT: Final = (
     "INSERT INTO relevant SELECT kept, place, passage, grade >= ? FROM scratch.best"
     " JOIN scratch.asked ON asked.number = best.query WHERE kept IS NOT NULL ORDER BY kept, place"
@@ -159,6 +163,7 @@ class Filling:
         connection.execute(
             "INSERT INTO queries SELECT kept, id, text FROM scratch.asked WHERE kept IS NOT NULL ORDER BY number"
         )
+        connection.execute(_ASKED_ALIASES)
         connection.execute(_RELEVANT, (self._threshold,))
         queries = self._count("SELECT count(*) FROM queries")
         if not queries:
