@@ -6,7 +6,7 @@ read twice: what is known across rows → scores of each row → filters → sam
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +24,7 @@ from relabel.mining.filters import Consistency, RankWindow, TwoSided
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.strategies import Removed, apply_filters, labelled, sample
 from relabel.protocols import Role
-from relabel.records import Change, Example, Passage
+from relabel.records import NOTHING, Change, Example, Passage
 from relabel.rundir import change_to_json, json_line, replacing
 from relabel.selection import Selection
 from relabel.sources import Source
@@ -61,6 +61,7 @@ class FilterDone:
         output: the file.
         ledger: what was removed, by what and why; with it the output gives the input back.
         detection: each filter as a detector of false negatives, where somebody knows them; empty without gold labels.
+        gold: how many pairs are judged there, and how many of them are candidates: "judgments", "matched".
     """
 
     rows: int
@@ -77,6 +78,7 @@ class FilterDone:
     output: Path
     ledger: Path
     detection: tuple[Detection, ...] = ()
+    gold: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ def filter_rows(
     by score; where no score is needed and there is none, places in the list.
 
     Raises:
-        InputError: a broken row, or an output that is the input.
+        InputError: a broken row, an output that is the input, or gold labels none of which is of a candidate.
         SettingsError: the file's rows hold one negative each, and the settings are about ranks or numbers.
         MissingPart: scores are needed, there are none, and sentence-transformers is not installed.
     """
@@ -121,8 +123,11 @@ def filter_rows(
                 return pool
 
             done = _write(source, selection, output, pool_of)
-    measured = detector.result(seed=selection.seed) if gold is not None else []
-    return replace(done, rejected=seen.rejected, scores=scores, detection=tuple(measured))
+    done = replace(done, rejected=seen.rejected, scores=scores)
+    if gold is None:
+        return done
+    gold.check()
+    return replace(done, detection=tuple(detector.result(seed=selection.seed)), gold=gold.told)
 
 
 def _looking(source: Source, seen: _Seen) -> Iterator[Example]:

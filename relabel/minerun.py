@@ -121,7 +121,7 @@ def _mine(
     for name in (MANIFEST, CHANGES):
         (folder / name).unlink(missing_ok=True)
     cache = folder / CACHE
-    gold = Measuring(material.gold, material.threshold, recipe.selection)
+    gold = Measuring(material.gold, material.threshold, recipe.selection, corpus)
     seekers = open_seekers(recipe, corpus, cache, loaded)
     lists = _search(corpus, recipe, seekers, cache, progress)
     known = KnownPositives(cache)
@@ -138,7 +138,7 @@ def _mine(
         "collection": collection,
         **figures.result(),
         "recall_of_index": _recall(corpus, seekers),
-        "detection": gold.result(),
+        **gold.result(),
     }
     write_json(folder / REPORT, report)
     write_json(folder / MANIFEST, {

@@ -84,7 +84,7 @@ def mined(done: Mined, *, files: bool = True) -> None:
         put_line(console, f"index     {name}: it finds {told}")
     console.print(_filters(report["filters"]))
     if report["detection"]:
-        console.print(detection(report["detection"]))
+        console.print(detection(report["detection"], report["gold"]))
     _suspicion(console, report["false_negatives"])
     rows, conflicts = report["rows"], report["conflicts"]
     if conflicts["negatives"]:
@@ -248,14 +248,15 @@ def filtered(console: Console, done: FilterDone) -> None:
     if done.emptied or done.short:
         put_line(console, f"          {done.emptied:,} left without a negative, {done.short:,} with fewer than wanted")
     if done.detection:
-        console.print(detection([each.to_json() for each in done.detection]))
+        console.print(detection([each.to_json() for each in done.detection], done.gold))
     put_line(console, f"files     {done.output} · {done.ledger}")
 
 
-def detection(found: Sequence[Mapping[str, Any]]) -> Table:
+def detection(found: Sequence[Mapping[str, Any]], gold: Mapping[str, int]) -> Table:
     """Show how well filters find the false negatives that somebody knows of."""
     table = Table(box=SIMPLE_HEAD, title=f"of {found[0]['relevant']:,} known false negatives and"
-                  f" {found[0]['irrelevant']:,} known true negatives")  # fmt: skip
+                  f" {found[0]['irrelevant']:,} known true negatives"
+                  f" ({gold['matched']:,} of {gold['judgments']:,} judgments are of candidates)")  # fmt: skip
     table.add_column("filter alone", no_wrap=True)
     for name in ("found", "lost", "precision (95 %)", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)

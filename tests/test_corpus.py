@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from relabel.corpus import Built, Corpus, Unknown, build
 from relabel.errors import InputError, RowError, RunError, SettingsError
-from relabel.formats.corpora import Found, Judged, OnBad, Part, Parts, Query, Source, open_parts
+from relabel.formats.corpora import Found, Judged, OnBad, Part, Parts, Query, Source, open_documents, open_parts
 from relabel.mining.searching import Asked, Collection
 from relabel.records import Passage
 
@@ -45,8 +45,8 @@ def parts(
     return Parts(
         part(documents),
         part(queries),
-        part([Judged(*each) for each in judged]),
-        None if found is None else part(found),
+        part([Judged(*each) for each in judged], "judged.tsv"),
+        None if found is None else part(found, "found.trec"),
         None if outside is None else part(outside, "train.jsonl"),
     )
 
@@ -222,6 +222,47 @@ def test_one_id_for_two_texts(tmp_path: Path) -> None:
     with corpus:
         assert (corpus.passage(0).text, built.documents, built.queries, built.rejected) == ("apple", 3, 2, 2)
     assert told == [("given.jsonl", 4, "other"), ("train.jsonl", 1, "else")]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_row_of_another_text_says_nothing(tmp_path: Path, elsewhere: bool) -> None:
+    """What a skipped row judges or gives by ids that stand for other texts is left out with it; all else stays."""
+    rows: list[dict[str, Any]] = [
+        {
+            "query_id": "q1",
+            "query": "red?",
+            "positive_passages": [("a", "apple")],
+            "negative_passages": [("b", "bean")],
+        },
+        {
+            "query_id": "q2",
+            "query": "blue?",
+            "positive_passages": [("a", "azure")],
+            "negative_passages": [("c", "cyan")],
+        },
+        {"query_id": "q1", "query": "green?", "positive_passages": [("d", "dill")], "negative_passages": []},
+        {
+            "query_id": "q3",
+            "query": "round?",
+            "positive_passages": [("d", "dill")],
+            "negative_passages": [("a", "apple")],
+        },
+    ]
+    for row in rows:
+        for name in ("positive_passages", "negative_passages"):
+            row[name] = [{"docid": docid, "title": "", "text": text} for docid, text in row[name]]
+    path, other = tmp_path / "train.jsonl", tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = {"a": "apple", "b": "bean", "c": "cyan", "d": "dill"}
+    other.write_text("".join(json.dumps({"_id": docid, "text": text}) + "\n" for docid, text in texts.items()))
+    given = open_parts(path).searching(open_documents(other)) if elsewhere else open_parts(path)
+    corpus, built = made(tmp_path, given, on_error="skip")
+    with corpus:
+        known = {each.id: (each, corpus.given(each)) for each in corpus.asked()}
+        positives = {name: [corpus.passage(each).id for each in asked.positives] for name, (asked, _) in known.items()}
+        assert positives == {"q1": ["a"], "q3": ["d"]}
+        assert [corpus.passage(number).id for _, given in known.values() for number, _ in given] == ["b", "a"]
+    assert (built.rejected, built.unanswered) == (2, 1)
 
 
 def test_bad_rows_of_files(tmp_path: Path) -> None:

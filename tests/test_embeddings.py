@@ -231,7 +231,7 @@ def test_a_file_cut_short_is_noticed(tmp_path: Path) -> None:
 
 
 def test_after_a_store_was_deleted_no_old_rows_are_used(tmp_path: Path) -> None:
-    """Deleted as the hint says and filled by another collection first, the old one still gets its own vectors."""
+    """Deleted as the hint says, and filled by another collection first: the old one still gets its own vectors."""
     old, other = Texts(words(9), ["a?"]), Texts(words(9, 50), ["b?"])
     filled(tmp_path, Hashing(), old)
     for path in tmp_path.glob("hashing-float32.*"):

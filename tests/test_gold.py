@@ -56,3 +56,33 @@ def test_a_mining_measures_its_filters(tmp_path: Path) -> None:
     assert found["all of them"]["caught"] == 1
     assert "fn" not in (tmp_path / "m" / "train.jsonl").read_text("utf-8")
     assert api.mine(rows, tmp_path / "m", corpus=corpus, **options).report["detection"] == []
+
+
+def test_gold_may_name_any_id_of_a_text(tmp_path: Path) -> None:
+    """Passages and queries of equal text are one: judgments by another id count; what matches is counted and shown."""
+    corpus, queries, qrels, gold = (tmp_path / name for name in ("c.jsonl", "q.jsonl", "train.qrels", "gold.qrels"))
+    texts = {"p": "a red fox", "a": "a red car", "b": "a red sky", "a2": "a red car"}
+    corpus.write_text("".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in texts.items()), "utf-8")
+    queries.write_text("".join(json.dumps({"_id": name, "text": "red fox"}) + "\n" for name in ("q", "q2")), "utf-8")
+    qrels.write_text("q 0 p 1\n", "utf-8")
+    gold.write_text("q2 0 a2 1\nq2 0 a 0\nq 0 b 0\nq 0 p 1\n", "utf-8")
+    places: dict[str, Any] = {"queries": queries, "qrels": qrels, "retriever": "bm25"}
+    report = api.mine(corpus, tmp_path / "m", gold=gold, **places).report
+    assert report["gold"] == {"judgments": 3, "matched": 2}
+    assert [report["detection"][-1][name] for name in ("relevant", "irrelevant")] == [1, 1]
+    gold.write_text("Q 0 a 1\n", "utf-8")
+    with pytest.raises(InputError, match=r"judges passage 'a' for query 'Q', a candidate is passage .* for query 'q'"):
+        api.mine(corpus, tmp_path / "m", gold=gold, **places)
+
+
+def test_a_filter_compares_ids_as_they_are(tmp_path: Path) -> None:
+    """How much of the gold matched stands in what is returned; nothing of it is an error."""
+    row = {"query_id": "q", "query": "red fox", "positive_passages": [{"docid": "p", "title": "", "text": "a red fox"}]}
+    row["negative_passages"] = [{"docid": "n", "title": "", "text": "a red car"}]
+    rows, gold = tmp_path / "rows.jsonl", tmp_path / "gold.qrels"
+    rows.write_text(json.dumps(row) + "\n", "utf-8")
+    gold.write_text("q 0 n 1\nq 0 x 1\n", "utf-8")
+    assert api.filter_negatives(rows, tmp_path / "out.jsonl", gold=gold).gold == {"judgments": 2, "matched": 1}
+    gold.write_text("q 0 x 1\n", "utf-8")
+    with pytest.raises(InputError, match="no judgment is of a candidate"):
+        api.filter_negatives(rows, tmp_path / "out.jsonl", gold=gold)

@@ -22,6 +22,11 @@ _CHUNK: Final = 256
 
 _SOME: Final = "SELECT number, id, title, text FROM passages WHERE number IN (SELECT value FROM json_each(?))"
 
+_ASKED_BY_ID: Final = (
+    "SELECT id FROM queries WHERE id = ?1 UNION ALL"
+    " SELECT queries.id FROM asked_aliases JOIN queries USING (number) WHERE asked_aliases.id = ?1"
+)
+
 
 class Corpus:
     """Numbered passages and queries with what is known of them.
@@ -123,6 +128,11 @@ class Corpus:
         """Return the number of the passage that has this id, its first or another; None if none has."""
         row = next(iter(self._rows(BY_ID, document_id)), None)
         return None if row is None else int(row[0])
+
+    def query_id_of(self, query_id: str) -> str | None:
+        """Return the id by which a query is known that has this id, its first or another; None if none has."""
+        row = next(iter(self._rows(_ASKED_BY_ID, query_id)), None)
+        return None if row is None else str(row[0])
 
     def found(self, asked: Asked) -> "dict[str, tuple[Numbers, Scores]]":
         """Return what other systems found for a query, by system in the order of their names.

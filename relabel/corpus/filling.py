@@ -15,13 +15,20 @@ from relabel.formats.corpora.base import GIVEN, Found, Judged, Parts
 
 _SCRATCH: Final = f"""{texts.SCRATCH}
 CREATE TABLE scratch.graded (
-    query INTEGER NOT NULL, passage INTEGER NOT NULL, grade INTEGER NOT NULL, place INTEGER NOT NULL);
+    query INTEGER NOT NULL, passage INTEGER NOT NULL, grade INTEGER NOT NULL, place INTEGER NOT NULL,
+    source INTEGER NOT NULL, line INTEGER NOT NULL);
 CREATE TABLE scratch.waiting (
-    query INTEGER NOT NULL, document TEXT NOT NULL, grade INTEGER NOT NULL, place INTEGER NOT NULL);
+    query INTEGER NOT NULL, document TEXT NOT NULL, grade INTEGER NOT NULL, place INTEGER NOT NULL,
+    source INTEGER NOT NULL, line INTEGER NOT NULL);
+CREATE TABLE scratch.clashes (source INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (source, line)) WITHOUT ROWID;
 CREATE TABLE scratch.best (
     query INTEGER NOT NULL, passage INTEGER NOT NULL, grade INTEGER NOT NULL, place INTEGER NOT NULL,
     PRIMARY KEY (query, passage)) WITHOUT ROWID;
 """
+_OF_OTHER_TEXTS: Final = (
+    "DELETE FROM scratch.graded WHERE EXISTS"
+    " (SELECT 1 FROM scratch.clashes WHERE source = graded.source AND line = graded.line)"
+)
 _BEST: Final = (
     "INSERT INTO scratch.best SELECT query, passage, max(grade), min(place) FROM scratch.graded"
     " WHERE grade > 0 GROUP BY query, passage"
@@ -29,6 +36,10 @@ _BEST: Final = (
 _KEPT: Final = (
     "SELECT number FROM scratch.asked WHERE EXISTS"
     " (SELECT 1 FROM scratch.best WHERE query = asked.number AND grade >= ?) ORDER BY number"
+)
+_ASKED_ALIASES: Final = (
+    "INSERT INTO asked_aliases SELECT asked_ids.id, kept FROM scratch.asked_ids"
+    " JOIN scratch.asked USING (number) WHERE kept IS NOT NULL AND asked_ids.id != asked.id"
 )
 _RELEVANT: Final = (
     "INSERT INTO relevant SELECT kept, place, passage, grade >= ? FROM scratch.best"
@@ -56,7 +67,6 @@ class Filling:
         self._passages = Passages(connection, intake, merge=merge)
         self._questions = Questions(connection, intake, merge=merge)
         self._judged: Judged | None = None
-        self._top: int | None = None  # the highest grade of a line that fits
 
     def fill(self) -> Built:
         """Take everything in, in one transaction, which is left open.
@@ -75,6 +85,8 @@ class Filling:
             self._questions.add(source, line, query)
         self._take_judgments()
         self._take_outside()
+        if self._intake.clashes:
+            self._leave_out_clashes()
         queries = self._conclude()
         self._take_judged_negatives(documents)
         self._take_found(documents)
@@ -97,7 +109,7 @@ class Filling:
 
     def _take_judgments(self) -> None:
         """Note what is judged; passages that the corpus lacks may still come from outside."""
-        for place, (_, _, judged) in enumerate(self._intake.rows(self._parts.judged, "judgments")):
+        for place, (source, line, judged) in enumerate(self._intake.rows(self._parts.judged, "judgments")):
             self._judged = self._judged or judged
             query = self._questions.number_of(judged.query_id)
             if query is None:
@@ -105,10 +117,10 @@ class Filling:
                 continue
             number = self._passages.number_of(judged.document_id)
             if number is not None:
-                self._grade(query, number, judged.grade, place)
+                self._grade(query, number, judged.grade, place, source, line)
             elif self._parts.outside is not None:
-                waiting = (query, judged.document_id, judged.grade, place)
-                self._connection.execute("INSERT INTO scratch.waiting VALUES (?, ?, ?, ?)", waiting)
+                waiting = (query, judged.document_id, judged.grade, place, source, line)
+                self._connection.execute("INSERT INTO scratch.waiting VALUES (?, ?, ?, ?, ?, ?)", waiting)
             else:
                 self._intake.miss("judged passages", judged.document_id)
 
@@ -125,16 +137,20 @@ class Filling:
 
         for source, line, passage in self._intake.rows(self._parts.outside, "positives"):
             self._passages.add_wanted(source, line, passage, wanted)
-        for query, document, grade, place in execute("SELECT * FROM scratch.waiting ORDER BY place"):
+        for query, document, grade, place, source, line in execute("SELECT * FROM scratch.waiting ORDER BY place"):
             number = self._passages.number_of(document)
             if number is None:
                 self._intake.miss("judged passages", document)
             else:
-                self._grade(query, number, grade, place)
+                self._grade(query, number, grade, place, source, line)
 
-    def _grade(self, query: int, number: int, grade: int, place: int) -> None:
-        self._top = grade if self._top is None else max(self._top, grade)
-        self._connection.execute("INSERT INTO scratch.graded VALUES (?, ?, ?, ?)", (query, number, grade, place))
+    def _grade(self, *judged: int) -> None:
+        self._connection.execute("INSERT INTO scratch.graded VALUES (?, ?, ?, ?, ?, ?)", judged)
+
+    def _leave_out_clashes(self) -> None:
+        """Leave out what was judged in rows whose ids stand for other texts."""
+        self._connection.executemany("INSERT INTO scratch.clashes VALUES (?, ?)", self._intake.clashes)
+        self._connection.execute(_OF_OTHER_TEXTS)
 
     def _conclude(self) -> int:
         """Number the queries that have a positive, note what is relevant to each; return how many they are."""
@@ -147,6 +163,7 @@ class Filling:
         connection.execute(
             "INSERT INTO queries SELECT kept, id, text FROM scratch.asked WHERE kept IS NOT NULL ORDER BY number"
         )
+        connection.execute(_ASKED_ALIASES)
         connection.execute(_RELEVANT, (self._threshold,))
         queries = self._count("SELECT count(*) FROM queries")
         if not queries:
@@ -155,9 +172,10 @@ class Filling:
 
     def _nothing(self) -> InputError:
         """Say why no query has a positive."""
-        if self._top is not None:
+        (top,) = self._connection.execute("SELECT max(grade) FROM scratch.graded").fetchone()
+        if top is not None:
             return InputError(
-                f"no judgment reaches the threshold {self._threshold}: the highest grade is {self._top}",
+                f"no judgment reaches the threshold {self._threshold}: the highest grade is {top}",
                 hint="Lower the threshold: --threshold 1",
             )
         if self._judged is None:
@@ -175,7 +193,9 @@ class Filling:
         first: Found | None = None  # of those that were not mined from another corpus, as given negatives may be
         fits = False
         kept: tuple[int, int | None] = (-1, None)
-        for _, _, found in self._intake.rows(self._parts.found, "found"):
+        for source, line, found in self._intake.rows(self._parts.found, "found"):
+            if (source, line) in self._intake.clashes:
+                continue
             first = first or (found if found.system != GIVEN else None)
             query = self._questions.number_of(found.query_id)
             if query is None:

@@ -32,6 +32,7 @@ class Intake:
     ) -> None:
         self._skip, self._on_reject, self._progress = skip, on_reject, progress
         self._bad: set[tuple[str, int]] = set()
+        self.clashes: set[tuple[int, int]] = set()
         self.unknown: dict[str, Unknown] = {}
         self.sources: list[str] = []
 
@@ -70,7 +71,7 @@ class Intake:
             self._on_reject(error, content[:_CONTENT])
 
     def clash(self, source: int, line: int, name: str, content: str, other: tuple[int, int]) -> None:
-        """Tell of an id that stands for two texts."""
+        """Tell of an id that stands for two texts, and note the row: what it says by ids is of another text."""
         where = f"{self.sources[other[0]]}, {other[1]}"
         self.bad(
             RowError(
@@ -80,6 +81,7 @@ class Intake:
             ),
             content,
         )  # fmt: skip
+        self.clashes.add((source, line))
 
     def broken(self, source: int, line: int, content: str) -> None:
         """Tell of a text that is not Unicode."""

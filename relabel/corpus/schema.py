@@ -11,7 +11,7 @@ from relabel.errors import RunError
 APPLICATION: Final = 0x726C6263
 """By which SQLite knows the file for one of ours."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 SCHEMA: Final = """
 CREATE TABLE passages (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, text TEXT NOT NULL,
@@ -19,6 +19,7 @@ CREATE TABLE passages (
 CREATE TABLE aliases (
     id TEXT PRIMARY KEY, number INTEGER NOT NULL, source INTEGER NOT NULL, line INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE queries (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT NOT NULL);
+CREATE TABLE asked_aliases (id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE relevant (
     query INTEGER NOT NULL, place INTEGER NOT NULL, passage INTEGER NOT NULL, positive INTEGER NOT NULL,
     PRIMARY KEY (query, place)) WITHOUT ROWID;
@@ -27,8 +28,8 @@ CREATE TABLE found (
     PRIMARY KEY (query, system, passage)) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-"""`aliases` are further ids of passages with equal texts; `source` and `line` say where an id stood; `place` is the
-order in which judgments were given."""
+"""`aliases` and `asked_aliases` are further ids of passages and queries with equal texts; `source` and `line` say where
+an id stood; `place` is the order in which judgments were given."""
 
 BY_ID: Final = "SELECT number FROM passages WHERE id = ?1 UNION ALL SELECT number FROM aliases WHERE id = ?1"
 

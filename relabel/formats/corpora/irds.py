@@ -37,14 +37,15 @@ def open_irds(where: str) -> Parts:
             f"{where}: ir_datasets has no data set of that name", hint="See the list: ir_datasets list"
         ) from None
 
-    def part(there: bool, read: Callable[[], Iterable[T]]) -> Part[T] | None:  # noqa: FBT001 - reads as a sentence
-        return Part((Source(where, lambda _: _numbered(where, read)),)) if there else None
+    def part(what: str, there: bool, read: Callable[[], Iterable[T]]) -> Part[T] | None:  # noqa: FBT001 - a sentence
+        # each counts its own rows
+        return Part((Source(f"{where} ({what})", lambda _: _numbered(where, read)),)) if there else None
 
     return Parts(
-        documents=part(data.has_docs(), lambda: map(_passage, data.docs_iter())),
-        queries=part(data.has_queries(), lambda: map(_query, data.queries_iter())),
-        judged=part(data.has_qrels(), lambda: map(_judged, data.qrels_iter())),
-        found=part(data.has_scoreddocs(), lambda: _found(data.scoreddocs_iter())),
+        documents=part("docs", data.has_docs(), lambda: map(_passage, data.docs_iter())),
+        queries=part("queries", data.has_queries(), lambda: map(_query, data.queries_iter())),
+        judged=part("qrels", data.has_qrels(), lambda: map(_judged, data.qrels_iter())),
+        found=part("scoreddocs", data.has_scoreddocs(), lambda: _found(data.scoreddocs_iter())),
         stamps=(where,),
     )
 
