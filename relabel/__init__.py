@@ -24,8 +24,11 @@ if TYPE_CHECKING:
         flips,
         load_config,
         merge,
+        mine,
         read,
         rebuild,
+        refresh,
+        rehearse_mining,
         run,
         show,
         stats,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     )
     from relabel.forecast import Forecast
     from relabel.hard_negatives import mine_hard_negatives
+    from relabel.minerun import Mined
     from relabel.pipeline import Summary
     from relabel.prompts import Template, list_templates, load_template
     from relabel.protocols import Engine, Judge, Reply, Request
@@ -52,7 +56,7 @@ _HOME: Final = {
     "adapting": ("Adapted", "adapt_hard_negatives"),
     "api": (
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
-        "merge", "read", "rebuild", "run", "show", "stats",
+        "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
     "config": ("Settings",),
     "errors": (
@@ -61,6 +65,7 @@ _HOME: Final = {
     ),
     "forecast": ("Forecast",),
     "hard_negatives": ("mine_hard_negatives",),
+    "minerun": ("Mined",),
     "pipeline": ("Summary",),
     "prompts": ("Template", "list_templates", "load_template"),
     "protocols": ("Engine", "Judge", "Reply", "Request"),
@@ -70,10 +75,11 @@ _WHERE: Final = {name: module for module, names in _HOME.items() for name in nam
 
 __all__ = [
     "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
-    "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError",
-    "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply",
-    "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "list_templates", "load_config",
-    "load_template", "merge", "mine_hard_negatives", "read", "rebuild", "run", "show", "stats",
+    "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError",
+    "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict",
+    "adapt_hard_negatives", "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips",
+    "list_templates", "load_config", "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild",
+    "refresh", "rehearse_mining", "run", "show", "stats",
 ]  # fmt: skip
 
 

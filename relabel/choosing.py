@@ -1,21 +1,21 @@
 """One query: what retrievers found → candidates with their scores → filters → sampler → its hard negatives."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from relabel.copies import marks_of
+from relabel.copies import marks_of, normalise
 from relabel.corpus import Corpus
 from relabel.judges.positives import Look
 from relabel.mining.candidates import Candidate, Pool, Positive
 from relabel.mining.fusion import reciprocal_rank_fusion, union
 from relabel.mining.likeness import CrossRowPositive
 from relabel.mining.searching import Asked, Hits, Retriever
-from relabel.mining.strategies import Removed, apply_filters, sample
+from relabel.mining.strategies import Removed, apply_filters, sample, suspected
 from relabel.recipe import Recipe
-from relabel.records import Passage
+from relabel.records import Passage, digest
 from relabel.seeking import Seekers
 
 DECIMALS: Final = 6
@@ -36,7 +36,7 @@ class Chosen:
             list, rank None = not found.
         lists: the candidates that filters were given, list by list.
         negatives: the hard negatives, in the order they were taken; each says who found it.
-        removed: those of the pool that a filter removed in every list that holds them.
+        removed: those of the pool that a rule by relevance removed in any list, or others in each that holds them.
         tried: how many candidates the filters were given, in all lists.
         gone: how many of these each filter removed.
         silent: for how many of these each filter had no word.
@@ -86,6 +86,7 @@ class Chooser:
         # whose similarities among passages are at hand; scores of passages and of queries are then on one scale
         self._comparer = next((name for name, each in self._retrievers.items() if each.near([], []) is not None), None)
         self._strangers = any(isinstance(each, CrossRowPositive) for each in recipe.selection.filters)
+        self._others = _same_queries(corpus)
 
     def _ranked(self, hits: Mapping[str, Hits]) -> Mapping[str, Hits]:
         return {FUSED: reciprocal_rank_fusion(list(hits.values()))} if self._recipe.fused else hits
@@ -104,24 +105,28 @@ class Chooser:
         lists = self._lists(asked, ranked)
         known = self._known(asked, hits, lists)
         selection = self._recipe.selection
-        siblings = self._siblings(asked)
+        alike = self._alike(asked)
+        siblings = frozenset([*self._look.of(asked.text), *[mark for each in alike for mark in marks_of(each).known]])
         pools = {
-            name: self._pool(asked, name, numbers, ranked[name], known, siblings) for name, numbers in lists.items()
+            name: replace(self._pool(asked, name, numbers, ranked[name], known), siblings=siblings, alike=alike)
+            for name, numbers in lists.items()
         }
         done = {name: apply_filters(pool, selection.filters, selection.exempt) for name, pool in pools.items()}
+        suspects = suspected(done.values(), selection.filters)
+        left = {name: _without(each.kept, suspects, selection.exempt) for name, each in done.items()}
         drawn = {
-            name: sample(each.kept, selection.sampler, self._recipe.wanted, seed=selection.seed)
-            for name, each in done.items()
+            name: sample(pool, selection.sampler, self._recipe.wanted, seed=selection.seed)
+            for name, pool in left.items()
         }
         if len(drawn) > 1:
             negatives = union(list(drawn.values()), [self._recipe.quota(name) for name in drawn])
         else:
             negatives = next(iter(drawn.values()))
-        kept = {each.passage.id for filtered in done.values() for each in filtered.kept.candidates}
-        merged = next(iter(pools.values())).left_with(_merged([pool.candidates for pool in pools.values()]))
+        kept = {each.passage.id for pool in left.values() for each in pool.candidates}
+        merged = next(iter(pools.values())).left_with(_merged(negatives, [pool.candidates for pool in pools.values()]))
         reasons = {each.candidate.passage.id: each for filtered in done.values() for each in filtered.removed}
         removed = [
-            replace(reasons[each.passage.id], candidate=each)
+            replace(suspects.get(marks_of(each.passage).full) or reasons[each.passage.id], candidate=each)
             for each in merged.candidates
             if each.passage.id not in kept
         ]
@@ -152,10 +157,8 @@ class Chooser:
     def _known(self, asked: Asked, hits: Mapping[str, Hits], lists: Mapping[str, list[int]]) -> _Known:
         numbers = _numbers(asked, lists)
         passages = dict(zip(numbers, self._corpus.passages_of(numbers), strict=True))
-        scores = {
-            name: dict(zip(found.numbers.tolist(), found.scores.tolist(), strict=True)) for name, found in hits.items()
-        }
-        finders = {name: frozenset(found) for name, found in scores.items()}
+        finders = {name: frozenset(found.numbers.tolist()) for name, found in hits.items()}
+        scores = {name: _finite(found.numbers.tolist(), found.scores.tolist()) for name, found in hits.items()}
         for name, retriever in self._retrievers.items():
             lacking = [number for number in numbers if number not in scores[name]]
             if name not in self._recipe.scores:
@@ -176,14 +179,15 @@ class Chooser:
         rows = [tuple([round(value, DECIMALS) for value in row]) for row in found.tolist()]
         return dict(zip(numbers, rows, strict=True))
 
-    def _siblings(self, asked: Asked) -> frozenset[bytes]:
-        """Return the marks of what else is relevant: positives of the query's other rows, and what is spared."""
-        spared = [mark for each in self._corpus.passages_of(asked.spared) for mark in marks_of(each).known]
-        return frozenset([*self._look.of(asked.text), *spared])
+    def _alike(self, asked: Asked) -> tuple[Passage, ...]:
+        """Return what else is relevant: what is spared, and what the query has where it is written otherwise."""
+        rows = [
+            each for number in self._others.get(asked.number, ()) for each in self._corpus.asked(number, number + 1)
+        ]
+        numbers = [*asked.spared, *[number for each in rows for number in (*each.positives, *each.spared)]]
+        return tuple(self._corpus.passages_of([each for each in dict.fromkeys(numbers) if each not in asked.positives]))
 
-    def _pool(
-        self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known, siblings: frozenset[bytes]
-    ) -> Pool:
+    def _pool(self, asked: Asked, name: str, numbers: Sequence[int], ranked: Hits, known: _Known) -> Pool:
         """Make the pool of one list; a cross-encoder's scores, where there is one, take the place of its own.
 
         Ranks count the positives too, from 1.
@@ -216,7 +220,7 @@ class Chooser:
         strangers: set[bytes] = set()
         if self._strangers:
             strangers = self._look.of_others(asked.text, [marks_of(each.passage) for each in found])
-        return Pool(asked.text, tuple(positives), tuple(found), siblings, frozenset(strangers))
+        return Pool(asked.text, tuple(positives), tuple(found), strangers=frozenset(strangers))
 
     def _suspicion(self, asked: Asked, lists: Mapping[str, list[int]], known: _Known) -> dict[int, float]:
         by = self._comparer
@@ -238,6 +242,22 @@ class Chooser:
         return found
 
 
+def _same_queries(corpus: Corpus) -> dict[int, list[int]]:
+    """Return, for queries that differ in typography alone, the numbers of the others; in some 30 bytes a query.
+
+    Queries without such others are not in it.
+    """
+    import numpy as np
+
+    texts = (normalise(asked.text) for asked in corpus.asked())
+    digests = np.fromiter((int.from_bytes(digest(text, size=8)) for text in texts), np.uint64, count=corpus.queries)
+    _, places, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for number in np.flatnonzero(counts[places] > 1).tolist():
+        groups[int(places[number])].append(number)
+    return {number: [each for each in group if each != number] for group in groups.values() for number in group}
+
+
 def _numbers(asked: Asked, lists: Mapping[str, list[int]]) -> list[int]:
     """Return the passages that have to do with a query: positives, then candidates, each once."""
     return list(dict.fromkeys([*asked.positives, *[number for list_ in lists.values() for number in list_]]))
@@ -251,8 +271,11 @@ def _scores(retriever: Retriever, asked: Asked, numbers: Sequence[int]) -> dict[
     """Return the scores that a retriever knows."""
     if not numbers:
         return {}
-    found = zip(numbers, retriever.score(asked, numbers).tolist(), strict=True)
-    return {number: score for number, score in found if math.isfinite(score)}
+    return _finite(numbers, retriever.score(asked, numbers).tolist())
+
+
+def _finite(numbers: Sequence[int], scores: Sequence[float]) -> dict[int, float]:
+    return {number: score for number, score in zip(numbers, scores, strict=True) if math.isfinite(score)}
 
 
 def _rounded(score: float | None) -> float | None:
@@ -263,9 +286,19 @@ def _all_scores(known: _Known, number: int) -> dict[str, float | None]:
     return {name: round(by[number], DECIMALS) for name, by in known.scores.items() if number in by}
 
 
-def _merged(lists: Sequence[Sequence[Candidate]]) -> tuple[Candidate, ...]:
-    """Put the candidates of all lists into one, by rank, each passage once: as the list of the lower rank has it."""
-    best: dict[str, Candidate] = {}
+def _without(pool: Pool, suspects: Collection[bytes], exempt: Collection[str]) -> Pool:
+    """Return a list without what another list's scores or the texts speak against."""
+    return pool.left_with([
+        each for each in pool.candidates if each.source in exempt or marks_of(each.passage).full not in suspects
+    ])  # fmt: skip
+
+
+def _merged(negatives: Sequence[Candidate], lists: Sequence[Sequence[Candidate]]) -> tuple[Candidate, ...]:
+    """Put the candidates of all lists into one, each passage once: as the list that gave the negative has it.
+
+    What became no negative is what the list of the lowest rank has.
+    """
+    best = {each.passage.id: each for each in negatives}
     ordered = sorted(((each.rank, place, each) for place, list_ in enumerate(lists) for each in list_), key=_place)
     for _, _, each in ordered:
         best.setdefault(each.passage.id, each)

@@ -13,7 +13,8 @@ from relabel.judges.loaded import LoadedEncoder, LoadedScorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.indexes import Kind
 from relabel.pairs import AnyCorpus, Pairs
-from relabel.recipe import CrossEncoder, Dense, Recipe
+from relabel.recipe import Recipe
+from relabel.retrievers import CrossEncoder, Dense, placed
 from relabel.seeking import Loaded
 from relabel.selection import Selection
 from relabel.shaping import Layout
@@ -113,8 +114,8 @@ def mine_hard_negatives(
         as_triplets: sentence-transformers' old word for `output_format`; not here.
         margin: sentence-transformers' old word for `absolute_margin`; not here.
         output_ids: whether ids (`query_id`, `ids`; a pair's `docid`), ranks by the model from 1, positives among them
-            (`ranks`; a pair's `rank`; by a cross-encoder, positives apart), and scores come along. None stands for what
-            was not found. Take these columns out again before training.
+            (`ranks`; a pair's `rank`; a cross-encoder orders anew what the model found, positives among it too), and
+            scores come along. None stands for what was not found. Take these columns out again before training.
         index: "flat" = exact, like sentence-transformers; "auto", "ivf" and "hnsw" for many millions of passages.
         seed: of random draws.
 
@@ -234,10 +235,11 @@ class _Models:
             model=_name(self.model), index=index, batch_size=size,
             query_prompt=self.query_prompt, document_prompt=self.document_prompt,
         )  # fmt: skip
+        here = Path.cwd()
         reranker = None
         if self.cross_encoder is not None:
-            reranker = CrossEncoder(model=_name(self.cross_encoder), batch_size=size, scale="own")
-        return Recipe((dense,), crossencoder=reranker, depth=reach, reach=reach, selection=chosen)
+            reranker = placed(CrossEncoder(model=_name(self.cross_encoder), batch_size=size, scale="own"), here)
+        return Recipe((placed(dense, here),), crossencoder=reranker, depth=reach, reach=reach, selection=chosen)
 
     def loaded(self) -> Loaded:
         """Return those that are loaded.

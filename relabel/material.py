@@ -10,7 +10,8 @@ from relabel.errors import InputError, RowError, SettingsError
 from relabel.formats.corpora import open_documents, open_judged, open_parts, open_queries, open_run
 from relabel.formats.corpora.base import Parts, together
 from relabel.mining.searching import Progress
-from relabel.recipe import Recipe, Recorded
+from relabel.recipe import Recipe
+from relabel.retrievers import Recorded
 
 _OnError = Literal["stop", "skip"]
 

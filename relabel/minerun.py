@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -363,30 +363,36 @@ def _write(chosen: Iterator[Chosen], seekers: Seekers, recipe: Recipe, form: For
     filters = [label for label, _ in labelled(recipe.selection.filters)]
     figures = Figures(list(seekers.retrievers), recipe.depth, filters=filters, seed=recipe.selection.seed)
     form = replace(form, width=recipe.wanted) if isinstance(form, NTuples) else form
+    apart = list(seekers.retrievers) if recipe.mixed else []
     with open_writer(folder / ROWS, form) as rows, PoolWriter(folder) as pool:
         for each in chosen:
             pool.write(each.asked.id, each.pool, each.removed, each.negatives)
             figures.add(_counted(each, recipe))
             if each.negatives:
-                rows.write(_example(each, form))
+                rows.write(_example(each, form, apart))
     return figures
 
 
-def _example(chosen: Chosen, form: Format) -> Example:
-    """Return the training row of a query; scores, ranks and sources stand in lists beside the passages."""
+def _example(chosen: Chosen, form: Format, apart: Sequence[str]) -> Example:
+    """Return the training row of a query; scores, ranks and sources stand in lists beside the passages.
+
+    Scores on several scales stand apart, in a list for each retriever by its name.
+    """
     return Example(
         id=chosen.asked.id,
         query=chosen.asked.text,
-        positives=tuple([_beside(each) for each in chosen.pool.positives]),
-        negatives=tuple([_beside(each, sources=each.source) for each in chosen.negatives]),
+        positives=tuple([_beside(each, apart) for each in chosen.pool.positives]),
+        negatives=tuple([_beside(each, apart, sources=each.source) for each in chosen.negatives]),
         row={} if form.flat else {"query_id": chosen.asked.id},
         position=chosen.asked.number,
         layout=LAYOUT,
     )
 
 
-def _beside(found: Positive | Candidate, **more: str) -> Passage:
-    return replace(found.passage, beside={"scores": found.score, "ranks": found.rank, **more})
+def _beside(found: Positive | Candidate, apart: Sequence[str], **more: str) -> Passage:
+    by_name = {f"{name}_scores": found.score_by(name) for name in apart}
+    score = None if apart else found.score
+    return replace(found.passage, beside={"scores": score, "ranks": found.rank, **more, **by_name})
 
 
 def _counted(chosen: Chosen, recipe: Recipe) -> Counted:

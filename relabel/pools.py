@@ -183,20 +183,21 @@ class CandidatePool:
         """Yield the candidates that no filter removed and that were not drawn, next-ranked first, each once.
 
         Beside them stands what is known of `BESIDE`. A query is found in whatever typography it is written; where
-        several lines have it, their candidates follow each other.
+        several lines have it, their candidates follow each other, without what any of the lines removed or drew.
 
         Raises:
             InputError: a line is damaged, or the corpus lacks a passage.
         """
         lines = [self._line(place) for place in self._places(query)]
         taken = {each["docid"] for line in lines for each in line["positives"]}
-        taken |= {each["docid"] for line in lines for each in line["candidates"] if each.get("drawn")}
+        taken |= {
+            each["docid"] for line in lines for each in line["candidates"] if "removed" in each or each.get("drawn")
+        }
         for line in lines:
             for each in line["candidates"]:
-                if "removed" in each or each["docid"] in taken:
-                    continue
-                taken.add(each["docid"])
-                yield self._passage(each)
+                if each["docid"] not in taken:
+                    taken.add(each["docid"])
+                    yield self._passage(each)
 
     def _places(self, query: str) -> list[int]:
         rows = self._index.execute("SELECT place FROM queries WHERE query = ? ORDER BY place", (_key(query),))

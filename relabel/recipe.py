@@ -14,21 +14,35 @@ Filters, sampling and the rest are as in `selection`. Paths are relative to the 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError, create_model
 
 from relabel.errors import SettingsError
 from relabel.mining.candidates import RETRIEVER
-from relabel.mining.filters import GuideModel, RankWindow
+from relabel.mining.filters import GuideModel, RankWindow, TwoSided
 from relabel.mining.likeness import NearDuplicate
 from relabel.mining.strategies import POSITIVES
+from relabel.retrievers import (
+    PACKAGED,
+    AnyEncoder,
+    AnyRetriever,
+    CrossEncoder,
+    Dense,
+    Endpoint,
+    Index,
+    Lexical,
+    Part,
+    Precision,
+    Recorded,
+    Vectors,
+    placed,
+)
 from relabel.selection import FIELDS, Selection, Strict, from_options, parsed, selection_of
 
-PACKAGED: Final = "all-MiniLM-L6-v2"
 NUM_NEGATIVES: Final = 7
 DEPTH: Final = 100
 RESERVED: Final = frozenset({"", "rrf", "crossencoder", "guide"})
@@ -39,126 +53,6 @@ _MODEL_HINTS: Final = {
     "guide": "--guide MODEL, or in a config: guide: {kind: dense, model: MODEL}",
 }
 
-_Index = Literal["auto", "flat", "ivf", "hnsw"]
-_Precision = Literal["float32", "float16", "pq"]
-
-
-class _Named(Strict):
-    """What can be called by a name of its own; without, by its model's or kind's."""
-
-    name: str = ""
-
-
-class _Indexed(_Named):
-    """What is searched by vectors."""
-
-    index: _Index = "auto"
-    precision: _Precision = "float32"
-
-
-class Dense(_Indexed):
-    """A sentence-transformers model: a name or a folder. Prompts are the model's own unless they are given."""
-
-    kind: Literal["dense"] = "dense"
-    model: str = Field(default=PACKAGED, min_length=1)
-    revision: str | None = None
-    device: str = ""
-    batch_size: int = Field(default=32, ge=1)
-    query_prompt: str | None = None
-    document_prompt: str | None = None
-
-    @property
-    def called(self) -> str:
-        """The name by which its candidates are known."""
-        return self.name or Path(self.model).name
-
-
-class Endpoint(_Indexed):
-    """A model behind any OpenAI-compatible embeddings endpoint."""
-
-    kind: Literal["endpoint"]
-    model: str = Field(min_length=1)
-    base_url: str | None = None
-    api_key_env: str | None = None
-    dimensions: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    concurrency: int = Field(default=8, ge=1)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    timeout: float = Field(default=60.0, gt=0)
-    max_retries: int = Field(default=6, ge=0)
-    query_prompt: str = ""
-    document_prompt: str = ""
-    max_characters: int | None = Field(default=None, ge=1)
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    revision: str = ""
-
-    @property
-    def called(self) -> str:
-        """The name by which its candidates are known."""
-        return self.name or Path(self.model).name
-
-
-class Vectors(_Indexed):
-    """Vectors that somebody else computed: two `.npy` files, in the order of documents and queries, or of id files."""
-
-    kind: Literal["vectors"]
-    documents: str = Field(min_length=1)
-    queries: str = Field(min_length=1)
-    document_ids: str | None = None
-    query_ids: str | None = None
-    normalise: bool = False
-
-    @property
-    def called(self) -> str:
-        """The name by which its candidates are known."""
-        return self.name or "vectors"
-
-
-class Lexical(_Named):
-    """BM25."""
-
-    kind: Literal["bm25"] = "bm25"
-    k1: float = Field(default=1.5, ge=0)
-    b: float = Field(default=0.75, ge=0, le=1)
-    language: str = Field(default="en", pattern="^[a-z]{2,3}$")
-    stemmer: bool = True
-    stopwords: bool = True
-
-    @property
-    def called(self) -> str:
-        """The name by which its candidates are known."""
-        return self.name or "bm25"
-
-
-class Recorded(_Named):
-    """What somebody else mined: a TREC run, lines of `qid pid score`, or, without a path, the negatives given."""
-
-    kind: Literal["run"] = "run"
-    path: str = ""
-
-    @property
-    def called(self) -> str:
-        """The name by which its candidates are known."""
-        return self.name or Path(self.path).name.split(".")[0] or "given"
-
-
-AnyRetriever = Dense | Endpoint | Vectors | Lexical | Recorded
-AnyEncoder = Dense | Endpoint
-
-
-class CrossEncoder(Strict):
-    """A reranker whose score takes the place of the retriever's: sentence-transformers' `CrossEncoder`.
-
-    On the scale "sigmoid" the score is in [0, 1]; "own" is the model's, as its `predict` returns it.
-    """
-
-    model: str = Field(min_length=1)
-    revision: str | None = None
-    device: str = ""
-    batch_size: int = Field(default=32, ge=1)
-    max_length: int | None = Field(default=None, ge=1)
-    scale: Literal["sigmoid", "own"] = "sigmoid"
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -167,7 +61,8 @@ class Recipe:
     Attributes:
         retrievers: who finds candidates.
         combine: with several: "rrf" = one list by reciprocal rank fusion, "union" = each its own list and its quota.
-        quotas: how many negatives each retriever gives at the most, by name; without, equal parts.
+        quotas: how many negatives each retriever gives to a union, by name; without, equal parts. 0 = none; what one
+            cannot give, the others that have a quota do.
         crossencoder: whose score the candidates are then held against and ranked by.
         guide: a model whose scores filters may look at by the name "guide".
         depth: how many candidates a retriever finds for a query, positives apart.
@@ -194,6 +89,10 @@ class Recipe:
         self._check_names()
         self._check_numbers()
         self._check_scores()
+        self._check_comparisons()
+        if self.quotas:
+            check_total(self.quotas, self.selection.num_negatives, NUM_NEGATIVES)
+            object.__setattr__(self, "selection", replace(self.selection, num_negatives=self.wanted))
 
     def _check_names(self) -> None:
         names = Counter(each.called for each in self.retrievers)
@@ -248,13 +147,32 @@ class Recipe:
             hint = f"there are: {', '.join(sorted(given - {RETRIEVER}))}"
             raise SettingsError(f"nobody gives the score {unknown!r}", hint=hint)
 
+    def _check_comparisons(self) -> None:
+        """Refuse a filter that compares passages where no list has similarities on the scale of its scores."""
+        asked = [each.name for each in self.selection.filters if _compares(each)]
+        if not asked:
+            return
+        if self.crossencoder or self.fused:
+            why = "a cross-encoder's scores" if self.crossencoder else "fused ranks"
+            hint = "leave it out, or mine by one model without a cross-encoder (or several: combine: union)"
+            raise SettingsError(f"{asked[0]} compares passages, and {why} say nothing of that", hint=hint)
+        if not any(isinstance(each, Dense | Endpoint | Vectors) for each in self.retrievers):
+            names = ", ".join(each.called for each in self.retrievers)
+            hint = "leave it out, or mine by a model too: kind dense, endpoint or vectors"
+            raise SettingsError(f"{asked[0]} compares passages, which {names} cannot", hint=hint)
+
     @property
     def fused(self) -> bool:
         """Whether several retrievers make one list."""
         return len(self.retrievers) > 1 and self.combine == "rrf"
 
+    @property
+    def mixed(self) -> bool:
+        """Whether a query's negatives come from lists whose scores are on several scales."""
+        return len(self.retrievers) > 1 and self.combine == "union" and self.crossencoder is None
+
     def quota(self, name: str) -> int:
-        """Return how many negatives a retriever gives to a union, at the most."""
+        """Return how many negatives a retriever gives to a union, before it makes up for others."""
         if self.quotas:
             return self.quotas.get(name, 0)
         total, names = self.wanted, [each.called for each in self.retrievers]
@@ -274,7 +192,25 @@ class Recipe:
         return frozenset(str(name) for each in asked if (name := getattr(each, "score", None)) is not None)
 
 
-_Part = TypeVar("_Part", bound=Strict)
+def check_total(quotas: Mapping[str, int], num_negatives: int | None, default: int | None = None) -> None:
+    """Refuse a number of negatives that is not what quotas make; None and the default say nothing.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    total = sum(quotas.values())
+    if num_negatives not in (None, default, total):
+        raise SettingsError(
+            f"num_negatives is {num_negatives}, and the quotas make {total}",
+            hint="leave num_negatives out: it is the sum of the quotas",
+        )
+
+
+def _compares(rule: Any) -> bool:
+    """Whether a filter looks at similarities of passages to positives."""
+    return isinstance(rule, TwoSided) or (isinstance(rule, NearDuplicate) and rule.similarity is not None)
+
+
 _Retriever = Annotated[AnyRetriever, Field(discriminator="kind")]
 _Encoder = Annotated[AnyEncoder, Field(discriminator="kind")]
 _FIELDS: Final[Any] = FIELDS | {
@@ -332,6 +268,7 @@ def with_checkpoint(recipe: Recipe, model: str, name: str | None = None) -> Reci
         hint = f"say which gets the checkpoint: --name, one of: {', '.join(dense)}"
         raise SettingsError(what, hint=hint)
     fresh = meant[0].model_copy(update={"model": model, "name": meant[0].called, "revision": None})
+    fresh = placed(fresh, Path.cwd())
     return replace(recipe, retrievers=tuple([fresh if each is meant[0] else each for each in recipe.retrievers]))
 
 
@@ -356,31 +293,20 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:
     """
     read = parsed(text, name, _File, _TAGS)
     try:
+        if read.quotas and "num_negatives" in read.model_fields_set:
+            check_total(read.quotas, read.num_negatives)
         return Recipe(
-            retrievers=tuple(_placed(each, folder) for each in read.retrievers),
+            retrievers=tuple(placed(each, folder) for each in read.retrievers),
             combine=read.combine,
             quotas=read.quotas,
-            crossencoder=read.crossencoder and _placed(read.crossencoder, folder),
-            guide=read.guide and _placed(read.guide, folder),
+            crossencoder=read.crossencoder and placed(read.crossencoder, folder),
+            guide=read.guide and placed(read.guide, folder),
             depth=read.depth,
             reach=read.reach,
             selection=selection_of(read, name),
         )
     except SettingsError as error:
         raise SettingsError(f"{name}: {error.message.removeprefix(f'{name}: ')}", hint=error.hint) from error
-
-
-def _placed(each: _Part, folder: Path) -> _Part:
-    """Return a part of a recipe whose paths no longer depend on where one stands."""
-    names: tuple[str, ...] = ()
-    match each:
-        case Vectors():
-            names = ("documents", "queries", "document_ids", "query_ids")
-        case Recorded():
-            names = ("path",)
-        case Dense() | CrossEncoder() if (folder / each.model).is_dir():
-            names = ("model",)
-    return each.model_copy(update={name: str(folder / place) for name in names if (place := getattr(each, name))})
 
 
 def _looking_at(rule: Any, score: str) -> Any:
@@ -394,8 +320,8 @@ def of_options(
     runs: Sequence[str] = (),
     crossencoder: str | None = None,
     guide: str | None = None,
-    index: _Index = "auto",
-    precision: _Precision = "float32",
+    index: Index = "auto",
+    precision: Precision = "float32",
     language: str = "en",
     depth: int = DEPTH,
     num_negatives: int | None = NUM_NEGATIVES,
@@ -404,7 +330,8 @@ def of_options(
     """Read a command line's options.
 
     Args:
-        retriever: "dense", "bm25", or "hybrid" = both, by reciprocal rank fusion; "none" = the runs alone.
+        retriever: "dense", "bm25", or "hybrid" = both; "none" = the runs alone. Several with the runs are one list by
+            reciprocal rank fusion, and filters look at the first one's scores.
         model: of the dense retriever: name or folder.
         runs: files of what somebody else mined, each a retriever too.
         crossencoder: a reranker's name or folder.
@@ -434,12 +361,14 @@ def of_options(
     selection = from_options(num_negatives=num_negatives, **options)
     first, rest = selection.filters[: len(POSITIVES)], selection.filters[len(POSITIVES) :]
     filters = (*first, *([GuideModel()] if guide is not None else []), *rest)
-    if retriever == "hybrid" and not crossencoder:  # a fused list has no scores to speak of
-        filters = tuple(_looking_at(each, dense.called) for each in filters)
-        selection = replace(selection, sampler=_looking_at(selection.sampler, dense.called))
     selection = replace(selection, filters=filters)
+    retrievers = (*known[retriever], *[_made(Recorded, path=path) for path in runs])
+    if len(retrievers) > 1 and not crossencoder:  # a fused list has no scores to speak of
+        main = retrievers[0].called
+        filters = tuple(_looking_at(each, main) for each in filters)
+        selection = replace(selection, filters=filters, sampler=_looking_at(selection.sampler, main))
     return Recipe(
-        retrievers=(*known[retriever], *[_made(Recorded, path=path) for path in runs]),
+        retrievers=retrievers,
         crossencoder=_made(CrossEncoder, model=crossencoder) if crossencoder is not None else None,
         guide=_made(Dense, model=guide) if guide is not None else None,
         depth=depth,
@@ -447,14 +376,14 @@ def of_options(
     )
 
 
-def _made(kind: type[_Part], **values: Any) -> _Part:
+def _made(kind: type[Part], **values: Any) -> Part:
     """Build a part of a recipe from options.
 
     Raises:
         SettingsError: a value that cannot be.
     """
     try:
-        return _placed(kind(**values), Path.cwd())
+        return placed(kind(**values), Path.cwd())
     except ValidationError as error:
         found = error.errors()[0]
         told = f"{found['loc'][0]} {found['input']!r} cannot be: {found['msg']}"

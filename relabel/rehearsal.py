@@ -11,7 +11,8 @@ from relabel.material import Material
 from relabel.minerun import CACHE, check_folder, named, row_format, same_corpus
 from relabel.mining.searching import Progress
 from relabel.pools import CORPUS
-from relabel.recipe import Endpoint, Recipe
+from relabel.recipe import Recipe
+from relabel.retrievers import Endpoint
 from relabel.seeking import check_vectors, encoders, open_seekers
 
 CHARACTERS_PER_TOKEN: Final = 4

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relabel import recipe as recipes
+from relabel import retrievers as kinds
 from relabel.corpus import Corpus
 from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
+from relabel.formats.corpora.base import GIVEN
 from relabel.judges.crossencoder import PairScorer, PairScorerSettings, ScoreCache, Scorer
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.mining.dense import Dense
@@ -18,7 +19,8 @@ from relabel.mining.precomputed import Precomputed
 from relabel.mining.recorded import Recorded
 from relabel.mining.searching import Asked, Retriever
 from relabel.protocols import Encodes, Reports
-from relabel.recipe import AnyEncoder, AnyRetriever, Recipe
+from relabel.recipe import Recipe
+from relabel.retrievers import AnyEncoder, AnyRetriever
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def encoders(recipe: Recipe, cache: Path) -> Iterator[tuple[str, AnyEncoder, Emb
     """Yield what a recipe embeds with: by what name it is known, its settings, its vectors on disk."""
     named: list[tuple[str, AnyRetriever | None]] = [(each.called, each) for each in recipe.retrievers]
     for name, each in (*named, ("guide", recipe.guide)):
-        if isinstance(each, recipes.Dense | recipes.Endpoint):
+        if isinstance(each, kinds.Dense | kinds.Endpoint):
             yield name, each, _embeddings(_encoder(each), each, cache)
 
 
@@ -94,7 +96,7 @@ def check_vectors(recipe: Recipe, corpus: Corpus) -> None:
         InputError: they are not.
     """
     for each in recipe.retrievers:
-        if isinstance(each, recipes.Vectors):
+        if isinstance(each, kinds.Vectors):
             _given(each).prepare(corpus, lambda *_: None)
 
 
@@ -102,23 +104,26 @@ def _retriever(
     each: AnyRetriever, corpus: Corpus, cache: Path, loaded: Loaded, served: dict[str, Reports]
 ) -> tuple[Retriever, str]:
     match each:
-        case recipes.Dense() | recipes.Endpoint():
-            encoder = (loaded.encoder if isinstance(each, recipes.Dense) else None) or _encoder(each)
+        case kinds.Dense() | kinds.Endpoint():
+            encoder = (loaded.encoder if isinstance(each, kinds.Dense) else None) or _encoder(each)
             if isinstance(encoder, EmbeddingEndpoint):
                 served[each.called] = encoder
             vectors: Vectors = _embeddings(encoder, each, cache)
             return Dense(each.called, vectors, cache, _index(each)), encoder.fingerprint
-        case recipes.Vectors():
+        case kinds.Vectors():
             given = _given(each)
             return Dense(each.called, given, cache, _index(each)), given.fingerprint
-        case recipes.Lexical():
+        case kinds.Lexical():
             settings = BM25Settings(**each.model_dump(exclude={"kind", "name"}))
             return BM25(each.called, cache, settings), ""
-        case recipes.Recorded():
-            return Recorded(each.called, lambda asked: _listed(corpus, each.called, asked)), ""
+        case kinds.Recorded():
+            system = (
+                each.called if each.path else GIVEN
+            )  # without a run of its own: the negatives given, whatever it is called
+            return Recorded(each.called, lambda asked: _listed(corpus, system, asked)), ""
 
 
-def _given(each: recipes.Vectors) -> Precomputed:
+def _given(each: kinds.Vectors) -> Precomputed:
     ids = [Path(named) if named else None for named in (each.document_ids, each.query_ids)]
     files = Path(each.documents), Path(each.queries)
     return Precomputed(*files, document_ids=ids[0], query_ids=ids[1], normalise=each.normalise)
@@ -129,16 +134,16 @@ def _listed(corpus: Corpus, system: str, asked: Asked) -> list[tuple[int, float 
     return [] if found is None else list(zip(found[0].tolist(), found[1].tolist(), strict=True))
 
 
-def _index(each: recipes.Dense | recipes.Endpoint | recipes.Vectors) -> IndexSettings:
+def _index(each: kinds.Dense | kinds.Endpoint | kinds.Vectors) -> IndexSettings:
     return IndexSettings(kind=each.index, precision=each.precision)
 
 
 def _encoder(each: AnyEncoder) -> Encodes:
-    if isinstance(each, recipes.Endpoint):
+    if isinstance(each, kinds.Endpoint):
         return EmbeddingEndpoint(EndpointSettings(**each.model_dump(exclude={"kind", "name", "index", "precision"})))
     return Encoder(EncoderSettings(**each.model_dump(exclude={"kind", "name", "index", "precision"})))
 
 
 def _embeddings(encoder: Encodes, each: AnyEncoder, cache: Path) -> Embeddings:
-    own = isinstance(each, recipes.Endpoint)  # makes its own batches
+    own = isinstance(each, kinds.Endpoint)  # makes its own batches
     return Embeddings(encoder, cache, EmbeddingSettings(batch_size=None if own else each.batch_size))

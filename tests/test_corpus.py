@@ -156,7 +156,7 @@ def test_positives_that_the_corpus_lacks(tmp_path: Path) -> None:
 
 
 def test_what_systems_found(tmp_path: Path) -> None:
-    """By system, best first: by score, where there is none by rank, then by number; each passage once."""
+    """By system, in the order of the ranks, equal ones by number; each passage once, with its best rank and score."""
     found = [
         Found("p", "a", 1, 0.25, "dense"),
         Found("p", "c", 2, 0.75, "dense"),
@@ -171,7 +171,7 @@ def test_what_systems_found(tmp_path: Path) -> None:
     assert list(systems) == ["bm25", "dense"]
     numbers, scores = systems["dense"]
     assert (numbers.dtype, scores.dtype) == (np.dtype("int64"), np.dtype("float32"))
-    assert (numbers.tolist(), scores.tolist()) == ([2, 0], [0.75, 0.5])
+    assert (numbers.tolist(), scores.tolist()) == ([0, 2], [0.5, 0.75])
     assert systems["bm25"][0].tolist() == [1, 2]
     assert np.isnan(systems["bm25"][1]).all()
     assert built.found == 4  # nothing for r, which has no positive

@@ -230,6 +230,18 @@ def test_a_file_cut_short_is_noticed(tmp_path: Path) -> None:
     assert "delete" in caught.value.hint
 
 
+def test_after_a_store_was_deleted_no_old_rows_are_used(tmp_path: Path) -> None:
+    """Deleted as the hint says and filled by another collection first, the old one still gets its own vectors."""
+    old, other = Texts(words(9), ["a?"]), Texts(words(9, 50), ["b?"])
+    filled(tmp_path, Hashing(), old)
+    for path in tmp_path.glob("hashing-float32.*"):
+        path.unlink()
+    filled(tmp_path, Hashing(), other)
+    again = filled(tmp_path, Hashing(), old)
+    for number, text in enumerate(words(9)):
+        assert again.rows(np.array([number]))[0] == vector("document", text)
+
+
 @pytest.mark.parametrize("chosen", [{"window": 0}, {"batch_size": 0}, {"precision": "int8"}])
 def test_wrong_settings(chosen: dict[str, Any]) -> None:
     """Values that cannot work are refused with what may be set."""

@@ -387,6 +387,10 @@ def test_a_folder_of_something_else_is_not_replaced(name: str, tmp_path: Path) -
     gone.unlink()
     with pytest.raises(InputError, match=f"lacks '{gone.name}'"):
         write(folder, name, examples)
+    gone.touch()
+    (folder / ".relabel").unlink()
+    with pytest.raises(InputError, match="a data set that relabel did not write"):
+        write(folder, name, examples)
     with pytest.raises(InputError, match="name of a file"):
         write(tmp_path / "out.jsonl", name, examples)
     (tmp_path / "file").touch()

@@ -10,9 +10,11 @@ from minings import POSITIVES, QUERIES, TEXTS, beir, candidates, lines, negative
 from server import FakeServer
 
 import relabel
-from relabel import api
+from relabel import api, recipe
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.formats import EXPORTS, FORMATS
+from relabel.retrievers import PACKAGED
+from relabel.selection import Selection
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample.jsonl"
 
@@ -123,16 +125,35 @@ def test_hybrid_ranks_positives_too(town: Path, tmp_path: Path, perturbed: str) 
 
 def test_union_keeps_quotas(town: Path, tmp_path: Path) -> None:
     """Each retriever gives its number, no passage twice, and every negative says who gave it."""
-    recipe = config(
+    written = config(
         tmp_path,
         "retrievers: [{kind: bm25, name: one}, {kind: bm25, name: two, b: 0.1, k1: 0.5}]\ncombine: union\n"
         "quotas: {one: 3, two: 2}\ndepth: 20\n",
     )
-    done = api.mine(town, tmp_path / "m", recipe)
+    done = api.mine(town, tmp_path / "m", written)
     assert done.report["negatives_by_source"] == {"one": 9, "two": 6}
     for row in relabel.read(done.rows):
         assert [each.beside["sources"] for each in row.negatives].count("one") == 3
         assert len({each.id for each in row.negatives}) == 5
+
+
+def test_quotas_are_the_number_of_negatives() -> None:
+    """Without another number, with the same one, and when a recipe that was written is read again."""
+    text = "retrievers: [{kind: bm25}]\ncombine: union\nquotas: {bm25: 3}\n"
+    for more in ("", "num_negatives: 3", "num_negatives: null"):
+        read = recipe.parse(text + more)
+        assert (read.wanted, read.selection.num_negatives) == (3, 3)
+        assert recipe.parse(json.dumps(recipe.written(read))) == read
+    with pytest.raises(SettingsError, match="num_negatives is 4, and the quotas make 3"):
+        recipe.Recipe(combine="union", quotas={PACKAGED: 3}, selection=Selection(num_negatives=4))
+
+
+@pytest.mark.parametrize(("retriever", "main"), [("bm25", "bm25"), ("dense", "all-MiniLM-L6-v2"), ("none", "other")])
+def test_margins_beside_a_run(retriever: str, main: str) -> None:
+    """A run beside a retriever makes a fused list; a margin then looks at the scores of the first, by name."""
+    made = recipe.of_options(retriever=retriever, runs=["other.trec", "more.trec"], relative_margin=0.05)
+    assert made.fused
+    assert made.scores == {main}
 
 
 def test_union_never_takes_a_text_twice(tmp_path: Path) -> None:
@@ -145,12 +166,86 @@ def test_union_never_takes_a_text_twice(tmp_path: Path) -> None:
     }
     town = beir(tmp_path / "town", texts, {"q": "ferry leaves"}, {"q": {"p": 1}})
     runs = [lines(tmp_path / f"{name}.tsv", [f"q\t{name}\t1"]) for name in ("a", "b")]
-    recipe = config(
+    written = config(
         tmp_path,
         f"retrievers: [{{kind: run, path: {runs[0]}}}, {{kind: run, path: {runs[1]}}}]\n"
         "combine: union\nnum_negatives: 4\n",
     )
-    assert negatives(api.mine(town, tmp_path / "m", recipe).folder) == {"q": ["a"]}
+    assert negatives(api.mine(town, tmp_path / "m", written).folder) == {"q": ["a"]}
+
+
+def test_a_removal_in_one_list_of_a_union_holds_in_all(town: Path, tmp_path: Path) -> None:
+    """What one retriever scores above the positive no other may give; a window is each list's own affair."""
+    first = ["q0 Q0 d5 1 9 x", "q0 Q0 d0 2 8 x", "q0 Q0 d7 3 7 x", "q0 Q0 d9 4 6 x"]
+    second = ["q0 Q0 d0 1 9 x", "q0 Q0 d3 2 8 x", "q0 Q0 d9 3 7 x", "q0 Q0 d5 4 6 x"]
+    lines(tmp_path / "one.trec", first)
+    lines(tmp_path / "two.trec", second)
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: run, path: two.trec}]\ncombine: union\nnum_negatives: 4\n"
+    rules = "filters: [{filter: absolute_margin, margin: 0}, {filter: rank_window, range_max: 1}]\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3"]}
+    told = {each["docid"]: each.get("removed") for each in candidates(done.folder)["q0"]["candidates"]}
+    assert told == {"d5": "absolute_margin", "d7": None, "d3": None, "d9": "rank_window"}
+    assert done.report["filters"]["removed"]["absolute_margin"] == 1
+    rules = "filters: [{filter: absolute_margin, margin: 0}]\nexempt: [two]\n"
+    done = api.mine(town, tmp_path / "exempt", config(tmp_path, text + rules))
+    assert negatives(done.folder) == {"q0": ["d7", "d3", "d9", "d5"]}
+
+
+def test_rows_and_candidates_of_a_union_agree(town: Path, tmp_path: Path) -> None:
+    """Source and rank are those of the list that gave the negative, though another has it at a lower rank."""
+    recipe = config(
+        tmp_path,
+        "retrievers: [{kind: bm25, name: one}, {kind: bm25, name: two, b: 0.1, k1: 0.5}]\ncombine: union\n"
+        "depth: 20\nnum_negatives: 12\nsampling: random\n",
+    )
+    done = api.mine(town, tmp_path / "m", recipe)
+    for row in relabel.read(done.rows):
+        found = {each["docid"]: each for each in candidates(done.folder)[row.id]["candidates"] if each.get("drawn")}
+        assert {each.id for each in row.negatives} == set(found)
+        for each in row.negatives:
+            assert (each.beside["sources"], each.beside["ranks"]) == (found[each.id]["source"], found[each.id]["rank"])
+
+
+def test_near_copies_of_all_that_is_relevant(tmp_path: Path) -> None:
+    """Of what is spared, and of what the query has where it is written otherwise, not only of the row's positives."""
+    long = "the old ferry across the bay leaves from the northern pier at nine in the morning on working days and at {}"
+    texts = {"p": "ferry one", "s": long.format("ten on sundays"), "s2": long.format("ten on Sunday")}
+    texts |= {
+        "o": long.format("noon in winter")[::-1] + " ferry",
+        "o2": long.format("noon in winter")[::-1] + " ferry!s",
+    }
+    texts |= {"n": "ferry of another town", "m": "a bay without a ferry"}
+    queries = {"q": "ferry bay", "r": "Ferry, bay?"}
+    town = beir(tmp_path / "town", texts, queries, {"q": {"p": 2, "s": 1}, "r": {"o": 2}})
+    recipe = config(tmp_path, "retrievers: [{kind: bm25}]\nnum_negatives: 7\n")
+    done = api.mine(town, tmp_path / "m", recipe, threshold=2)
+    assert {query: sorted(each) for query, each in negatives(done.folder).items()} == {"q": ["m", "n"], "r": ["m", "n"]}
+
+
+def test_scores_of_a_union_stand_apart(town: Path, tmp_path: Path) -> None:
+    """A list for each retriever, positives among it; `filter` finds them by name, and none where ranks were fused."""
+    lines(tmp_path / "one.trec", ["q0 Q0 d5 1 0.9 x", "q0 Q0 d0 2 0.8 x", "q0 Q0 d7 3 0.7 x"])
+    text = "retrievers: [{kind: run, path: one.trec}, {kind: bm25}]\nnum_negatives: 4\ndepth: 9\n"
+    done = api.mine(town, tmp_path / "m", config(tmp_path, text + "combine: union\n"))
+    row = next(iter(relabel.read(done.rows)))
+    (positive,) = row.positives
+    assert (positive.beside["scores"], positive.beside["one_scores"]) == (None, 0.8)
+    assert positive.beside["bm25_scores"] > 1
+    by_list = candidates(done.folder)["q0"]["candidates"]
+    own = {each["docid"]: (each["source"], each["score"]) for each in by_list if each.get("drawn")}
+    for each in row.negatives:
+        source, score = own[each.id]
+        assert each.beside["scores"] is None
+        assert (each.beside["sources"], each.beside[f"{source}_scores"]) == (source, score)
+    rules = "filters: [{filter: absolute_margin, margin: 0, score: one}]\n"
+    (tmp_path / "rules.yaml").write_text(rules, "utf-8")
+    kept = api.filter_negatives(done.rows, tmp_path / "kept.jsonl", tmp_path / "rules.yaml")
+    assert kept.removed["absolute_margin"] == 1  # d5
+    fused = api.mine(town, tmp_path / "fused", config(tmp_path, text))
+    row = next(iter(relabel.read(fused.rows)))
+    assert {each.beside["scores"] for each in (*row.positives, *row.negatives)} == {None}
+    assert api.filter_negatives(fused.rows, tmp_path / "f.jsonl", tmp_path / "rules.yaml").silent["absolute_margin"] > 0
 
 
 def test_runs_of_others(town: Path, tmp_path: Path) -> None:
@@ -163,20 +258,37 @@ def test_runs_of_others(town: Path, tmp_path: Path) -> None:
     assert done.report["retrievers"]["other"]["positive_rank"]["queries"] == 3
 
 
+def test_runs_without_scores(town: Path, tmp_path: Path) -> None:
+    """A rank is no score: rules by score have no word, rows and report print none, and the run's order stays."""
+    run = lines(
+        tmp_path / "other.tsv", [f"q0\t{name}\t{rank}" for rank, name in enumerate(["d5", "d0", "d7", "d9"], 1)]
+    )
+    done = api.mine(town, tmp_path / "m", retriever="none", runs=[str(run)], absolute_margin=0, max_score=0.4)
+    assert negatives(done.folder) == {"q0": ["d5", "d7", "d9"]}
+    assert done.report["filters"]["silent"]["absolute_margin"] == done.report["filters"]["silent"]["max_score"] == 3
+    (row,) = relabel.read(done.rows)
+    assert [each.beside["scores"] for each in (*row.positives, *row.negatives)] == [None] * 4
+    assert done.report["retrievers"]["other"]["scores"]["chosen"]["count"] == 0
+    assert [each["score"] for each in candidates(done.folder)["q0"]["candidates"]] == [None] * 3
+    tied = lines(tmp_path / "tied.trec", ["q0 Q0 d9 1 5 x", "q0 Q0 d5 2 5 x", "q0 Q0 d7 3 6 x"])
+    done = api.mine(town, tmp_path / "tied", retriever="none", runs=[str(tied)])
+    assert negatives(done.folder) == {"q0": ["d7", "d9", "d5"]}
+
+
 def test_negatives_that_came_with_the_collection(tmp_path: Path) -> None:
-    """A run without a path is what the training file had as negatives."""
+    """A run without a path is what the training file had as negatives, whatever it is called."""
     rows = [
         {"query": f"question {n}", "pos": [f"answer {n}"], "neg": [f"other {n} {i}" for i in range(4)]}
         for n in range(3)
     ]
     source = lines(tmp_path / "rows.jsonl", rows)
-    recipe = config(
-        tmp_path, "retrievers: [{kind: run}]\nfilters: [{filter: rank_window, range_min: 1}]\nnum_negatives: 2\n"
-    )
-    done = api.mine(source, tmp_path / "m", recipe)
-    texts = [[each.text for each in row.negatives] for row in relabel.read(done.rows)]
-    assert texts == [[f"other {n} 1", f"other {n} 2"] for n in range(3)]
-    assert done.report["negatives_by_source"] == {"given": 6}
+    rest = "filters: [{filter: rank_window, range_min: 1}]\nnum_negatives: 2\n"
+    for name in ("given", "theirs"):
+        written = config(tmp_path, f"retrievers: [{{kind: run, name: {name}}}]\n{rest}")
+        done = api.mine(source, tmp_path / name, written)
+        texts = [[each.text for each in row.negatives] for row in relabel.read(done.rows)]
+        assert texts == [[f"other {n} 1", f"other {n} 2"] for n in range(3)]
+        assert done.report["negatives_by_source"] == {name: 6}
 
 
 @pytest.fixture(scope="module")
@@ -234,10 +346,10 @@ def test_guide_drops_what_it_puts_above_the_positive(town: Path, tmp_path: Path,
 def test_endpoint(town: Path, tmp_path: Path) -> None:
     """A model behind an OpenAI-compatible endpoint, asked once for every text."""
     with FakeServer() as server:
-        recipe = config(tmp_path, f"retrievers: [{{kind: endpoint, model: far, base_url: {server.url}}}]\ndepth: 9\n")
-        first = api.mine(town, tmp_path / "m", recipe)
+        written = config(tmp_path, f"retrievers: [{{kind: endpoint, model: far, base_url: {server.url}}}]\ndepth: 9\n")
+        first = api.mine(town, tmp_path / "m", written)
         asked = sum(server.asked.values())
-        assert api.mine(town, tmp_path / "m", recipe).report == first.report
+        assert api.mine(town, tmp_path / "m", written).report == first.report
         assert sum(server.asked.values()) == asked
     assert first.report["rows"]["negatives"] == 21
 
@@ -255,21 +367,21 @@ def vectors(folder: Path, texts: int, queries: int, *, scale: float = 1.0) -> st
 
 def test_vectors_of_others(town: Path, tmp_path: Path) -> None:
     """Vectors from files, beside the recipe; too few of them are refused, in a dry run too."""
-    recipe = config(tmp_path, f"retrievers: [{vectors(tmp_path, 48, 3)}]\ndepth: 10\n")
-    done = api.mine(town, tmp_path / "m", recipe)
+    written = config(tmp_path, f"retrievers: [{vectors(tmp_path, 48, 3)}]\ndepth: 10\n")
+    done = api.mine(town, tmp_path / "m", written)
     assert done.report["rows"]["negatives"] == 21
     assert done.report["false_negatives"]["chosen"]["vectors"]["candidates"] == 21
     vectors(tmp_path, 47, 3)
     with pytest.raises(InputError, match="47 vectors, and there are 48 documents"):
-        api.mine(town, tmp_path / "m2", recipe)
+        api.mine(town, tmp_path / "m2", written)
     with pytest.raises(InputError, match="47 vectors, and there are 48 documents"):
-        api.rehearse_mining(town, tmp_path / "m2", recipe)
+        api.rehearse_mining(town, tmp_path / "m2", written)
 
 
 def test_no_suspicion_from_what_is_no_cosine(town: Path, tmp_path: Path) -> None:
     """Inner products of long vectors are not on the embedding judge's scale: it says nothing of them."""
-    recipe = config(tmp_path, f"retrievers: [{vectors(tmp_path, 48, 3, scale=7)}]\ndepth: 10\n")
-    report = api.mine(town, tmp_path / "m", recipe).report
+    written = config(tmp_path, f"retrievers: [{vectors(tmp_path, 48, 3, scale=7)}]\ndepth: 10\n")
+    report = api.mine(town, tmp_path / "m", written).report
     assert report["false_negatives"]["chosen"] == {}
     assert report["false_negatives"]["by_rank"] == {"vectors": []}
 
@@ -417,7 +529,7 @@ def test_bad_rows_are_listed(tmp_path: Path) -> None:
         "copy_of_positive", "sibling_positive", "cross_row_positive", "repeated", "near_duplicate",
         "{filter: consistency, top_k: 100}", "{filter: absolute_margin, margin: -100}",
         "{filter: relative_margin, margin: -10}", "{filter: max_score, at: 100}", "{filter: min_score, at: 0}",
-        "two_sided", "{filter: rank_window, range_min: 1, range_max: 30}",
+        "{filter: rank_window, range_min: 1, range_max: 30}",
     ],
 )  # fmt: skip
 def test_every_filter_by_name(town: Path, tmp_path: Path, rule: str) -> None:
@@ -426,7 +538,6 @@ def test_every_filter_by_name(town: Path, tmp_path: Path, rule: str) -> None:
     name = rule.removeprefix("{filter: ").split(",")[0]
     assert name in done.report["filters"]["removed"]
     assert done.report["rows"]["negatives"] == 21
-    assert done.report["filters"]["silent"]["two_sided"] > 0 if name == "two_sided" else True
 
 
 SAMPLERS = (
@@ -499,6 +610,14 @@ def test_one_process_at_a_time(town: Path, tmp_path: Path) -> None:
         ("retrievers: [{kind: bm25}]\ncombine: union\nquotas: {bm25: 0}", "all quotas are 0"),
         ("retrievers: [{kind: bm25}]\ncombine: union\nquotas: {x: 1}", "no retriever is called 'x'"),
         ("quotas: {all-MiniLM-L6-v2: 1}", "quotas are for combine: union"),
+        ("retrievers: [{kind: bm25}]\ncombine: union\nquotas: {bm25: 3}\nnum_negatives: 7", "the quotas make 3"),
+        ("retrievers: [{kind: bm25}]\nfilters: [two_sided]", "two_sided compares passages, which bm25 cannot"),
+        ("filters: [two_sided]\ncrossencoder: {model: m}", "two_sided compares passages, and a cross-encoder"),
+        ("retrievers: [{kind: dense}, {kind: bm25}]\nfilters: [two_sided]", "and fused ranks say nothing"),
+        (
+            "retrievers: [{kind: run}]\nfilters: [{filter: near_duplicate, similarity: 0.9}]",
+            "near_duplicate compares passages, which given cannot",
+        ),
         ("retrievers: []", r"line 1: retrievers: List should have at least 1"),
         ("retriever: dense", "line 1: retriever: there is no such field"),
     ],
@@ -583,6 +702,17 @@ def test_refresh(town: Path, tmp_path: Path, perturbed: str, minilm: str) -> Non
     assert same.changes is not None
     assert same.changes["negatives"]["share_of_rows_unchanged"] == 1
     assert same.changes["positive"]["mean_rank_shift"] == 0
+
+
+def test_a_relative_folder_is_kept_whole(tmp_path: Path, perturbed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mine_hard_negatives` notes the model's whole path, so that a refresh need not stand where it stood."""
+    from datasets import Dataset
+
+    (tmp_path / "model").symlink_to(perturbed)
+    monkeypatch.chdir(tmp_path)
+    pairs = Dataset.from_dict({"query": list(QUERIES.values()), "answer": [TEXTS["d0"], TEXTS["d14"], TEXTS["d29"]]})
+    relabel.mine_hard_negatives(pairs, "model", num_negatives=1, verbose=False, cache_folder="kept")
+    assert told(tmp_path / "kept", "manifest.json")["recipe"]["retrievers"][0]["model"] == str(tmp_path / "model")
 
 
 def test_refresh_of_what_cannot_be(town: Path, tmp_path: Path, perturbed: str) -> None:

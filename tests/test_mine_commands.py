@@ -43,11 +43,11 @@ def town(tmp_path: Path) -> Path:
     return beir(tmp_path / "Städte & more [1]")
 
 
-def large(folder: Path, texts: int, queries: int) -> Path:
+def large(folder: Path, texts: int, queries: int, words_each: int = 20) -> Path:
     """Write a collection of made-up words."""
     dice = random.Random(0)
     words = ["".join(dice.choices(["ba", "do", "fi", "ga", "ke", "lu", "mo"], k=3)) for _ in range(300)]
-    passages = {f"d{number}": " ".join(dice.choices(words, k=20)) for number in range(texts)}
+    passages = {f"d{number}": " ".join(dice.choices(words, k=words_each)) for number in range(texts)}
     asked = {f"q{number}": " ".join(dice.choices(words, k=5)) for number in range(queries)}
     return beir(folder, passages, asked, {name: {dice.choice(list(passages)): 1} for name in asked})
 
@@ -106,7 +106,7 @@ def killed(arguments: Sequence[str], cwd: Path, ready: Callable[[], bool]) -> No
 
 def test_killed_while_it_embeds(tmp_path: Path, tiny: str) -> None:
     """The same command goes on: the same bytes as unbroken, and nothing that was committed is embedded again."""
-    source = large(tmp_path / "source", 2300, 5)
+    source = large(tmp_path / "source", 2300, 5, words_each=4)
     arguments = ["mine", str(source), "--model", tiny, "-q", "-o"]
     assert typed(*arguments, "unbroken", cwd=tmp_path).returncode == 0
     folder = tmp_path / "broken"
@@ -127,7 +127,7 @@ def test_killed_while_it_embeds(tmp_path: Path, tiny: str) -> None:
 
 def test_killed_while_it_searches(tmp_path: Path) -> None:
     """The index that is there is used, the search begins anew, and the bytes are those of an unbroken run."""
-    source = large(tmp_path / "source", 3000, 3000)
+    source = large(tmp_path / "source", 1500, 1000)
     arguments = ["mine", str(source), "--retriever", "bm25", "-q", "-o"]
     assert typed(*arguments, "unbroken", cwd=tmp_path).returncode == 0
     folder = tmp_path / "broken"
@@ -160,7 +160,7 @@ def test_killed_while_it_reads(tmp_path: Path) -> None:
 
 def test_threads(tmp_path: Path, tiny: str) -> None:
     """One thread or two, a cold cache or a warm one: the same bytes."""
-    source = large(tmp_path / "source", 600, 40)
+    source = large(tmp_path / "source", 150, 20)
     arguments = ["mine", str(source), "--model", tiny, "--retriever", "hybrid", "--sampling-strategy", "random"]
     found = []
     for folder, threads in (("one", ONE_THREAD), ("two", TWO_THREADS), ("two", ONE_THREAD)):
@@ -275,8 +275,10 @@ def test_output_inside_the_input(tmp_path: Path) -> None:
 def test_refresh_as_it_is_typed(town: Path, tmp_path: Path, tiny: str) -> None:
     """What changed is said; what cannot be ends with 2."""
     assert typed("mine", town.name, "--model", tiny, "-q", "-o", "a", cwd=tmp_path).returncode == 0
-    done = typed("refresh", "a", "--model", tiny, "-q", "-o", "b", cwd=tmp_path)
+    done = typed("refresh", "a", "--model", os.path.relpath(tiny, tmp_path), "-q", "-o", "b", cwd=tmp_path)
     assert done.returncode == 0
+    (fresh,) = json.loads((tmp_path / "b" / "manifest.json").read_text("utf-8"))["recipe"]["retrievers"]
+    assert Path(fresh["model"]).is_absolute()  # whoever goes on from here may stand elsewhere
     assert (
         "changed   0 negatives are new, 0 of them were no candidates before; 100.0 % of 3 rows have the same"
         in done.stdout

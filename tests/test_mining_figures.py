@@ -241,6 +241,17 @@ def test_rows_that_do_not_fit_are_refused() -> None:
         figures([Mined("q", (), (), (), {"other": Ranking(())})])
 
 
+def test_one_query_is_counted_in_numbers() -> None:
+    """A count of one is 1 in the report, not `true`."""
+    found = figures([Mined("q", (), (), (), {}, wanted=1, repeated=2, strangers=3)])
+    counts = [found["rows"]["with_fewer_than_wanted"], found["rows"]["with_none"], found["repeated"]["queries"]]
+    counts += [
+        found["conflicts"]["rows"],
+        change([Snapshot((), ())], [Snapshot((), ())])["negatives"]["rows_unchanged"],
+    ]
+    assert [str(each) for each in counts] == ["1"] * 5
+
+
 # -- what a refresh changed ---------------------------------------------------------------------------------
 
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from relabel.errors import MissingPart, SettingsError
 from relabel.mining import lexical
-from relabel.mining.fusion import Hybrid
 from relabel.mining.lexical import BM25, BM25Settings, Method
-from relabel.mining.searching import Asked, Collection, Hits, Retriever
+from relabel.mining.searching import Asked, Collection, Hits
 from relabel.mining.words import SNOWBALL, Words
 from relabel.records import digest
 
@@ -187,24 +186,6 @@ def test_positives_that_the_corpus_lacks_are_scored_and_never_found(tmp_path: Pa
     assert scores[5] == 0.0
 
 
-def test_a_hybrid_of_two_readings(tmp_path: Path) -> None:
-    """Exact words and stems, fused; a positive that the corpus lacks has a score on the same scale."""
-    corpus = ["a cat runs", "cats running home", "dogs sleep"]
-    retrievers: list[Retriever] = [
-        BM25(each, tmp_path, BM25Settings(stemmer=each == "stems")) for each in ("words", "stems")
-    ]
-    hybrid: Retriever = Hybrid("hybrid", retrievers, 3)
-    hybrid.prepare(Shelf(corpus, ["cats running running"]), silent)
-    query = ask("cats running")
-    (hits,) = hybrid.search([query], 3)
-    assert hits.numbers.tolist() == [1, 0]
-    assert hits.scores.tolist() == pytest.approx([1 / 61 + 1 / 62, 1 / 61])  # the shorter one is first by stems
-    scores = hybrid.score(query, [1, 0, 2, 3]).tolist()
-    assert scores[:2] == hits.scores.tolist()
-    assert math.isnan(scores[2])
-    assert scores[3] == pytest.approx(2 / 61)
-
-
 def test_an_index_is_built_once(tmp_path: Path) -> None:
     """The same passages and settings read it from disk; other settings or passages have their own."""
 
@@ -214,7 +195,7 @@ def test_an_index_is_built_once(tmp_path: Path) -> None:
 
     said: list[tuple[str, int, int]] = []
     BM25("words", tmp_path, PLAIN).prepare(Shelf(["aa", "bb"]), lambda *word: said.append(word))
-    assert said == [("words", 2, 2)]
+    assert said == [("index", 2, 2)]
     again = ready(tmp_path, Closed(["aa", "bb"]))
     assert pairs(again.search([ask("bb")], 5)[0])[0][0] == 1
     with pytest.raises(AssertionError, match="read again"):

@@ -15,7 +15,7 @@ from relabel.errors import InputError, RelabelError, RunError
 from relabel.mining.candidates import Candidate, Pool, Positive
 from relabel.mining.filters import MaxScore
 from relabel.mining.samplers import Top
-from relabel.mining.strategies import apply_filters, sample
+from relabel.mining.strategies import Removed, apply_filters, sample
 from relabel.pools import CANDIDATES, CORPUS, CandidatePool, PoolWriter, beside
 from relabel.records import Passage
 
@@ -108,6 +108,19 @@ def test_lines_of_one_query_follow_each_other(tmp_path: Path) -> None:
         writer.write("q0", first, drawn=[first.candidates[0]])
         writer.write("q1", second)
     corpus(tmp_path, [one, two, three, four])
+    with CandidatePool(tmp_path, tmp_path / "cache") as pool:
+        assert ids(pool, "a query") == ["d0", "d2"]
+
+
+def test_what_one_line_removed_no_line_of_its_query_yields(tmp_path: Path) -> None:
+    """A suspicion holds for a query in whatever typography it was mined."""
+    one, two, three = texts(3)
+    with PoolWriter(tmp_path) as writer:
+        first = Pool("a query", (), (Candidate(one, 1), Candidate(two, 2)))
+        second = Pool("A query.", (), (Candidate(two, 1), Candidate(three, 2)))
+        writer.write("q0", first)
+        writer.write("q1", second, [Removed(second.candidates[0], "max_score", "score .9 > .8")])
+    corpus(tmp_path, [one, two, three])
     with CandidatePool(tmp_path, tmp_path / "cache") as pool:
         assert ids(pool, "a query") == ["d0", "d2"]
 

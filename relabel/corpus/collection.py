@@ -22,8 +22,6 @@ _CHUNK: Final = 256
 
 _SOME: Final = "SELECT number, id, title, text FROM passages WHERE number IN (SELECT value FROM json_each(?))"
 
-_RELEVANT: Final = "SELECT query, passage, positive FROM relevant WHERE query >= ? AND query < ? ORDER BY query, place"
-
 
 class Corpus:
     """Numbered passages and queries with what is known of them.
@@ -127,17 +125,14 @@ class Corpus:
         return None if row is None else int(row[0])
 
     def found(self, asked: Asked) -> "dict[str, tuple[Numbers, Scores]]":
-        """Return what other systems found for a query, by system in the order of their names, each best first.
+        """Return what other systems found for a query, by system in the order of their names.
 
         Numbers of documents have shape (k,), and so have their scores, higher = closer, NaN where the source had none.
-        The score decides, then the rank that the source gave, then the number.
+        They stand in the order of the ranks that the source gave, equal ones by number.
         """
         import numpy as np
 
-        statement = (
-            "SELECT system, passage, score FROM found WHERE query = ?"
-            " ORDER BY system, score IS NULL, score DESC, rank, passage"
-        )
+        statement = "SELECT system, passage, score FROM found WHERE query = ? ORDER BY system, rank, passage"
         systems: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for system, passage, score in self._rows(statement, asked.number):
             systems[system].append((passage, np.nan if score is None else score))

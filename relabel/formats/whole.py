@@ -12,6 +12,9 @@ from typing import Any, Final
 from relabel.errors import InputError
 from relabel.formats.endings import is_file_name
 
+MARK: Final = ".relabel"
+"""The empty file by which a folder is known that was written here: any other may be somebody's only copy."""
+
 TO_JSON: Final = json.JSONEncoder(ensure_ascii=False).encode
 _TO_ASCII_JSON: Final = json.JSONEncoder().encode
 
@@ -41,7 +44,7 @@ def whole_folder(path: Path, names: Collection[str], leavings: Collection[str] =
     """Make a folder; it gets its name only when everything went well.
 
     Args:
-        path: the folder. One that is there must be empty, or hold just `names`: then it is replaced.
+        path: the folder. One that is there must be empty, or one that was written here: then it is replaced.
         names: what will stand in it.
         leavings: patterns of names that others leave in such a folder, and that go with it.
 
@@ -67,6 +70,7 @@ def whole_folder(path: Path, names: Collection[str], leavings: Collection[str] =
     try:
         yield temporary
         with told(path):
+            (temporary / MARK).touch()
             shutil.rmtree(before, ignore_errors=True)
             if path.is_dir():
                 path.replace(before)
@@ -84,11 +88,15 @@ def _check(path: Path, names: Collection[str], leavings: Collection[str], *, com
         return
     if not path.is_dir():
         raise InputError(f"{path}: is a file", hint="Name a folder to write to.")
-    there = {each.name for each in path.iterdir()}
+    there = {each.name for each in path.iterdir()} - {MARK}
     other = [name for name in sorted(there - set(names)) if not any(fnmatchcase(name, each) for each in leavings)]
     if other:
         raise InputError(
             f"{path}: holds {other[0]!r}, and would be replaced whole", hint="Name a folder that is not there yet."
+        )
+    if complete and there and not (path / MARK).is_file():
+        raise InputError(
+            f"{path}: holds a data set that relabel did not write", hint="Name a folder that is not there yet."
         )
     missing = sorted(set(names) - there)
     if complete and there and missing:

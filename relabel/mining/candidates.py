@@ -86,6 +86,8 @@ class Pool:
         candidates: what was found.
         siblings: digests (`copies.Marks.known`) of the positives that the same query has in any row.
         strangers: digests of candidates that are positives of another query.
+        alike: what else is known to be relevant: positives of the query's other rows, and what was judged relevant
+            below the threshold.
     """
 
     query: str
@@ -93,6 +95,7 @@ class Pool:
     candidates: tuple[Candidate, ...]
     siblings: frozenset[bytes] = frozenset()
     strangers: frozenset[bytes] = frozenset()
+    alike: tuple[Passage, ...] = ()
 
     def anchor(self, by: Anchor, score: str = RETRIEVER) -> float | None:
         """Return s⁺, the positives' score that candidates are held against; of those known, None where none is."""

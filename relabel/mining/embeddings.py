@@ -5,6 +5,7 @@ is cut into batches by the lengths of its texts alone and committed whole: a run
 the same batches, hence the same bytes, as an unbroken one.
 """
 
+import glob
 import os
 import sqlite3
 import tempfile
@@ -275,6 +276,9 @@ class _Store:
             index.execute("CREATE TABLE IF NOT EXISTS shape (dimensions INTEGER NOT NULL, done INTEGER NOT NULL)")
         found: tuple[int, int] | None = self._index.execute("SELECT done, dimensions FROM shape").fetchone()
         self.done, self._dimensions = found or (0, 0)
+        if not self.done:  # rows of a store that was deleted would point at other texts' vectors
+            for stale in stem.parent.glob(f"{glob.escape(stem.name)}-*.rows"):
+                stale.unlink()
         if self.done * self._width > (self._file.stat().st_size if self._file.exists() else 0):
             raise RunError(
                 f"{self._file} is shorter than its index says",

@@ -149,12 +149,12 @@ class Figures:
             "positives": len(mined.positives),
             "candidates": mined.candidates,
             "negatives": len(mined.chosen),
-            "short": mined.wanted is not None and len(mined.chosen) < mined.wanted,
-            "empty": not mined.chosen,
+            "short": int(mined.wanted is not None and len(mined.chosen) < mined.wanted),
+            "empty": int(not mined.chosen),
             "repeated": mined.repeated,
-            "queries with repeated": mined.repeated > 0,
+            "queries with repeated": int(mined.repeated > 0),
             "strangers": mined.strangers,
-            "rows with strangers": mined.strangers > 0,
+            "rows with strangers": int(mined.strangers > 0),
         })  # fmt: skip
         self._sources.update(mined.sources)
         self._removed.update(mined.removed)
@@ -272,7 +272,8 @@ def change(before: Iterable[Snapshot], after: Iterable[Snapshot]) -> Json:
         if old.rank is not None and new.rank is not None:
             shift.add(new.rank - old.rank, 1)
             found = "both"
-        counts.update({"rows": 1, "same": had == has, "new": len(has - had), "fresh": len(has - had - held), found: 1})
+        fresh = len(has - had - held)
+        counts.update({"rows": 1, "same": int(had == has), "new": len(has - had), "fresh": fresh, found: 1})
     return {
         "rows": counts["rows"],
         "negatives": {

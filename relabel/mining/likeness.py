@@ -72,6 +72,8 @@ class Repeated:
 class NearDuplicate:
     """Removes near-copies of any positive, by their characters, or by the retriever's similarity where it is known.
 
+    By characters, near-copies of what else is relevant (`Pool.alike`) go too.
+
     `overlap` is the Jaccard index of the normalised texts' character 5-grams, in [0, 1] and good for any script;
     `similarity` a threshold on s(p,n). None = not looked at. A copy but for typography has overlap 1.
     """
@@ -92,8 +94,8 @@ class NearDuplicate:
 
     def reasons(self, pool: Pool) -> Reasons:
         """See `Filter.reasons`."""
-        texts = [] if self.overlap is None else [normalise(positive.passage.full_text) for positive in pool.positives]
-        positives = [_grams(text) for text in texts]
+        relevant = [*[positive.passage for positive in pool.positives], *pool.alike] if self.overlap is not None else []
+        positives = [_grams(normalise(passage.full_text)) for passage in relevant]
         return [self._reason(candidate, positives) for candidate in pool.candidates]
 
     def _reason(self, candidate: Candidate, positives: Sequence[frozenset[str]]) -> str | None:

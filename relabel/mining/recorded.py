@@ -19,10 +19,10 @@ Listed = Callable[[Asked], Iterable[tuple[int, float | None]]]
 class Recorded:
     """Finds what a run lists; see `searching.Retriever`.
 
-    Ranks come from the scores, as in trec_eval: highest first, ties by number; the run's own ranks are not looked at.
-    Only a list with an unknown score (none, or not finite) keeps its order. Then no score of it is known, and those of
-    its hits say no more than the order: 1 / rank. A passage that is listed twice counts where it stands better.
-    Passages that are no documents of the collection can be scored, and are not found.
+    Ranks come from the scores, as in trec_eval: highest first, equal ones in the list's order. Only a list with an
+    unknown score (none, or not finite) keeps its order as a whole. Then no score of it is known: those of its hits are
+    NaN. A passage that is listed twice counts where it stands better. Passages that are no documents of the collection
+    can be scored, and are not found.
     """
 
     def __init__(self, name: str, listed: Listed) -> None:
@@ -44,16 +44,15 @@ class Recorded:
         ranking, scored = self._ranking(asked)
         found = [(number, score) for number, score in ranking.items() if 0 <= number < self._documents][:depth]
         numbers = np.array([number for number, _ in found], dtype=np.int64)
-        if scored:
-            return Hits(numbers, np.array([score for _, score in found], dtype=np.float32))
-        return Hits(numbers, (1 / np.arange(1, len(found) + 1)).astype(np.float32))
+        scores = np.array([score if scored else math.nan for _, score in found], dtype=np.float32)
+        return Hits(numbers, scores)
 
     def _ranking(self, asked: Asked) -> tuple[dict[int, float], bool]:
         """Return the list's passages with their scores, best first, and whether the scores are known."""
         listed = [(number, math.nan if score is None else score) for number, score in self._listed(asked)]
         scored = all(math.isfinite(score) for _, score in listed)
         ranking: dict[int, float] = {}
-        for number, score in sorted(listed, key=lambda each: (-each[1], each[0])) if scored else listed:
+        for number, score in sorted(listed, key=lambda each: -each[1]) if scored else listed:
             ranking.setdefault(number, score)
         return ranking, scored
 

@@ -72,7 +72,7 @@ class Hits:
 
     Attributes:
         numbers: of passages, distinct, shape (k,); k may be less than was asked for.
-        scores: similarities, higher = closer, shape (k,), finite.
+        scores: similarities, higher = closer, shape (k,): all finite, or all NaN = unknown, only the order is told.
     """
 
     numbers: "Numbers"

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from relabel.copies import marks_of
 from relabel.mining.candidates import Candidate, Filter, Pool, Sampler
 from relabel.mining.filters import (
     AbsoluteMargin,
@@ -68,6 +69,18 @@ class Filtered:
     def counts(self) -> Counter[str]:
         """How many each filter removed, by its label."""
         return Counter(removed.by for removed in self.removed)
+
+
+def suspected(done: Iterable[Filtered], filters: Iterable[Filter]) -> dict[bytes, Removed]:
+    """Return what a rule by relevance removed from any of a query's lists, by its text (`copies.Marks.full`).
+
+    A window and a repetition speak of one list's order, and of no passage.
+    """
+    by_order = {label for label, each in labelled(filters) if isinstance(each, RankWindow | Repeated)}
+    found: dict[bytes, Removed] = {}
+    for each in (removed for filtered in done for removed in filtered.removed if removed.by not in by_order):
+        found.setdefault(marks_of(each.candidate.passage).full, each)
+    return found
 
 
 def labelled(filters: Iterable[Filter]) -> Iterator[tuple[str, Filter]]:
