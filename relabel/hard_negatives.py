@@ -125,8 +125,8 @@ def mine_hard_negatives(
         RunError: the folder holds something else.
     """
     refused = {
-        "include_positives": include_positives, "use_multi_process": use_multi_process, "as_triplets": as_triplets,
-        "margin": margin,
+        "include_positives": include_positives or None, "use_multi_process": use_multi_process or None,
+        "as_triplets": as_triplets, "margin": margin,
     }  # fmt: skip
     _refuse(refused, num_negatives=num_negatives, batch_size=batch_size, faiss_batch_size=faiss_batch_size)
     pairs = Pairs.of(dataset, anchor_column_name, positive_column_name, corpus)
@@ -161,7 +161,7 @@ def mine_hard_negatives(
 def _refuse(not_here: Mapping[str, Any], **counts: int) -> None:
     """Refuse parameters that have no meaning here, and counts below 1."""
     for name, value in not_here.items():
-        if value is not None and value is not False:
+        if value is not None:
             raise SettingsError(f"mine_hard_negatives of relabel takes no {name}", hint=_NOT_HERE[name])
     for name, count in counts.items():
         if count < 1:
