@@ -48,6 +48,8 @@ CHANGES: Final = "changes.json"
 CACHE: Final = "cache"
 LOCK: Final = "mine.lock"
 LAYOUT: Final = "mined"
+OF_WHAT: Final = ("collection", "corpus", "queries", "qrels", "split", "threshold")
+"""What of the material tells one mining from another."""
 PROBE: Final = 200
 """Queries by which the recall of an approximate index is told."""
 
@@ -103,6 +105,7 @@ def mine(
     started = time.time()
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
+        _check_material(folder, material)
         corpus, reused = _open_corpus(material, recipe, folder, progress)
         report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
     return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
@@ -219,6 +222,20 @@ def _before(folder: Path) -> tuple[Material, Recipe, Format]:
         raise RunError(f"{folder / MANIFEST} is not what relabel mine of this version writes", hint=hint) from error
 
 
+def _check_material(folder: Path, material: Material) -> None:
+    """Refuse a folder that holds a mining of something else: its rows and its candidates would be gone."""
+    try:
+        told = json.loads((folder / MANIFEST).read_text("utf-8"))["material"]
+        other = next((each for each, now in material.told().items() if each in OF_WHAT and told.get(each) != now), None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or nothing that can be read
+        return
+    if other is not None:
+        raise RunError(
+            f"{folder} holds what was mined from something else ({other}: {told.get(other)})",
+            hint="name another folder: -o",
+        )
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Make the folder, and keep other processes from mining into it.
@@ -240,6 +257,8 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if [each.name for each in folder.iterdir()] == [LOCK]:  # nothing came of it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_folder(folder: Path) -> None:

@@ -747,3 +747,15 @@ def test_refresh_of_what_cannot_be(town: Path, tmp_path: Path, perturbed: str) -
     with pytest.raises(RunError, match=r"candidates\.jsonl is missing"):
         api.refresh(lexical, perturbed, tmp_path / "x")
     assert not (tmp_path / "y").exists()
+
+
+def test_a_mining_of_something_else_is_kept(tmp_path: Path) -> None:
+    """Another collection's rows and candidates are not replaced; a changed recipe over the same one is welcome."""
+    one, two = beir(tmp_path / "one"), beir(tmp_path / "two")
+    api.mine(one, tmp_path / "m", retriever="bm25", num_negatives=2)
+    before = (tmp_path / "m" / "train.jsonl").read_bytes()
+    with pytest.raises(RunError, match="mined from something else"):
+        api.mine(two, tmp_path / "m", retriever="bm25", num_negatives=2)
+    assert (tmp_path / "m" / "train.jsonl").read_bytes() == before
+    api.mine(one, tmp_path / "m", retriever="bm25", num_negatives=1)
+    assert (tmp_path / "m" / "train.jsonl").read_bytes() != before
