@@ -152,7 +152,8 @@ def mine_hard_negatives(
         minerun.check_folder(folder)
         material = pairs.write(folder / "cache")
         with screen_mined.Bars(quiet=not verbose) as bars:
-            done = minerun.mine(material, recipe, folder, loaded=loaded, progress=bars.progress)
+            # the cache is for vectors: the next call may be about other data
+            done = minerun.mine(material, recipe, folder, loaded=loaded, replace_other=True, progress=bars.progress)
         if verbose:
             screen_mined.mined(done, files=kept)
         return shaping.dataset_of(folder, layout, keep=kept)

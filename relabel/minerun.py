@@ -84,6 +84,7 @@ def mine(
     *,
     format: str = "tevatron",  # noqa: A002 - the word users know
     loaded: Loaded = NOTHING_LOADED,
+    replace_other: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Mined:
     """Mine hard negatives for every query that has a positive.
@@ -94,6 +95,7 @@ def mine(
         folder: where everything goes; what an earlier mining of the same material left there is used again.
         format: of the rows.
         loaded: models in the place of those that the recipe names.
+        replace_other: whether the folder may hold a mining of something else, which is then gone.
         progress: told how far the work is.
 
     Raises:
@@ -105,7 +107,8 @@ def mine(
     started = time.time()
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
-        _check_material(folder, material)
+        if not replace_other:
+            _check_material(folder, material)
         corpus, reused = _open_corpus(material, recipe, folder, progress)
         report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
     return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
