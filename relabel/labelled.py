@@ -1,0 +1,183 @@
+"""The pairs of a finished run with all that judges and people said of them: what calibration and estimates are made of.
+
+People's labels are those that the run took in (`relabel audit import`), or those of a file beside it: an audit CSV, a
+table of query, candidate and label, or judgments in TREC's or BEIR's form.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from relabel import audit
+from relabel.cascade import Why
+from relabel.concluding import Plan, Row
+from relabel.errors import InputError
+from relabel.formats.corpora import open_judged
+from relabel.pipeline import concluded, findings
+from relabel.records import Finding, Judgment, Label, majority, read_label
+from relabel.store import Store
+from relabel.tables import read_table
+
+NOBODY: Final = "gold"
+"""Who gave the labels of a file that names no reviewers."""
+
+_IDS: Final = ("query_id", "candidate_id")
+_WORDS: Final = ("human_label", "label")
+_TABLE: Final = ("pair", *_IDS, *_WORDS, "reviewer")
+_FORMS: Final = "an audit CSV; a table of query_id, candidate_id, label; or qrels: query, passage and grade in each row"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """One pair of a run.
+
+    Attributes:
+        finding: the pair with its texts, every stage's word, verdict and action.
+        query: the text of its query: pairs of one query are one cluster, whatever rows they stand in.
+        rank: its place among its row's negatives, from 0.
+        words: what each stage said, in the cascade's order; None where it was not asked.
+        due: why each stage was asked ("" = not; "sampled" = a second opinion that changes no verdict).
+        people: labels by reviewer, from the run or from the file of labels.
+    """
+
+    finding: Finding
+    rank: int
+    words: tuple[Judgment | None, ...]
+    due: tuple[Why, ...]
+    people: Mapping[str, Label]
+
+    @property
+    def query(self) -> str:
+        """The text of its query."""
+        return self.finding.example.query
+
+    @property
+    def source(self) -> str:
+        """The data set that it comes from, "" where rows do not say."""
+        return self.finding.example.source
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the pair by content."""
+        return self.finding.fingerprint
+
+    @property
+    def gold(self) -> Label | None:
+        """What most people said; None where nobody did, or they are divided."""
+        return majority(self.people.values())
+
+
+class Labels:
+    """People's labels from a file; held in memory.
+
+    Args:
+        where: an audit CSV; a CSV or TSV of `query_id`, `candidate_id`, `label` (and `reviewer`); or judgments (TREC
+            qrels, BEIR).
+        threshold: of judgments: the lowest grade that is relevant. 0 and less is irrelevant, between them partial.
+
+    Raises:
+        InputError: none of these, or a word that is no label (with its line).
+    """
+
+    def __init__(self, where: str, threshold: int = 2) -> None:
+        self.where = where
+        self._by_pair: dict[str, dict[str, Label]] = {}
+        self._by_ids: dict[tuple[str, str], dict[str, Label]] = {}
+        self.matched = 0
+        self._asked_of: tuple[str, str] | None = None
+        path = Path(where)
+        there: tuple[str, ...] = ()
+        if path.is_file() and path.suffix.casefold() in (".csv", ".tsv", ".txt"):
+            there, rows = read_table(path, _TABLE)
+        if {"pair", "human_label"} <= set(there):
+            for each in audit.read_labels(path, NOBODY).labels:
+                self._by_pair.setdefault(each.pair, {})[each.reviewer] = each.label
+        elif set(_IDS) <= set(there) and set(_WORDS) & set(there):
+            self._read(path, rows)
+        else:
+            self._read_judgments(threshold)
+        if not self._by_pair and not self._by_ids:
+            raise InputError(f"{where}: holds no labels", hint=_FORMS)
+
+    def _read(self, path: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> None:
+        problems = []
+        for line, cells in rows:
+            try:
+                label = read_label(cells["human_label"] or cells["label"])
+            except ValueError as error:
+                problems.append(f"  line {line}: {error}")
+                continue
+            if label is not None:
+                said = self._by_ids.setdefault((cells["query_id"], cells["candidate_id"]), {})
+                who = cells["reviewer"].strip() or NOBODY
+                if said.setdefault(who, label) != label:
+                    problems.append(f"  line {line}: {who} calls the pair {said[who]} and {label}; keep one")
+        if problems:
+            raise InputError(
+                f"{path}: {len(problems):,} of the labels cannot be used:\n" + "\n".join(problems[: audit.LISTED]),
+                hint="correct these cells; the header is line 1",
+            )
+
+    def _read_judgments(self, threshold: int) -> None:
+        judged = open_judged(self.where).judged
+        for each in judged() if judged is not None else ():
+            label: Label = "relevant" if each.grade >= threshold else "partial" if each.grade > 0 else "irrelevant"
+            self._by_ids[each.query_id, each.document_id] = {NOBODY: label}
+
+    def of(self, finding: Finding) -> Mapping[str, Label]:
+        """Return what people said of a pair, by reviewer; empty where nobody did."""
+        ids = (finding.example.id, finding.candidate.id)
+        self._asked_of = self._asked_of or ids
+        said = self._by_pair.get(finding.fingerprint) or self._by_ids.get(ids) or {}
+        self.matched += bool(said)
+        return said
+
+    def check(self) -> None:
+        """Refuse labels of which none is about a pair of the run.
+
+        Raises:
+            InputError: shows an id of each side.
+        """
+        if self.matched or self._asked_of is None:
+            return
+        known = next(iter(self._by_ids or self._by_pair))
+        raise InputError(
+            f"{self.where}: no label is about a pair of the run: it labels {known!r}, the run has {self._asked_of!r}",
+            hint="Are ids written the same way, and are these the labels of this run?",
+        )
+
+
+def judged_pairs(plan: Plan, store: Store, labels: Labels | None = None) -> Iterator[list[JudgedPair]]:
+    """Yield the judged pairs of a run, those of one query together where its rows are neighbours.
+
+    Void pairs (copies, empty texts) have no word to trust and are left out; pairs of exempt rows were never judged.
+
+    Args:
+        plan: the run's.
+        store: the run's.
+        labels: people's labels, in place of those that the run took in.
+    """
+    rows = concluded(plan, store, lambda _: None)
+    for _, neighbours in groupby(rows, key=lambda row: row[0].example.query):
+        pairs = [pair for row in neighbours for pair in _pairs(plan, row, labels)]
+        if pairs:
+            yield pairs
+
+
+def _pairs(plan: Plan, row: Row, labels: Labels | None) -> Iterator[JudgedPair]:
+    one, case = row
+    if one.trail is None:
+        return
+    for rank, finding in enumerate(findings(plan, one, case, everything=True)):
+        if finding.verdict.outcome == "void":
+            continue
+        people = {who: word for who, said in finding.people.items() if (word := read_label(said)) is not None}
+        yield JudgedPair(
+            finding,
+            rank,
+            tuple([words[rank] for words in one.trail.words]),
+            tuple([due[rank] for due in one.trail.due]),
+            people if labels is None else labels.of(finding),
+        )
