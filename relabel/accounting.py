@@ -279,7 +279,10 @@ class _Part:
             "verdicts": _counts(self._outcomes, _OUTCOMES),
             "stages": [self._stage(index, name) for index, name in enumerate(stages)],
             "rates": {
-                name: {"of": sum(total * times for (_, total), times in rate.items())}
+                name: {
+                    "of": sum(total * times for (_, total), times in rate.items()),
+                    "queries": sum(times for (_, total), times in rate.items() if total),
+                }
                 | rate_interval(rate, seed=seed).to_json()
                 for name, rate in sorted(self._rates.items())
             },

@@ -300,6 +300,19 @@ class Store:
             tuple(json.loads(ids)),
         )
 
+    def spent(self, judge: int) -> "Spent":
+        """Return what the replies took that a judge's words were read from, in all executions together."""
+        row = self._reader.execute(
+            "SELECT count(*), count(tokens_in + tokens_out), sum(tokens_in), sum(tokens_out), sum(tokens_cached), max(model)"
+            " FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
+            (judge,),
+        ).fetchone()
+        pairs = self._reader.execute(
+            "SELECT count(*) FROM judgments WHERE judge = ? AND reply IN (SELECT address FROM replies)", (judge,)
+        ).fetchone()
+        replies, counted, *tokens, model = row
+        return Spent(pairs[0], replies, counted, *[number or 0 for number in tokens], model or "")
+
     # -- people ----------------------------------------------------------------------------------------
 
     def add_people(self, labels: Iterable["PersonLabel"]) -> None:
@@ -379,3 +392,19 @@ class PersonLabel:
     reviewer: str
     label: Label
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a judge's replies took: `counted` of them came with a count of tokens, and `pairs` were judged by them.
+
+    `model` is who answered, as the service says; "" where it does not.
+    """
+
+    pairs: int
+    replies: int
+    counted: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    model: str

@@ -42,8 +42,9 @@ def test_the_built_wheel_runs(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_wheel_holds_prompts_types_and_nothing_else(wheel: Path) -> None:
-    """Every shipped template and py.typed are in the wheel; tests, data and benchmarks are not."""
+    """Every shipped template, the report's page and py.typed are in the wheel; tests, data and benchmarks are not."""
     names = zipfile.ZipFile(wheel).namelist()
+    assert {"relabel/reporting/page.html", "relabel/reporting/page.css"} <= set(names)
     for prompt in (ROOT / "prompts").iterdir():
         assert f"relabel/_prompts/{prompt.name}" in names
     assert "relabel/py.typed" in names
