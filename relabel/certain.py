@@ -30,9 +30,11 @@ class InTurns(Generic[T]):
         if len(heap) > self._limit:
             heapq.heappop(heap)
 
-    def found(self) -> tuple[T, ...]:
-        """Return them, best first."""
+    def found(self, *, best_kind_first: bool = False) -> tuple[T, ...]:
+        """Return them, best first of each kind; the kinds in the order in which they came, or by their best."""
         kinds = [sorted(heap, reverse=True, key=lambda entry: entry[:2]) for heap in self._heaps.values()]
+        if best_kind_first:
+            kinds.sort(reverse=True, key=lambda kind: kind[0][:2])
         turns = [entry for turn in zip_longest(*kinds) for entry in turn if entry is not None]
         first = {entry[2]: entry for entry in reversed(turns)}  # each query once, then the others
         fresh = [entry for entry in turns if first[entry[2]] is entry]

@@ -22,7 +22,8 @@ from relabel.options import Moved, Run
 def report(
     run: Run,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="HTML file to write; report.html in the run directory without.")
+        Path | None,
+        typer.Option("-o", "--output", help="HTML file to write; report.html in the run directory without."),
     ] = None,
     input: Moved = None,  # noqa: A002 - the word users know
 ) -> None:

@@ -132,13 +132,15 @@ def glean(queries: Iterable[Sequence[JudgedPair]], stages: Sequence[str]) -> Gle
             finding, word = pair.finding, _last_word(pair)
             certain.add(finding)
             if word is not None and pair.gold is not None and word[1].label not in (None, pair.gold):
-                kind = (stages[word[0]], str(word[1].label), pair.gold)
-                against.add(kind, _weight(word[1], pair), pair.query, (finding, kind[0]))
+                stage = stages[word[0]]
+                kind = (stage, str(word[1].label), str(pair.gold))
+                against.add(kind, _weight(word[1], pair), pair.query, (finding, stage))
             elif finding.verdict.contradicted:
                 by = finding.words[finding.verdict.contradicted]
-                kind = (finding.verdict.stage, finding.verdict.outcome, str(by.label))
+                kind = (finding.verdict.stage, str(finding.verdict.outcome), str(by.label))
                 contradicted.add(kind, (by.probability or 0.0, by.score or 0.0), pair.query, finding)
-    found.against_people, found.contradicted, found.certain = against.found(), contradicted.found(), certain.found()
+    found.against_people = against.found(best_kind_first=True)
+    found.contradicted, found.certain = contradicted.found(), certain.found()
     return found
 
 

@@ -1,4 +1,4 @@
-"""A finished run → one HTML page that opens offline: gathered from the run's files and store in one walk over its pairs."""
+"""A finished run → one HTML page that opens offline: from its files, and its store in one walk over the pairs."""
 
 import json
 import math
@@ -19,8 +19,8 @@ from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_com
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
 from relabel.protocols import Usage
-from relabel.reporting import sections, trust
-from relabel.reporting.content import Cell, Page, Section, coefficient, count, many, name, percent, share, usd
+from relabel.reporting import costs, sections, trust
+from relabel.reporting.content import Cell, Page, Section, code, coefficient, count, many, name, percent, share, usd
 from relabel.reporting.page import render
 from relabel.reporting.pairs import disagreements
 from relabel.reporting.plots import Bin
@@ -56,7 +56,9 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
     """
     target = output or folder / "report.html"
     if target.is_dir() or not target.parent.is_dir():
-        raise RunError(f"{target}: no file can be written there", hint=f"name one: relabel report {folder} -o report.html")
+        raise RunError(
+            f"{target}: no file can be written there", hint=f"name one: relabel report {folder} -o report.html"
+        )
     html = render(page(folder, path=path))
     with replacing(target) as file:
         file.write(html)
@@ -85,16 +87,14 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
             sections.accounting(figures),
             sections.rates(figures),
             trust.agreement(figures, people=people),
-            trust.reliabilities(curves, (), people=people, measured=bool(scores)),
+            trust.reliabilities(curves, (), people=people, measured=bool(scores), fewest=FEWEST),
             trust.scores(scores),
-            sections.cost(spent, gleaned.pairs, changed),
+            costs.cost(spent, gleaned.pairs, changed),
             disagreements(gleaned.against_people, gleaned.contradicted, gleaned.certain, people=people),
             *_left_out(folder, plan, figures),
         ),
-        foot=Markup("Written by relabel {} from the run directory alone; nothing was asked, and the page loads nothing.").format(
-            manifest["versions"].get("relabel", "")
-        ),
-    )  # fmt: skip
+        foot=f"Written by relabel {manifest['versions'].get('relabel', '')}. This page loads nothing.",
+    )
 
 
 # -- the first screen ----------------------------------------------------------------------------------------
@@ -118,13 +118,13 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
     if relevant is None or relevant["value"] is None or rows is None:
         yield "No pair came to a verdict."
     else:
-        yield Markup("<strong>{}</strong> of {} in {} are called false negatives; <strong>{}</strong> of {} have at least one.").format(
-            share(relevant), many(relevant["of"], "hard negative"),
-            many(relevant.get("queries") or gleaned.queries, "query", "queries"), share(rows), many(rows["of"], "row"),
-        )  # fmt: skip
+        queries = many(relevant.get("queries") or gleaned.queries, "query", "queries")
+        yield Markup("<strong>{}</strong> of {} in {} are called false negatives; {} of {} have at least one.").format(
+            share(relevant), many(relevant["of"], "hard negative"), queries, share(rows), many(rows["of"], "row")
+        )
     yield (
-        f"{many(passages['promoted'], 'negative')} became positives and {many(passages['dropped'], 'negative')} were dropped;"
-        f" {figures['rows']['written']:,} of {many(figures['rows']['in'], 'row')} were written."
+        f"{many(passages['promoted'], 'negative')} became positives, {many(passages['dropped'], 'negative')} were"
+        f" dropped; {figures['rows']['written']:,} of {many(figures['rows']['in'], 'row')} were written."
     )
     people = [entry for entry in figures["agreement"] if entry["second"] == "human" and entry["n"]]
     if people:
@@ -134,17 +134,23 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
             coefficient(last["figures"]["kappa"]),
         )  # fmt: skip
     elif gleaned.labelled:
-        yield f"People labelled {many(gleaned.labelled, 'pair')}, which the figures do not know yet: type relabel apply."
+        yield Markup("People labelled {}, which the figures do not know yet: {}.").format(
+            many(gleaned.labelled, "pair"), code("relabel apply RUN")
+        )
     else:
         yield "No person has checked these verdicts: how right the judges are, no figure here can say."
 
 
 def _tiles(
-    figures: Mapping[str, Any], gleaned: Gleaned, spent: Sequence[sections.Spent], changed: int
+    figures: Mapping[str, Any], gleaned: Gleaned, spent: Sequence[costs.Spent], changed: int
 ) -> Iterator[tuple[str, Cell, Cell]]:
     """Yield the figures that stand largest."""
     verdicts, rows = figures["verdicts"], figures["rows"]
-    yield "pairs judged", count(gleaned.pairs), f"in {many(gleaned.queries, 'query', 'queries')}, {many(rows['in'], 'row')}"
+    yield (
+        "pairs judged",
+        count(gleaned.pairs),
+        f"in {many(gleaned.queries, 'query', 'queries')}, {many(rows['in'], 'row')}",
+    )
     yield "false negatives", count(verdicts["false_negative"]), f"and {verdicts['partial']:,} partial"
     yield "labels changed", count(changed), f"{percent(changed / gleaned.pairs)} of pairs" if gleaned.pairs else ""
     yield "undecided", count(verdicts["undecided"]), "stay where they are"
@@ -158,7 +164,7 @@ def _tiles(
 # -- cost ----------------------------------------------------------------------------------------------------
 
 
-def _spent(plan: Plan, store: Store, manifest: Mapping[str, Any], gleaned: Gleaned) -> Iterator[sections.Spent]:
+def _spent(plan: Plan, store: Store, manifest: Mapping[str, Any], gleaned: Gleaned) -> Iterator[costs.Spent]:
     """Yield what each stage that asked a language model took."""
     for told, stage in zip(manifest["stages"], plan.settings.stages, strict=True):
         took = store.spent(told["number"])
@@ -167,7 +173,7 @@ def _spent(plan: Plan, store: Store, manifest: Mapping[str, Any], gleaned: Glean
         engine = getattr(stage, "engine", None)
         each = price(engine) if engine is not None else None
         usage = Usage(took.tokens_in, took.tokens_out, took.tokens_cached)
-        yield sections.Spent(
+        yield costs.Spent(
             told["name"], (told.get("engine") or {}).get("model") or took.model or sections.model_of(told),
             took.replies, took.counted, took.pairs, took.tokens_in, took.tokens_out, took.tokens_cached,
             cost(usage, each), gleaned.settled[told["name"]], gleaned.changed[told["name"]],

@@ -303,8 +303,8 @@ class Store:
     def spent(self, judge: int) -> "Spent":
         """Return what the replies took that a judge's words were read from, in all executions together."""
         row = self._reader.execute(
-            "SELECT count(*), count(tokens_in + tokens_out), sum(tokens_in), sum(tokens_out), sum(tokens_cached), max(model)"
-            " FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
+            "SELECT count(*), count(tokens_in + tokens_out), sum(tokens_in), sum(tokens_out), sum(tokens_cached),"
+            " max(model) FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
             (judge,),
         ).fetchone()
         pairs = self._reader.execute(

@@ -5,7 +5,7 @@ escaped, or by `name`, which also keeps its direction of writing to itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from markupsafe import Markup
@@ -68,7 +68,10 @@ class Plots:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """What two judges said of the same pairs: counts, with each cell's share of its row in [0, 1], and figures."""
+    """What two judges said of the same pairs: counts, with each cell's share of its row in [0, 1], and figures.
+
+    The first `labels` of rows and columns are labels; what follows is "no label".
+    """
 
     kind: ClassVar[str] = "confusion"
     first: str
@@ -76,6 +79,7 @@ class Confusion:
     title: Cell
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+    labels: int
     figures: Table
 
 
@@ -147,6 +151,14 @@ class Page:
     foot: Cell
 
 
+def filled(table: Table) -> Table:
+    """Return a table without the columns in which there is nothing but dashes."""
+    kept = [at for at in range(len(table.columns)) if any(row[at] != DASH for row in table.rows)]
+    rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
+    words = sum(at < table.words for at in kept)
+    return replace(table, columns=tuple(table.columns[at] for at in kept), rows=rows, words=words)
+
+
 def name(data: object, *, longest: int = LONGEST_NAME) -> Markup:
     """Return a name that comes from data: escaped, cut, and unable to turn the text around it."""
     return Markup("<bdi>{}</bdi>").format(short(str(data), longest))
@@ -215,5 +227,3 @@ def of(figure: Mapping[str, Any], noun: str = "pair") -> str:
     """Write what a share is of: of 1,730 pairs in 50 queries."""
     queries = figure.get("queries")
     return f"of {many(figure['of'], noun)}" + (f" in {many(queries, 'query', 'queries')}" if queries else "")
-
-

@@ -16,8 +16,8 @@ _UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u
 def render(page: Page) -> str:
     """Return the page as HTML: a function of the page alone.
 
-    Data is escaped by the template. Characters that HTML may not hold or that turn the direction of text are spelled out
-    (U+202E becomes the characters \\u202e), wherever they stand.
+    Data is escaped by the template. Characters that HTML may not hold, or that turn the direction of text, are spelled
+    out wherever they stand: U+202E becomes a backslash, u, and 202e.
     """
     room = files("relabel.reporting")
     environment = jinja2.Environment(

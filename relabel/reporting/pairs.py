@@ -1,6 +1,7 @@
 """Single pairs with their texts and every word about them → cards of the page."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from markupsafe import Markup
 
@@ -8,30 +9,39 @@ from relabel.records import Finding, Judgment, majority, read_label
 from relabel.reporting.content import Block, Card, Cards, Cell, Section, Text, Word, excerpt, name, short
 from relabel.reporting.trust import ask_people
 
-_ACTIONS = {
+_ACTIONS: Final = {
     "promote": "promoted to the positives", "drop": "dropped from the negatives", "keep": "left where it is",
     "ask": "left where it is, and listed for people", "remove": "gone with its whole row",
 }  # fmt: skip
+_AGAINST: Final = (
+    "Where the judges’ last word is not what most people said: far apart first, then by the judge’s certainty; each"
+    " kind in turn."
+)
+_CONTRADICTED: Final = (
+    "A judge was asked for a second opinion on a sample of what another had settled, and said otherwise. The verdict"
+    " stays."
+)
+_CERTAIN: Final = "The best of each kind of evidence in turn, each query once before any comes again."
 
 
 def disagreements(
     against: Sequence[tuple[Finding, str]], contradicted: Sequence[Finding], certain: Sequence[Finding], *, people: bool
 ) -> Section:
-    """Show the most instructive pairs: judges against people, second opinions that contradict, the most certain finds."""
+    """Show the most instructive pairs: judges against people, contradicting second opinions, the most certain finds."""
     blocks: list[Block] = []
     if against:
-        lead = "Where the judges’ last word is not what most people said: far apart first, then by the judge’s certainty; each kind in turn."
-        blocks.append(Cards("Judges against people", lead, tuple(_card(each, _against(each, stage)) for each, stage in against)))
+        cards = tuple(_card(each, _against(each, stage)) for each, stage in against)
+        blocks.append(Cards("Judges against people", _AGAINST, cards))
     elif people:
         blocks.append(Text("On no pair that people labelled do they contradict the judges’ last word."))
     else:
         blocks.append(ask_people("Pairs on which people contradict the judges would stand first."))
     if contradicted:
-        lead = "A judge was asked for a second opinion on a sample of what another had settled, and said otherwise. The verdict stays."
-        blocks.append(Cards("Second opinions that contradict", lead, tuple(_card(each, _doubt(each)) for each in contradicted)))
+        cards = tuple(_card(each, _doubt(each)) for each in contradicted)
+        blocks.append(Cards("Second opinions that contradict", _CONTRADICTED, cards))
     if certain:
-        lead = "The best of each kind of evidence in turn, each query once before any comes again."
-        blocks.append(Cards("The most certain false negatives", lead, tuple(_card(each, _found(each)) for each in certain)))
+        cards = tuple(_card(each, _found(each)) for each in certain)
+        blocks.append(Cards("The most certain false negatives", _CERTAIN, cards))
     else:
         blocks.append(Text("No pair was called a false negative."))
     return Section("pairs", "The most instructive pairs", tuple(blocks))
@@ -39,7 +49,9 @@ def disagreements(
 
 def _card(finding: Finding, heading: Cell) -> Card:
     example, candidate, verdict = finding.example, finding.candidate, finding.verdict
-    ids = Markup("{} · {} · {}").format(name(example.source or "no source"), name(example.id or "no id"), name(candidate.id or "no id"))
+    ids = Markup("{} · {} · {}").format(
+        name(example.source or "no source"), name(example.id or "no id"), name(candidate.id or "no id")
+    )
     reference = finding.reference[0] if finding.reference else None
     words = [Word(who, label, "", "", person=True) for who, label in finding.people.items()]
     words += [_word(stage, word) for stage, word in finding.words.items()]

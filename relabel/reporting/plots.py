@@ -1,7 +1,8 @@
 """Drawings: figures in, SVG out, the same bytes for the same figures.
 
-Colours are names that the page's style sheet gives a value (`var(--ink)`), so that one drawing is right on white, on black and on
-paper; what they tell apart is told apart by shape, hatch or place too. Texts stay texts: sharp, selectable, in the page's font.
+Colours are names that the page's style sheet gives a value (`var(--ink)`), so that one drawing is right on white, on
+black and on paper; what they tell apart is told apart by shape, hatch or place too. Texts stay texts: sharp,
+selectable, in the page's font.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from io import StringIO
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from markupsafe import Markup
@@ -52,11 +53,11 @@ _STYLE: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """A figure with its interval; `series` tells which marker it gets."""
+    """A figure with its interval; `series` tells which marker it gets. None is not drawn, but keeps its row."""
 
     row: str
     series: str
-    value: float
+    value: float | None
     low: float | None
     high: float | None
 
@@ -87,7 +88,9 @@ def _drawn(draw: Callable[P, "Figure"]) -> Callable[P, Markup]:
             from matplotlib import style
         except ImportError as error:
             raise MissingPart("matplotlib", "report") from error
-        salt = digest(draw.__name__, repr(figures), repr(options)).hex()  # what makes ids unlike those of another drawing
+        salt = digest(
+            draw.__name__, repr(figures), repr(options)
+        ).hex()  # what makes ids unlike those of another drawing
         with style.context(["default", {**_STYLE, "svg.hashsalt": salt}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")  # the page's fonts have it, or nobody's
             out = StringIO()
@@ -146,9 +149,10 @@ def whiskers(figures: Sequence[Whisker], label: str, *, percent: bool = False) -
             if each.series == name and each.low is not None and each.high is not None:
                 place = rows.index(each.row) + shift
                 axes.plot([scale * each.low, scale * each.high], [place, place], color=colour, linewidth=1.6)
-        places = [rows.index(each.row) + shift for each in figures if each.series == name]
-        values = [scale * each.value for each in figures if each.series == name]
-        axes.plot(values, places, marker, color=colour, markersize=5, label=name, markeredgecolor=PAPER)
+        drawn = [(scale * each.value, rows.index(each.row) + shift)
+                 for each in figures if each.series == name and each.value is not None]  # fmt: skip
+        axes.plot([value for value, _ in drawn], [place for _, place in drawn], marker, color=colour, markersize=5,
+                  label=name, markeredgecolor=PAPER)  # fmt: skip
     _rows(axes, rows)
     least = min([each.low for each in figures if each.low is not None], default=0.0)
     axes.set_xlim(left=scale * min(0.0, least), right=None if percent else 1.02)
@@ -186,7 +190,7 @@ def histograms(edges: Sequence[float], counts: Mapping[str, Sequence[int]], labe
     for (name, heights), each in zip(counts.items(), axes, strict=True):
         colour, hatch = _LOOKS.get(name, _OTHER)
         each.bar(
-            list(edges[:-1]), list(heights), width=[high - low for low, high in zip(edges, edges[1:], strict=False)],
+            list(edges[:-1]), list(heights), width=[high - low for low, high in pairwise(edges)],
             align="edge", color=colour, hatch=hatch, edgecolor=PAPER, linewidth=0.4,
         )  # fmt: skip
         each.set_title(f"{short(name, 24)} ({sum(heights):,})", loc="left", fontsize=8.5, pad=2)

@@ -1,7 +1,6 @@
-"""What was done, what came of it and what it cost: a run's own files → sections of the page."""
+"""What was done, what came of it: a run's own files → sections of the page."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -25,7 +24,6 @@ from relabel.reporting.content import (
     percent,
     share,
     short,
-    usd,
 )
 from relabel.reporting.plots import Whisker, bars, whiskers
 
@@ -35,33 +33,6 @@ SOURCES_DRAWN: Final = 24
 LISTED: Final = 12
 _RATES: Final = ("pairs called relevant", "pairs called relevant or partial", "rows with a false negative")
 _NOBODY: Final = "(no source)"
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What one stage's replies took, in all executions together.
-
-    Attributes:
-        stage: its name.
-        model: who answered.
-        replies: how many; `counted` of them came with a count of tokens.
-        pairs: pairs that these replies were about.
-        tokens_in, tokens_out, tokens_cached: of the counted ones.
-        usd: at the price that is known; None without a price.
-        settled, changed: pairs whose verdict is this stage's, and those of them whose label changed.
-    """
-
-    stage: str
-    model: str
-    replies: int
-    counted: int
-    pairs: int
-    tokens_in: int
-    tokens_out: int
-    tokens_cached: int
-    usd: float | None
-    settled: int
-    changed: int
 
 
 # -- what was done -------------------------------------------------------------------------------------------
@@ -83,7 +54,9 @@ def done(manifest: Json, execution: Json) -> Section:
     if manifest.get("merged_from"):
         facts.append(("merged from", many(len(manifest["merged_from"]), "shard")))
     if told.get("pool"):
-        facts.append(("refilled from", Markup("a pool of mined candidates, SHA-256 {}").format(code(told["pool"][:16]))))
+        facts.append(
+            ("refilled from", Markup("a pool of mined candidates, SHA-256 {}").format(code(told["pool"][:16])))
+        )
     if execution:
         facts.append(("last execution", f"{execution['started']}, {duration(execution['seconds'])}"))
     versions = [f"{package} {version}" for package, version in manifest["versions"].items()]
@@ -106,8 +79,18 @@ def _cascade(stages: Sequence[Json], settings: Sequence[Json]) -> Table:
         finals = _finals(own, last=last)
         up = DASH if last else "the whole query" if own.get("escalate") == "query" else "the pair"
         sample = percent(own["sample"]) if own.get("sample") else DASH
-        rows.append((name(stage["name"]), name(model_of(stage)), prompt, finals, up, sample, code(stage["fingerprint"][:12])))
-    heads = ("stage", "judge", "prompt, fingerprint", "final here", "the rest goes up as", "second opinions", "judge's fingerprint")
+        rows.append(
+            (name(stage["name"]), name(model_of(stage)), prompt, finals, up, sample, code(stage["fingerprint"][:12]))
+        )
+    heads = (
+        "stage",
+        "judge",
+        "prompt, fingerprint",
+        "final here",
+        "the rest goes up as",
+        "second opinions",
+        "judge's fingerprint",
+    )
     return Table(heads, tuple(rows), "The cascade: each stage is asked what the ones before it left open", words=7)
 
 
@@ -175,7 +158,9 @@ def accounting(figures: Json) -> Section:
     drawn = [(stage["name"], _words(stage)) for stage in figures["stages"] if stage["asked"]]
     table = _stages(figures["stages"])
     if drawn:
-        label = "; ".join(f"{stage}: " + ", ".join(f"{n:,} {word}" for word, n in parts.items()) for stage, parts in drawn)
+        label = "; ".join(
+            f"{stage}: " + ", ".join(f"{n:,} {word}" for word, n in parts.items()) for stage, parts in drawn
+        )
         svg = bars(drawn, "pairs asked about, second opinions apart")
         blocks.append(Plots((Plot(svg, "What each stage said", f"Bars of what each stage said. {label}", table),)))
     else:
@@ -193,7 +178,9 @@ def _stages(stages: Sequence[Json]) -> Table:
     for stage in stages:
         for title, part in ((name(stage["name"]), stage), ("second opinions", stage["second_opinions"])):
             if part["asked"] or part is stage:
-                none = Markup(", ").join([Markup("{} {}").format(f"{n:,}", name(why)) for why, n in part["none"].items()])
+                none = Markup(", ").join(
+                    [Markup("{} {}").format(f"{n:,}", name(why)) for why, n in part["none"].items()]
+                )
                 counts = [count(part[key]) for key in ("asked", *LABELS)]
                 rows.append((title, *counts, count(sum(part["none"].values())), none))
     heads = ("stage", "asked", *LABELS, "no label", "why there is none")
@@ -202,21 +189,23 @@ def _stages(stages: Sequence[Json]) -> Table:
 
 def _remarks(figures: Json) -> Iterator[str]:
     rows = figures["rows"]
-    if rows.get("exempt"):
-        yield f"{many(rows['exempt'], 'row is', 'rows are')} of exempt sources and were never judged."
-    if rows["scattered"]:
+    if exempt := rows["exempt"]:
+        yield f"Of exempt sources, and never judged: {many(exempt, 'row')}."
+    if scattered := rows["scattered"]:
         yield (
-            f"{many(rows['scattered'], 'query comes', 'queries come')} back later in the file; intervals take these rows for"
-            " other queries and come out too narrow. Sort the rows by query."
+            f"{many(scattered, 'query comes', 'queries come')} back later in the file; intervals take these rows"
+            " for other queries and come out too narrow. Sort the rows by query."
         )
     for stage in figures["stages"]:
         if shown := stage.get("shortened", 0) + stage["second_opinions"].get("shortened", 0):
-            yield f"{short(stage['name'])} was shown {many(shown, 'pair')} shortened: the model does not read the whole."
+            pairs = many(shown, "pair")
+            yield f"{short(stage['name'])} was shown {pairs} shortened: the model does not read the whole."
     if refill := figures.get("refill"):
         told = refill["rows"]
         yield (
-            f"{many(told['short'], 'row was', 'rows were')} short of negatives: {told['filled']:,} filled from the pool,"
-            f" {told['partly']:,} in part, {told['unfilled']:,} not; {refill['candidates']['looked_at']:,} candidates looked at."
+            f"{many(told['short'], 'row was', 'rows were')} short of negatives: {told['filled']:,} filled from the"
+            f" pool, {told['partly']:,} in part, {told['unfilled']:,} not;"
+            f" {refill['candidates']['looked_at']:,} candidates were looked at."
         )
 
 
@@ -227,8 +216,11 @@ def rates(figures: Json) -> Section:
     """Show how much was flagged and confirmed, by stage and by source, with intervals."""
     found = figures["rates"]
     if not found:
-        return Section("rates", "What was flagged and confirmed", (Text("No pair was judged.", "missing"),))
-    order = [*_RATES, *[f"{what} {stage['name']}" for stage in figures["stages"] for what in ("flagged by", "confirmed after")]]
+        return Section("rates", "Flag and confirmation rates", (Text("No pair was judged.", "missing"),))
+    order = [
+        *_RATES,
+        *[f"{what} {stage['name']}" for stage in figures["stages"] for what in ("flagged by", "confirmed after")],
+    ]
     known = [(rate, found[rate]) for rate in order if rate in found]
     rows = tuple((_rate_name(rate), share(each), of(each, _noun(rate))) for rate, each in known)
     table = Table(("rate", "share (95 % interval)", "of"), rows, words=1, folded="The figures")
@@ -246,13 +238,16 @@ def rates(figures: Json) -> Section:
         plots.append(_by_source(found, sources, [stage["name"] for stage in figures["stages"] if stage["asked"]]))
     lead = "Flagged: called relevant or partial. Confirmed: of these, flagged by the next stage that was asked too."
     note = "Intervals: 95 %, percentile bootstrap over queries; pairs of one query are not independent."
-    return Section("rates", "What was flagged and confirmed", (Text(lead), Plots(tuple(plots)), Text(note, "note")))
+    return Section("rates", "Flag and confirmation rates", (Text(lead), Plots(tuple(plots)), Text(note, "note")))
 
 
 def _by_source(whole: Json, sources: Mapping[str, Json], stages: Sequence[str]) -> Plot:
     rate = "pairs called relevant"
     largest = sorted(sources, key=lambda source: (-sources[source]["rates"].get(rate, {"of": 0})["of"], source))
-    parts = [("all", whole), *[(source or _NOBODY, sources[source]["rates"]) for source in sorted(largest[:SOURCES_DRAWN])]]
+    parts = [
+        ("all", whole),
+        *[(source or _NOBODY, sources[source]["rates"]) for source in sorted(largest[:SOURCES_DRAWN])],
+    ]
     drawn = [
         Whisker(source, "called relevant", each["value"], each["low"], each["high"])
         for source, found in parts
@@ -285,84 +280,6 @@ def _noun(rate: str) -> str:
     return "row" if rate.startswith("rows") else "pair"
 
 
-# -- cost ----------------------------------------------------------------------------------------------------
-
-
-def cost(spent: Sequence[Spent], pairs: int, changed: int) -> Section:
-    """Show what each stage took and cost, for each changed label, and what the last model alone would have cost."""
-    title = "What it cost"
-    if not spent:
-        told = "No stage asked a language model; nothing was paid by the token."
-        return Section("cost", title, (Text(told, "missing"),))
-    rows = [
-        (
-            name(each.stage), name(each.model), count(each.pairs), count(each.replies), *_tokens(each),
-            _money(each), count(each.settled), count(each.changed), _each(each.usd, each.changed, each),
-        )
-        for each in spent
-    ]  # fmt: skip
-    known = all(each.usd is not None and each.counted == each.replies for each in spent)
-    total = sum(each.usd or 0.0 for each in spent)
-    blocks: list[Block] = [
-        Table(
-            ("stage", "model", "pairs asked about", "requests", "tokens in", "of these cached", "tokens out", "US $",
-             "verdicts settled", "labels changed", "US $ per changed label"),
-            tuple(rows), words=2,
-        ),
-    ]  # fmt: skip
-    if known and changed:
-        told = f"{usd(total)} in all: {usd(total / changed)} for each of {many(changed, 'changed label')}."
-        blocks.append(Text(told))
-    elif unknown := [each for each in spent if each.usd is None]:
-        blocks.append(Text(Markup("The price of {} is not known: write {} into the engine’s settings, then type {}.").format(
-            Markup(", ").join([name(each.model) for each in unknown]), code("price: {input: …, output: …}"), code("relabel report RUN"))))  # fmt: skip
-    if any(each.counted < each.replies for each in spent):
-        lacking = Markup(", ").join(
-            [Markup("{} ({:,} of {:,})").format(name(each.stage), each.replies - each.counted, each.replies)
-             for each in spent if each.counted < each.replies]
-        )  # fmt: skip
-        blocks.append(Text(Markup("Replies without a count of tokens, whose cost is therefore not known: {}.").format(lacking)))
-    blocks += _alone(spent, pairs, total if known else None)
-    blocks.append(Text("Requests and tokens of all executions together, as the services counted them; money at the price in the"
-                       " settings, else the list price in the package genai-prices. A model on one’s own hardware and recorded"
-                       " replies cost nothing by the token.", "note"))  # fmt: skip
-    return Section("cost", title, tuple(blocks))
-
-
-def _tokens(each: Spent) -> tuple[str, str, str]:
-    if not each.counted:
-        return DASH, DASH, DASH
-    return count(each.tokens_in), count(each.tokens_cached), count(each.tokens_out)
-
-
-def _money(each: Spent) -> str:
-    return usd(each.usd) if each.counted else DASH
-
-
-def _each(money: float | None, number: int, spent: Spent) -> str:
-    return usd(money / number) if money is not None and number and spent.counted else DASH
-
-
-def _alone(spent: Sequence[Spent], pairs: int, total: float | None) -> list[Block]:
-    """Estimate what the last model would have taken, had it been asked about every pair."""
-    last = spent[-1]
-    if not last.counted or not last.pairs:
-        return []
-    times = pairs / last.pairs * last.replies / last.counted
-    tokens = f"{round(last.tokens_in * times):,} + {round(last.tokens_out * times):,} tokens"
-    told = Markup("An estimate: {} alone, asked about all {}, would have taken about {}").format(
-        name(last.stage), many(pairs, "pair"), tokens
-    )
-    if last.usd is None:
-        return [Text(told + ".")]
-    money = last.usd * times
-    told += f", {usd(money)}"
-    if total is not None and money:
-        told += f"; the cascade took {usd(total)}, {percent(total / money)} of that"
-    about = f" ({last.replies:,} requests about {last.pairs:,} pairs, scaled up)."
-    return [Text(Markup("{}{}").format(told, about))]
-
-
 # -- what was left out ---------------------------------------------------------------------------------------
 
 
@@ -371,11 +288,18 @@ def rejected(number: int, first: Sequence[Json]) -> Section:
     if not number:
         return Section("rejected", "Rejected rows", (Text("Every row could be read."),))
     rows = tuple(
-        (count(row["line"]), name(row["field"] or DASH), name(row["reason"], longest=300), name(row["content"], longest=160))
+        (
+            count(row["line"]),
+            name(row["field"] or DASH),
+            name(row["reason"], longest=300),
+            name(row["content"], longest=160),
+        )
         for row in first
     )
     more = f"The first {len(rows):,} of {number:,}" if number > len(rows) else ""
-    lead = Markup("{} could not be read and stand in {} with their text.").format(many(number, "row"), code("rejects.jsonl"))
+    lead = Markup("{} could not be read and stand in {} with their text.").format(
+        many(number, "row"), code("rejects.jsonl")
+    )
     table = Table(("line", "field", "reason", "the row begins"), rows, more, words=4)
     return Section("rejected", "Rejected rows", (Text(lead), table))
 

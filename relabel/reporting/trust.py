@@ -50,6 +50,27 @@ TO_LABEL: Final = (
     "relabel report RUN",
 )
 
+_TO_READ_AGREEMENT: Final = (
+    "κ can be read only beside the prevalence: it falls towards 0 when nearly all pairs have one label, which AC1"
+    " does not. Pairs without a label of one of the two are counted and left out. A later judge sees what an earlier"
+    " one sent up, and second opinions on a sample of the rest: the tables count what was seen, the coefficients weigh"
+    " the sample back to all; without a sample they say nothing of the rest. People are compared on the pairs that"
+    " they labelled. A dash: not defined, since both gave one and the same label. Intervals: 95 %, percentile bootstrap"
+    " over queries; one without width is that of a figure that was the same in every query, not of a sure one."
+)
+_TO_READ_CURVES: Final = (
+    "Each point is a bin of the pairs that people labelled. On the dashed diagonal a probability means what it says;"
+    " below it the judge is too sure of itself. A score need not lie there, but should rise."
+)
+_OF_CURVES: Final = (
+    "Intervals: 95 %, Wilson, pairs taken as independent, so too narrow where a bin holds several pairs of one query."
+    " The curve is that of the pairs which people labelled: unless these were drawn by chance, others may differ."
+)
+_NOT_MEASURED: Final = (
+    "No judge of this run gives a probability or a score beside its word. Choices answered through log probabilities"
+    " do, and so do embedding and cross-encoder models."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -82,20 +103,16 @@ def ask_people(what: str) -> Text:
 
 def agreement(figures: Json, *, people: bool) -> Section:
     """Show how far every two judges agree: coefficients with intervals, prevalence beside them, confusion matrices."""
-    title = "How far judges agree"
-    compared = [entry for entry in figures["agreement"] if entry["n"]]
+    title = "Agreement between judges"
+    latest_first = reversed([entry for entry in figures["agreement"] if entry["n"]])
+    compared = sorted(latest_first, key=lambda entry: entry["second"] != "human")
     blocks: list[Block] = []
     if compared:
         blocks = [Plots((_overview(compared),)), *[_confusion(entry) for entry in compared]]
         by_source = _by_source(figures["sources"], compared)
         if by_source is not None:
             blocks.append(by_source)
-        blocks.append(Text(
-            "κ can be read only beside the prevalence: it falls towards 0 when nearly all pairs have one label, which AC1 does not."
-            " Pairs without a label of one of the two are counted and left out. A later judge sees what an earlier one sent up,"
-            " and second opinions on a sample of the rest: the tables count what was seen, the coefficients weigh the sample back to"
-            " all; without a sample they say nothing of the rest. People are compared on the pairs that they labelled."
-            " Intervals: 95 %, percentile bootstrap over queries.", "note"))  # fmt: skip
+        blocks.append(Text(_TO_READ_AGREEMENT, "note"))
     else:
         blocks.append(Text(
             Markup("No two judges gave a label to the same pairs. A second judge, or {} at a stage whose word is final,"
@@ -115,10 +132,12 @@ def _who(judge: str) -> str:
 
 def _overview(compared: Sequence[Json]) -> Plot:
     drawn = [
-        Whisker(f"{_who(entry['first'])} – {_who(entry['second'])}", series, figure["value"], figure["low"], figure["high"])
+        Whisker(
+            f"{_who(entry['first'])} – {_who(entry['second'])}", series, figure["value"], figure["low"], figure["high"]
+        )
         for entry in compared
         for key, series in _DRAWN
-        if (figure := entry["figures"][key])["value"] is not None
+        for figure in [entry["figures"][key]]
     ]
     rows = tuple(
         (_both(entry), count(entry["n"]), count(entry["clusters"]), share(entry["figures"]["agreement"]),
@@ -126,7 +145,16 @@ def _overview(compared: Sequence[Json]) -> Plot:
          *[percent(entry["figures"][_PREVALENCE.format(who)]["value"]) for who in ("first", "second")])
         for entry in compared
     )  # fmt: skip
-    heads = ("judges", "pairs", "queries", "same label", "κ", "AC1", "relevant, by the first", "relevant, by the second")
+    heads = (
+        "judges",
+        "pairs",
+        "queries",
+        "same label",
+        "κ",
+        "AC1",
+        "relevant, by the first",
+        "relevant, by the second",
+    )
     table = Table(heads, rows, words=1, folded="The figures")
     label = "; ".join(f"{short(each.row)} {each.series} {number(each.value)}" for each in drawn)
     svg = whiskers(drawn, "0 = chance, 1 = perfect")
@@ -151,7 +179,7 @@ def _confusion(entry: Json) -> Confusion:
     told = f"both gave a label to {many(entry['n'], 'pair')} of {many(entry['clusters'], 'query', 'queries')}"
     return Confusion(
         _who(entry["first"]), _who(entry["second"]), Markup("{}: {}").format(_both(entry), told),
-        tuple(labels[at] for at in kept), tuple(rows),
+        tuple(labels[at] for at in kept), tuple(rows), size,
         Table(("figure", "value (95 % interval)"), tuple(figures), words=1),
     )  # fmt: skip
 
@@ -171,14 +199,26 @@ def _by_source(sources: Mapping[str, Json], compared: Sequence[Json]) -> Table |
                         share(found["agreement"]), coefficient(found["kappa"]), coefficient(found["ac1"]),
                         *[percent(found[_PREVALENCE.format(who)]["value"]) for who in ("first", "second")],
                     ))  # fmt: skip
-    heads = ("judges", "source", "pairs", "queries", "same label", "κ", "AC1", "relevant, by the first", "relevant, by the second")
+    heads = (
+        "judges",
+        "source",
+        "pairs",
+        "queries",
+        "same label",
+        "κ",
+        "AC1",
+        "relevant, by the first",
+        "relevant, by the second",
+    )
     return Table(heads, tuple(rows), words=2, folded="Agreement by source") if rows else None
 
 
 # -- reliability and scores ----------------------------------------------------------------------------------
 
 
-def reliabilities(curves: Sequence[Curve], extra: Sequence[Block], *, people: bool, measured: bool) -> Section:
+def reliabilities(
+    curves: Sequence[Curve], extra: Sequence[Block], *, people: bool, measured: bool, fewest: int
+) -> Section:
     """Show how often people bear a judge out, by the probability or score that it gives.
 
     Args:
@@ -186,25 +226,27 @@ def reliabilities(curves: Sequence[Curve], extra: Sequence[Block], *, people: bo
         extra: what `relabel calibrate` found, as blocks.
         people: whether anybody labelled.
         measured: whether any judge gives a probability or a score.
+        fewest: labelled pairs of a judge below which there is no curve.
     """
-    title = "Is a sure judge a right judge?"
+    title = "Reliability"
     blocks: list[Block] = []
     if curves:
-        blocks.append(Text(
-            "Each point is a bin of the pairs that people labelled. On the dashed diagonal a probability means what it says; below it"
-            " the judge is too sure of itself. A score need not lie there, but should rise."))  # fmt: skip
+        blocks.append(Text(_TO_READ_CURVES))
         blocks.append(Plots(tuple(_reliability(curve) for curve in curves)))
-        blocks.append(Text(
-            "Intervals: 95 %, Wilson, pairs taken as independent, so too narrow where a bin holds several pairs of one query. People chose"
-            " these pairs: where they were not drawn by chance, the curve is that of the pairs they chose.", "note"))  # fmt: skip
+        blocks.append(Text(_OF_CURVES, "note"))
     elif not measured:
-        blocks.append(Text("No judge of this run gives a probability or a score beside its word. Choices answered through log"
-                           " probabilities do, and so do embedding and cross-encoder models.", "missing"))  # fmt: skip
+        blocks.append(Text(_NOT_MEASURED, "missing"))
     elif not people:
-        blocks.append(ask_people("Judges gave probabilities or scores, but no person’s label says what these are worth."))
+        blocks.append(
+            ask_people("Judges gave probabilities or scores, but no person’s label says what these are worth.")
+        )
     else:
-        blocks.append(Text("People labelled too few pairs with a probability or a score: 20 of one judge are the least.", "missing"))
-    blocks += extra or [Text(Markup("Thresholds with a guarantee: {}.").format(code("relabel calibrate RUN")), "missing")]
+        blocks.append(
+            Text(f"People labelled fewer than {fewest} pairs with a probability or score of one judge.", "missing")
+        )
+    blocks += extra or [
+        Text(Markup("Thresholds with a guarantee: {}.").format(code("relabel calibrate RUN")), "missing")
+    ]
     return Section("reliability", title, tuple(blocks))
 
 
@@ -237,7 +279,8 @@ def _scores(each: Scores) -> Plot:
     verdicts = list(each.counts)
     bins = list(enumerate(pairwise(each.edges)))
     rows = tuple(
-        (f"{_edge(low)} to {_edge(high)}", *[count(each.counts[verdict][at]) for verdict in verdicts]) for at, (low, high) in bins
+        (f"{_edge(low)} to {_edge(high)}", *[count(each.counts[verdict][at]) for verdict in verdicts])
+        for at, (low, high) in bins
     )
     label = "probability of its own word" if each.measure == "probability" else "score"
     table = Table((f"{label}, from … to below", *verdicts), rows, words=1, folded="The figures")
