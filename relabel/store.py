@@ -310,8 +310,8 @@ class Store:
         pairs = self._reader.execute(
             "SELECT count(*) FROM judgments WHERE judge = ? AND reply IN (SELECT address FROM replies)", (judge,)
         ).fetchone()
-        replies, counted, *tokens, model = row
-        return Spent(pairs[0], replies, counted, *[number or 0 for number in tokens], model or "")
+        replies, counted, tokens_in, tokens_out, cached, model = row
+        return Spent(pairs[0], replies, counted, tokens_in or 0, tokens_out or 0, cached or 0, model or "")
 
     # -- people ----------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Plain `str` is data and is escaped by the template; `Markup` is text of ours, in
 escaped, or by `name`, which also keeps its direction of writing to itself.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
@@ -14,6 +15,9 @@ Cell = str | Markup
 
 NARROW: Final = "\N{NO-BREAK SPACE}"
 DASH: Final = "–"
+
+_UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""C0 and C1 controls but tab and line feed, embeddings and overrides of direction, halves of surrogate pairs."""
 
 LONGEST_NAME: Final = 80
 LONGEST_TEXT: Final = 1200
@@ -169,9 +173,17 @@ def code(text: object) -> Markup:
     return Markup("<code>{}</code>").format(text)
 
 
+def spelled(text: str) -> str:
+    """Return a text with what HTML may not hold, or what turns the direction of text, spelled out.
+
+    U+202E becomes a backslash, u, and 202e.
+    """
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def short(text: str, longest: int = LONGEST_NAME) -> str:
-    """Return a text on one line, cut where it is too long."""
-    line = " ".join(text[: 4 * longest].split())
+    """Return a text on one line, spelled out, cut where it is too long."""
+    line = spelled(" ".join(text[: 4 * longest].split()))
     return line if len(line) <= longest and len(text) <= 4 * longest else line[: longest - 1] + "…"
 
 
