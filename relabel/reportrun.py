@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from markupsafe import Markup
 
@@ -19,13 +19,15 @@ from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_com
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
 from relabel.protocols import Usage
-from relabel.reporting import costs, sections, trust
+from relabel.reporting import costs, people, sections, trust
 from relabel.reporting.content import Cell, Page, Section, code, coefficient, count, many, name, percent, share, usd
 from relabel.reporting.page import render
 from relabel.reporting.pairs import disagreements
 from relabel.reporting.plots import Bin
 from relabel.rundir import read_json, replacing
 from relabel.store import Store
+
+T = TypeVar("T")
 
 FEWEST: Final = 20
 """Labelled pairs of one judge below which no reliability diagram is drawn."""
@@ -74,23 +76,27 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
     with open_run(folder, path=path) as (plan, store):
         gleaned = glean(judged_pairs(plan, store), [stage.name for stage in plan.stages])
         spent = list(_spent(plan, store, manifest, gleaned))
-    people = gleaned.labelled > 0
+    looked = gleaned.labelled > 0
+    calibrated = _made(folder / "calibration.json", "relabel calibrate", lambda found: list(people.calibration(found)))
+    estimated = _made(folder / "estimates.json", "relabel audit estimate", people.estimates)
+    headline = _made(folder / "estimates.json", "relabel audit estimate", lambda found: list(people.headline(found)))
     changed = figures["passages"]["promoted"] + figures["passages"]["dropped"]
     curves, scores = list(_curves(gleaned.checked)), list(_scores(gleaned))
     return Page(
         title=folder.resolve().name,
         done=_done(manifest, execution, figures),
-        results=tuple(_results(figures, gleaned)),
+        results=(*_results(figures, gleaned), *headline),
         tiles=tuple(_tiles(figures, gleaned, spent, changed)),
         sections=(
             sections.done(manifest, execution),
             sections.accounting(figures),
             sections.rates(figures),
-            trust.agreement(figures, people=people),
-            trust.reliabilities(curves, (), people=people, measured=bool(scores), fewest=FEWEST),
+            trust.agreement(figures, people=looked),
+            trust.reliabilities(curves, calibrated, people=looked, measured=bool(scores), fewest=FEWEST),
+            estimated,
             trust.scores(scores),
             costs.cost(spent, gleaned.pairs, changed),
-            disagreements(gleaned.against_people, gleaned.contradicted, gleaned.certain, people=people),
+            disagreements(gleaned.against_people, gleaned.contradicted, gleaned.certain, people=looked),
             *_left_out(folder, plan, figures),
         ),
         foot=f"Written by relabel {manifest['versions'].get('relabel', '')}. This page loads nothing.",
@@ -126,9 +132,9 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
         f"{many(passages['promoted'], 'negative')} became positives, {many(passages['dropped'], 'negative')} were"
         f" dropped; {figures['rows']['written']:,} of {many(figures['rows']['in'], 'row')} were written."
     )
-    people = [entry for entry in figures["agreement"] if entry["second"] == "human" and entry["n"]]
-    if people:
-        last = people[-1]
+    compared = [entry for entry in figures["agreement"] if entry["second"] == "human" and entry["n"]]
+    if compared:
+        last = compared[-1]
         yield Markup("People labelled {}. Of those that {} judged too ({}), they give {} the same label: κ {}.").format(
             many(gleaned.labelled, "pair"), name(last["first"]), f"{last['n']:,}", share(last["figures"]["agreement"]),
             coefficient(last["figures"]["kappa"]),
@@ -249,6 +255,18 @@ def _left_out(folder: Path, plan: Plan, figures: Mapping[str, Any]) -> Iterator[
     yield sections.rejected(rows["rejected"], _first(folder / "rejects.jsonl"))
     least, short = plan.policy.min_negatives, rows["below_min_negatives"]
     yield sections.below(short, least, _first(folder / "below_min_negatives.jsonl"), pool=plan.pool is not None)
+
+
+def _made(path: Path, command: str, make: Callable[[Any], T]) -> T:
+    """Make a part of the page of what another command wrote into the run, or of None where it did not.
+
+    Raises:
+        RunError: the file is not what that command writes.
+    """
+    try:
+        return make(json.loads(path.read_text("utf-8")) if path.exists() else None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is not what relabel writes", hint=f"write it anew: {command} {path.parent}") from error
 
 
 def _first(path: Path) -> list[dict[str, Any]]:

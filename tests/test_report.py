@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -91,6 +92,12 @@ def read(run: Path) -> tuple[str, Page]:
     return html, Page(html)
 
 
+@cache
+def seen(run: Path) -> tuple[str, Page]:
+    """Do the same once for a run that several tests look at, and none changes."""
+    return read(run)
+
+
 def label(run: Path, folder: Path, *, every: int = 3) -> None:
     """Have two people label every third pair, who are not always at one, and decide again."""
     words = ("relevant", "irrelevant", "irrelevant", "partial", "irrelevant")
@@ -127,7 +134,7 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 stages:
   - rules
   - {{name: small, judge: llm, prompt: relevance, engine: {engine}, final: {{irrelevant: 0.5}}, sample: 0.2}}
-  - {{name: strong, judge: llm, prompt: rlhn, engine: {engine.replace("small", "strong").replace("output: 4", "output: 40")}}}
+  - {{name: strong, judge: llm, prompt: rlhn, engine: {engine.replace("small", "strong").replace("4}", "40}")}}}
 """,
             "utf-8",
         )
@@ -141,7 +148,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run over rows whose every field is an attack, a megabyte of text and a row that cannot be read."""
     folder = tmp_path_factory.mktemp("hostile")
     rows: list[str] = []
-    for number, text in enumerate((*HOSTILE, "long " * 200_000)):
+    for number, text in enumerate(("long " * 200_000, *HOSTILE)):
         good = {"docid": f"p{number}{text[:60]}", "title": text[:80], "text": text}
         rows.append(json.dumps({
             "query_id": f"{number}{text[:60]}", "query": f"{text[:500]} {number}", "positive_passages": [good],
@@ -167,7 +174,7 @@ every_run = pytest.mark.parametrize("any_run", ["rich", "paid", "hostile"], indi
 @every_run
 def test_the_page_is_well_formed_and_loads_nothing(any_run: Path) -> None:
     """Tags nest, ids are unique and linked to; nothing has an address outside the page, nothing is a script."""
-    html, page = read(any_run)
+    html, page = seen(any_run)
     assert page.faults == []
     assert [name for name, times in page.ids.items() if times > 1] == []
     links = [value for _, name, value in page.attributes if name in ("href", "xlink:href")]
@@ -185,7 +192,7 @@ def test_the_page_is_well_formed_and_loads_nothing(any_run: Path) -> None:
 @every_run
 def test_the_same_run_gives_the_same_bytes(any_run: Path, tmp_path: Path) -> None:
     """Written twice, the second time in another process, the page is the same."""
-    first = relabel.report(any_run).path.read_bytes()
+    first = seen(any_run)[0].encode()
     other = tmp_path / "again.html"
     command = [sys.executable, "-m", "relabel", "report", str(any_run), "-o", str(other)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -198,7 +205,7 @@ def test_the_same_run_gives_the_same_bytes(any_run: Path, tmp_path: Path) -> Non
 @every_run
 def test_the_accounting_is_that_of_the_statistics(any_run: Path) -> None:
     """The lines that add up, and every stage's words, stand in the page as statistics.json has them."""
-    _, page = read(any_run)
+    _, page = seen(any_run)
     figures = relabel.stats(any_run)
     rows, passages = figures["rows"], figures["passages"]
     assert f"{rows['in']:,} = {rows['written']:,} written + {rows['removed']:,} removed" in page.text
@@ -224,7 +231,7 @@ def test_rates_say_of_how_many_queries(rich: Path) -> None:
 
 def test_people_and_pairs_are_shown(rich: Path) -> None:
     """Agreement with people and its confusion matrix, and the three kinds of instructive pairs with their texts."""
-    _, page = read(rich)
+    _, page = seen(rich)
     (entry,) = [
         each for each in relabel.stats(rich)["agreement"] if (each["first"], each["second"]) == ("strong", "human")
     ]
@@ -242,7 +249,7 @@ def test_people_and_pairs_are_shown(rich: Path) -> None:
 
 def test_money_and_what_the_strong_model_alone_would_have_cost(paid: Path) -> None:
     """Tokens and dollars are those of run.json; the last model alone is scaled from what it was asked."""
-    _, page = read(paid)
+    _, page = seen(paid)
     spending = json.loads((paid / "run.json").read_text("utf-8"))["spending"]
     for stage in ("small", "strong"):
         assert f"{spending[stage]['tokens_in']:,}" in page.text
@@ -261,7 +268,7 @@ def test_money_and_what_the_strong_model_alone_would_have_cost(paid: Path) -> No
 
 def test_probabilities_have_their_diagrams(paid: Path) -> None:
     """A judge with probabilities, and people's labels: a reliability diagram and histograms, each with its table."""
-    _, page = read(paid)
+    _, page = seen(paid)
     assert "small, probability: " in page.text
     labels = [value for _, name, value in page.attributes if name == "aria-label"]
     assert any(value.startswith("Reliability diagram of small") for value in labels)
@@ -272,7 +279,7 @@ def test_probabilities_have_their_diagrams(paid: Path) -> None:
 
 def test_hostile_data_is_text(hostile: Path) -> None:
     """Scripts, tags and templates are read as they stand; what turns the text or is no character is spelled out."""
-    html, page = read(hostile)
+    html, page = seen(hostile)
     for text in HOSTILE[:4]:
         assert text in page.text
         assert text not in html or "<" not in text
@@ -303,11 +310,55 @@ def test_a_run_with_little_in_it(tmp_path: Path) -> None:
     _, page = read(tmp_path / "run")
     assert page.faults == []
     for told in (
-        "No pair came to a verdict.", "No two judges gave a label to the same pairs", "relabel audit import RUN pairs.csv",
-        "No judge of this run gives a probability or a score", "No stage asked a language model",
+        "No pair came to a verdict.", "No two judges gave a label to the same pairs",
+        "relabel audit import RUN pairs.csv", "No judge of this run gives a probability or a score",
+        "No stage asked a language model", "Nothing was estimated", "No thresholds were calibrated",
         "No pair was called a false negative", "Every row could be read",
     ):  # fmt: skip
         assert told in page.text, told
+
+
+def test_estimates_and_calibration(rich: Path, tmp_path: Path) -> None:
+    """What `audit estimate` and `calibrate` left in the run is shown, with intervals and what each figure rests on."""
+    run = shutil.copytree(rich, tmp_path / "run")
+    figure = {
+        "name": "false-negative rate", "value": 0.158, "low": 0.138, "high": 0.18, "low_queries": 0.119,
+        "high_queries": 0.206, "n": 192, "of": 1887, "clusters": 102, "method": "by strata", "note": "<i>well</i>",
+    }  # fmt: skip
+    unknown = figure | dict.fromkeys(("value", "low", "high", "low_queries", "high_queries", "of"))
+    estimates = [figure, unknown | {"name": "precision of <b>", "n": 0}]
+    (run / "estimates.json").write_text(json.dumps(estimates), "utf-8")
+    step = {"pairs": 1542, "errors": 68, "upper": 0.1473}
+    choice = {"settle": "irrelevant", "alpha": 0.2, "threshold": -0.25, "chosen": step, "why": ""}
+    curve = {"brier": 0.111, "ece": 0.005, "bins": [
+        {"low": 0.1, "high": 0.2, "predicted": 0.13, "observed": 0.14, "observed_low": 0.09, "observed_high": 0.2,
+         "pairs": 500, "queries": 120},
+    ]}  # fmt: skip
+    stage = {
+        "name": "cheap", "by": "score", "settled": {"relevant": 0, "partial": 0, "irrelevant": 1850},
+        "parts": [{"source": None, "choices": [choice, choice | {"settle": "relevant", "chosen": None, "why": "few"}]}],
+        "reliability": {"method": "platt", "before": None, "after": curve},
+    }  # fmt: skip
+    calibration = {
+        "labels": {"pairs": 563, "queries": 128}, "delta": 0.1, "delta_is_of": "each promise by itself",
+        "bound": "query-clustered", "pairs": 1887, "people": 11, "stages": [stage],
+    }  # fmt: skip
+    (run / "calibration.json").write_text(json.dumps(calibration), "utf-8")
+    _, page = read(run)
+    assert page.faults == []
+    for told in (
+        "Estimated from 192 labels in 102 queries: false-negative rate, 15.8 % (13.8 to 18.0).",
+        "false-negative rate 15.8 % (13.8 to 18.0) 11.9 to 20.6 % 192 102 1,887", "precision of <b> – – 0 102 –",
+        "<i>well</i>", "cheap any irrelevant 20.0 % score ≤ -0.25 1,542 68 14.7 % 1,850",
+        "No promise for “relevant” by cheap, of source any: few.",
+        "cheap, recalibrated, platt: Brier score 0.111, calibration error 0.005",
+    ):  # fmt: skip
+        assert told in page.text, told
+    for name, content in (("estimates.json", "[{}]"), ("calibration.json", "[1]"), ("calibration.json", "{")):
+        (run / name).write_text(content, "utf-8")
+        with pytest.raises(RunError, match=f"{name} is not what relabel writes"):
+            relabel.report(run)
+        (run / name).unlink()
 
 
 def test_labels_that_were_not_applied_yet(tmp_path: Path) -> None:
@@ -403,8 +454,9 @@ def browser() -> Iterator[Any]:
 @pytest.mark.browser
 @every_run
 def test_in_a_browser(any_run: Path, browser: Any) -> None:
-    """Offline, without one request or complaint, at phone and desk width, light and dark: nothing runs over the edge."""
-    path = relabel.report(any_run).path
+    """Offline, without a request or complaint, at phone and desk width, light and dark: nothing runs over the edge."""
+    seen(any_run)
+    path = any_run / "report.html"
     for width, scheme in ((390, "light"), (390, "dark"), (1280, "light")):
         context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
         page = context.new_page()

@@ -64,10 +64,11 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """Drawings side by side, or one below the other where there is no room."""
+    """Drawings side by side, or one below the other where there is no room; `wide` where their tables need it all."""
 
     kind: ClassVar[str] = "plots"
     plots: tuple[Plot, ...]
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

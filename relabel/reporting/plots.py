@@ -223,7 +223,7 @@ def _open_many(number: int, height: float, ratios: Sequence[float] | None = None
 
 def _rows(axes: "Axes", rows: Sequence[str]) -> None:
     """Name the rows, from above to below."""
-    axes.set_yticks(range(len(rows)), [short(row, 26) for row in rows])
+    axes.set_yticks(range(len(rows)), [short(row, 30) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")

@@ -106,6 +106,11 @@ def model_of(stage: Json) -> str:
 
 def _finals(own: Json, *, last: bool) -> str:
     final = own.get("final")
+    if settle := own.get("settle"):
+        signs = (("relevant", "≥"), ("partial", "≥"), ("irrelevant", "≤"))
+        cuts = [f"{label} {sign} {settle[label]:.4g}" for label, sign in signs if settle.get(label) is not None]
+        own_cuts = "; some sources by their own" if settle.get("sources") else ""
+        return f"by {settle['by']}: {', '.join(cuts) or 'nothing'}{own_cuts}"
     if isinstance(final, Mapping):
         return ", ".join(f"{label} from p = {at:g}" if at else label for label, at in final.items())
     if final is not None:

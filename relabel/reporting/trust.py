@@ -223,7 +223,7 @@ def reliabilities(
 
     Args:
         curves: one for each stage and measure.
-        extra: what `relabel calibrate` found, as blocks.
+        extra: what `relabel calibrate` found, or how to have it found.
         people: whether anybody labelled.
         measured: whether any judge gives a probability or a score.
         fewest: labelled pairs of a judge below which there is no curve.
@@ -244,9 +244,7 @@ def reliabilities(
         blocks.append(
             Text(f"People labelled fewer than {fewest} pairs with a probability or score of one judge.", "missing")
         )
-    blocks += extra or [
-        Text(Markup("Thresholds with a guarantee: {}.").format(code("relabel calibrate RUN")), "missing")
-    ]
+    blocks += extra
     return Section("reliability", title, tuple(blocks))
 
 
