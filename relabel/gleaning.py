@@ -17,6 +17,8 @@ Measure = Literal["probability", "score"]
 SHOWN: Final = 6
 FINEST: Final = 2.0**-10
 MOST_BINS: Final = 4096
+CERTAINTY: Final = 1 - FINEST
+"""Probabilities from here on lie in the last bin, whose upper edge is 1."""
 
 _CHANGES: Final = frozenset({"promote", "drop", "remove"})
 
@@ -44,14 +46,16 @@ class Histogram:
 
 
 def on_common_edges(
-    histograms: Mapping[str, Histogram], *, most: int = 32
+    histograms: Mapping[str, Histogram], *, most: int = 32, finest: float = 0.0
 ) -> tuple[tuple[float, ...], dict[str, tuple[int, ...]]]:
     """Return the edges of at most `most` bins over all histograms, and each one's counts in them; exact counts.
+
+    Bins are no narrower than `finest`, a power of 2.
 
     Raises:
         ValueError: no histogram holds a number.
     """
-    width = max(each.width for each in histograms.values())
+    width = max(finest, *[each.width for each in histograms.values()])
     while True:
         places = {name: _coarser(each, width) for name, each in histograms.items()}
         first = min(min(counts) for counts in places.values() if counts)
@@ -160,7 +164,8 @@ def _count(found: Gleaned, pair: JudgedPair, stages: Sequence[str]) -> None:
         for measure, value in measures:
             if value is not None:
                 groups = found.scores.setdefault((stage, measure), {})
-                groups.setdefault(verdict.outcome, Histogram()).add(value)
+                counted = min(value, CERTAINTY) if measure == "probability" else value
+                groups.setdefault(verdict.outcome, Histogram()).add(counted)
         if word.label is not None and pair.gold is not None:
             found.checked.append(Checked(stage, word.label, word.probability, word.score, pair.gold))
 

@@ -125,9 +125,10 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
         yield "No pair came to a verdict."
     else:
         queries = many(relevant.get("queries") or gleaned.queries, "query", "queries")
-        yield Markup("<strong>{}</strong> of {} in {} are called false negatives; {} of {} have at least one.").format(
-            share(relevant), many(relevant["of"], "hard negative"), queries, share(rows), many(rows["of"], "row")
-        )
+        yield Markup(
+            "<strong>{}</strong> of the {} that got a verdict, in {}, are called false negatives; {} of {} have at"
+            " least one."
+        ).format(share(relevant), many(relevant["of"], "hard negative"), queries, share(rows), many(rows["of"], "row"))
     yield (
         f"{many(passages['promoted'], 'negative')} became positives, {many(passages['dropped'], 'negative')} were"
         f" dropped; {figures['rows']['written']:,} of {many(figures['rows']['in'], 'row')} were written."
@@ -193,7 +194,7 @@ def _scores(gleaned: Gleaned) -> Iterator[trust.Scores]:
     for (stage, measure), groups in gleaned.scores.items():
         known: dict[str, Histogram] = {verdict: groups[verdict] for verdict in sorted(groups) if groups[verdict].counts}
         if known:
-            edges, counts = on_common_edges(known)
+            edges, counts = on_common_edges(known, finest=1 / 32 if measure == "probability" else 0.0)
             yield trust.Scores(stage, measure, edges, counts)
 
 

@@ -184,7 +184,9 @@ def reliability(bins: Sequence[Bin], x: str, y: str, *, diagonal: bool) -> "Figu
 
 
 @_drawn
-def histograms(edges: Sequence[float], counts: Mapping[str, Sequence[int]], label: str) -> "Figure":
+def histograms(
+    edges: Sequence[float], counts: Mapping[str, Sequence[int]], label: str, *, probability: bool
+) -> "Figure":
     """Draw one histogram for each of several groups, below one another, over the same edges."""
     figure, axes = _open_many(len(counts), 0.72 * len(counts) + 0.45)
     for (name, heights), each in zip(counts.items(), axes, strict=True):
@@ -197,6 +199,8 @@ def histograms(edges: Sequence[float], counts: Mapping[str, Sequence[int]], labe
         each.yaxis.set_major_locator(_few_whole_numbers())
         each.grid(visible=True, axis="y")
     axes[-1].set_xlabel(label)
+    if probability:
+        axes[-1].set_xlim(-0.02, 1.02)
     return figure
 
 

@@ -242,7 +242,10 @@ def rates(figures: Json) -> Section:
     if len(sources) > 1:
         plots.append(_by_source(found, sources, [stage["name"] for stage in figures["stages"] if stage["asked"]]))
     lead = "Flagged: called relevant or partial. Confirmed: of these, flagged by the next stage that was asked too."
-    note = "Intervals: 95 %, percentile bootstrap over queries; pairs of one query are not independent."
+    note = (
+        "Intervals: 95 %, percentile bootstrap over queries, since pairs of one query are not independent. One without"
+        " width is that of a rate that was the same in every query, not of a sure one."
+    )
     return Section("rates", "Flag and confirmation rates", (Text(lead), Plots(tuple(plots)), Text(note, "note")))
 
 

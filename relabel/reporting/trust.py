@@ -280,10 +280,11 @@ def _scores(each: Scores) -> Plot:
         (f"{_edge(low)} to {_edge(high)}", *[count(each.counts[verdict][at]) for verdict in verdicts])
         for at, (low, high) in bins
     )
-    label = "probability of its own word" if each.measure == "probability" else "score"
+    probability = each.measure == "probability"
+    label = "probability of its own word" if probability else "score"
     table = Table((f"{label}, from … to below", *verdicts), rows, words=1, folded="The figures")
     totals = "; ".join(f"{verdict}: {sum(heights):,} pairs" for verdict, heights in each.counts.items())
-    svg = histograms(each.edges, each.counts, label)
+    svg = histograms(each.edges, each.counts, label, probability=probability)
     title = Markup("{}, {}").format(name(each.stage), each.measure)
     return Plot(svg, title, f"Histograms of the {label} of {short(each.stage)} by verdict. {totals}", table)
 
