@@ -29,6 +29,7 @@ def report(run: AnyPath, output: AnyPath | None = None, *, path: AnyPath | None 
 
     Raises:
         RunError: no finished run is there, its input is gone or another, or the file cannot be written.
+        SettingsError: the file's name does not end in .html.
         MissingPart: matplotlib is not installed.
     """
     return reportrun.write_report(Path(run), Path(output) if output else None, path=Path(path) if path else None)

@@ -20,7 +20,7 @@ MOST_BINS: Final = 4096
 CERTAINTY: Final = 1 - FINEST
 """Probabilities from here on lie in the last bin, whose upper edge is 1."""
 
-_CHANGES: Final = frozenset({"promote", "drop", "remove"})
+_CHANGES: Final = frozenset({"promote", "drop"})
 
 
 class Histogram:
@@ -96,7 +96,7 @@ class Gleaned:
         labelled: pairs that people labelled; `divided` those of them on which they are divided.
         reviewers: labels by reviewer.
         settled: pairs by the stage whose word holds.
-        changed: of these, pairs that are promoted, dropped, or in a row that goes.
+        changed: of these, pairs that are promoted or dropped.
         scores: histograms by stage, measure and verdict.
         checked: stages' words on pairs that people labelled; in memory, like people's labels themselves.
         against_people: pairs on which the judges' last word is not people's, with the stage whose word that is.

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ from markupsafe import Markup
 from relabel.building import price
 from relabel.concluding import Plan
 from relabel.engines.prices import cost
-from relabel.errors import RunError
+from relabel.errors import RunError, SettingsError
 from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_common_edges
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
@@ -54,9 +53,12 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
 
     Raises:
         RunError: no finished run is there, its input is gone or another, or the file cannot be written.
+        SettingsError: the file's name does not end in .html.
         MissingPart: matplotlib is not installed.
     """
     target = output or folder / "report.html"
+    if target.suffix.casefold() not in (".html", ".htm"):
+        raise SettingsError(f"{target} would be taken for something else", hint="name it .html")
     if target.is_dir() or not target.parent.is_dir():
         raise RunError(
             f"{target}: no file can be written there", hint=f"name one: relabel report {folder} -o report.html"
@@ -70,9 +72,7 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
 def page(folder: Path, *, path: Path | None = None) -> Page:
     """Gather what the report of a finished run says."""
     manifest, figures = read_json(folder, "manifest.json"), read_json(folder, "statistics.json")
-    execution: dict[str, Any] = {}
-    with suppress(RunError):  # a merged run has none
-        execution = read_json(folder, "run.json")
+    execution = read_json(folder, "run.json") if (folder / "run.json").exists() else {}  # a merged run has none
     with open_run(folder, path=path) as (plan, store):
         gleaned = glean(judged_pairs(plan, store), [stage.name for stage in plan.stages])
         spent = list(_spent(plan, store, manifest, gleaned))
@@ -152,15 +152,15 @@ def _tiles(
     figures: Mapping[str, Any], gleaned: Gleaned, spent: Sequence[costs.Spent], changed: int
 ) -> Iterator[tuple[str, Cell, Cell]]:
     """Yield the figures that stand largest."""
-    verdicts, rows = figures["verdicts"], figures["rows"]
+    verdicts, rows, passages = figures["verdicts"], figures["rows"], figures["passages"]["in"]
     yield (
         "pairs judged",
         count(gleaned.pairs),
         f"in {many(gleaned.queries, 'query', 'queries')}, {many(rows['in'], 'row')}",
     )
     yield "false negatives", count(verdicts["false_negative"]), f"and {verdicts['partial']:,} partial"
-    yield "labels changed", count(changed), f"{percent(changed / gleaned.pairs)} of pairs" if gleaned.pairs else ""
-    yield "undecided", count(verdicts["undecided"]), "stay where they are"
+    yield "labels changed", count(changed), f"{percent(changed / passages)} of the negatives" if passages else ""
+    yield "undecided", count(verdicts["undecided"]), "nobody settled them"
     who = many(len(gleaned.reviewers), "reviewer") if gleaned.labelled else "nobody has looked yet"
     yield "checked by people", count(gleaned.labelled), f"by {who}" if gleaned.labelled else who
     if spent and all(each.usd is not None and each.counted == each.replies for each in spent):

@@ -22,7 +22,7 @@ from server import FakeServer
 
 import relabel
 from relabel.certain import InTurns
-from relabel.errors import MissingPart, RunError
+from relabel.errors import MissingPart, RunError, SettingsError
 from relabel.gleaning import MOST_BINS, Histogram, on_common_edges
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
@@ -380,9 +380,12 @@ def _rules(folder: Path) -> Path:
 
 def test_where_a_report_cannot_be_written(rich: Path, tmp_path: Path) -> None:
     """A folder, or a folder that is not there: said before anything is gathered. No run: as every command says it."""
-    for place in (tmp_path, tmp_path / "nowhere" / "report.html"):
+    (tmp_path / "folder.html").mkdir()
+    for place in (tmp_path / "folder.html", tmp_path / "nowhere" / "report.html"):
         with pytest.raises(RunError, match="no file can be written there"):
             relabel.report(rich, place)
+    with pytest.raises(SettingsError, match="taken for something else"):
+        relabel.report(rich, DATA / "sample.jsonl")
     with pytest.raises(RunError, match="holds no finished run"):
         relabel.report(tmp_path, tmp_path / "report.html")
 

@@ -230,7 +230,7 @@ def share(figure: Mapping[str, Any]) -> str:
 
 
 def coefficient(figure: Mapping[str, Any]) -> str:
-    """Write a coefficient with its interval: .71 (.64 to .78)."""
+    """Write a coefficient with its interval: 0.71 (0.64 to 0.78)."""
     if figure["value"] is None or figure["low"] is None:
         return number(figure["value"])
     return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
