@@ -73,7 +73,7 @@ def serve(
     with _listening(port) as listening, open_run(folder, path=source) as (plan, store):
         listing = list_pairs(plan, store, chosen, everything=everything)
         with contextlib.closing(listing):
-            desk = Desk(listing, _Kept(store))
+            desk = Desk(listing, Kept(store))
             keys, at = Keys(), listening.getsockname()[1]
             page = AuditPage(desk, str(folder), keys=keys, port=at, blind=not show_judges)
             labelled = {name: progress.done for name, progress in desk.reviewers().items()}
@@ -119,26 +119,31 @@ def _answer(app: "Starlette", listening: socket.socket) -> None:
         uvicorn.Server(config).run(sockets=[listening])
 
 
-class _Kept:
+class Kept:
     """People's labels in the store of a run."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def reviewers(self) -> list[str]:
+        """Return everybody who ever labelled."""
         return self._store.reviewers()
 
     def said_by(self, reviewer: str) -> Iterator[tuple[bytes, bytes, Label]]:
+        """Return all labels of a reviewer."""
         return self._store.labels_by(reviewer)
 
     def said_of(self, query: bytes, candidate: bytes) -> dict[str, Said]:
+        """Return what people said of a pair."""
         said = self._store.people_of(query, candidate).items()
         return {reviewer: Said(label, note) for reviewer, (label, note) in said}
 
     def keep(self, query: bytes, candidate: bytes, reviewer: str, said: Said) -> None:
+        """Keep a label; it is committed when this returns."""
         self._store.add_people([PersonLabel(query, candidate, reviewer, said.label, said.note)])
 
     def forget(self, query: bytes, candidate: bytes, reviewer: str) -> None:
+        """Take a label back."""
         self._store.remove_people(query, candidate, reviewer)
 
 

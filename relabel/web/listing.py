@@ -115,14 +115,13 @@ class Listing:
         Raises:
             LookupError: there is none.
         """
-        found = self._database.execute(
+        if not 1 <= number <= self.size:
+            raise LookupError(number)
+        question, place, fingerprint, query, candidate, shown = self._database.execute(
             "SELECT questions.shown, place, fingerprint, query, candidate, pairs.shown FROM queue"
             " JOIN pairs ON pairs.id = queue.pair JOIN questions ON questions.id = pairs.question WHERE number = ?",
             (number,),
         ).fetchone()
-        if found is None:
-            raise LookupError(number)
-        question, place, fingerprint, query, candidate, shown = found
         told = json.loads(shown)
         words = tuple(Word(**word) for word in told["words"])
         pair = Candidate(place, fingerprint, query, candidate, Text(**told["shown"]), words)
