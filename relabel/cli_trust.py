@@ -31,9 +31,10 @@ def audit_serve(
     from relabel import api_trust, screen, screen_trust
 
     console = screen.open_console()
+    screen.put_line(console, f"reading {run}")
     api_trust.audit_serve(
         run, everything=all_pairs, sample=sample, table=csv, show_judges=show_judges, port=port, path=input,
-        ready=lambda page: screen_trust.serving(console, page, run),
+        ready=lambda page: screen_trust.serving(console, page),
     )  # fmt: skip
     screen_trust.served(console, run)
 

@@ -13,9 +13,9 @@ from relabel.serving import Serving
 # -- audit serve -------------------------------------------------------------------------------------------
 
 
-def serving(console: Console, page: Serving, run: Path) -> None:
+def serving(console: Console, page: Serving) -> None:
     """Show where the page is; the address is the key to it."""
-    put_line(console, f"{page.pairs:,} pairs of {run}")
+    put_line(console, f"{page.pairs:,} {'pair' if page.pairs == 1 else 'pairs'} to label")
     for name, done in page.labelled.items():
         put_line(console, f"  {name}: {done:,} labelled")
     put_line(console, "open on this machine, and keep to yourself: ", as_text(page.address, "bold"))

@@ -345,6 +345,17 @@ class Store:
         """Yield all labels of a reviewer: query, candidate, label."""
         yield from self._reader.execute("SELECT query, candidate, label FROM people WHERE reviewer = ?", (reviewer,))
 
+    def notes(self, query: bytes) -> dict[bytes, dict[str, str]]:
+        """Return the notes beside people's labels on a query's candidates: candidate → reviewer → note."""
+        found: dict[bytes, dict[str, str]] = {}
+        rows = self._reader.execute(
+            "SELECT candidate, reviewer, note FROM people WHERE query = ? AND note != '' ORDER BY candidate, reviewer",
+            (query,),
+        )
+        for candidate, reviewer, note in rows:
+            found.setdefault(candidate, {})[reviewer] = note
+        return found
+
     def has_people(self) -> bool:
         """Whether anybody's labels were imported."""
         return self._reader.execute("SELECT 1 FROM people LIMIT 1").fetchone() is not None

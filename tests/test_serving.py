@@ -279,7 +279,7 @@ def test_csv_and_page_mix(own: Path, tmp_path: Path) -> None:
         assert "<bdi>anna</bdi> <span>3 of 200 done" in visitor.get("/").body
         numbers = {visitor.get(f"/pair/{number}?reviewer=anna").field("pair"): number for number in range(1, 8)}
         visitor.answer("anna", numbers[rows[0]["pair"]], "relevant")
-        visitor.answer("ben", numbers[rows[1]["pair"]], "irrelevant")
+        visitor.answer("ben", numbers[rows[1]["pair"]], "irrelevant", "no, =1+1")
         page.command.process.send_signal(signal.SIGINT)
         assert page.command.wait() == 0
         assert f"all labels are in the run. next: relabel apply {own}" in page.command.stdout
@@ -287,7 +287,7 @@ def test_csv_and_page_mix(own: Path, tmp_path: Path) -> None:
     told = [after[row["pair"]] for row in rows[:3]]
     assert [row["people"] for row in told] == [
         "anna: relevant",
-        "anna: irrelevant; ben: irrelevant",
+        "anna: irrelevant; ben: irrelevant (no, =1+1)",
         "anna: irrelevant",
     ]
     verdicts = relabel.apply(own).statistics["verdicts"]

@@ -1,6 +1,6 @@
 """Who has labelled what: reviewers, their progress, and undo. Every label is kept before anything else happens."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -96,9 +96,9 @@ class Desk:
 
     def progress(self, reviewer: str) -> Progress:
         """Return how far a reviewer is."""
-        counts = Counter(self._marks_of(reviewer))
-        labels = {label: counts[number] for number, label in enumerate(LABELS, start=1)}
-        return Progress(labels, counts[_OPEN])
+        marks = self._marks_of(reviewer)
+        labels = {label: marks.count(number) for number, label in enumerate(LABELS, start=1)}
+        return Progress(labels, marks.count(_OPEN))
 
     def sheet(self, number: int) -> Sheet:
         """Return the pair with this number, from 1.
