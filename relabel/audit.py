@@ -324,11 +324,14 @@ def _label(line: int, cells: Mapping[str, str], reviewer: str) -> AuditLabel | N
 
 
 def _other_ids(label: AuditLabel, query_id: str, candidate_id: str) -> str:
-    """Say which id of the label is not the pair's; "" if none is. Compared as cells, for that is what came back."""
+    """Say which id of the label is not the pair's; "" if none is.
+
+    Compared as cells, for that is what came back, and without blanks, which some workbooks drop at a cell's ends.
+    """
     for name, said, real in (
         ("query_id", label.query_id, query_id),
         ("candidate_id", label.candidate_id, candidate_id),
     ):
-        if said and said != reread(real):
+        if said and said.split() != reread(real).split():
             return f"{name} is {said!r} in the file and {real!r} in the run"
     return ""
