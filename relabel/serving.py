@@ -112,7 +112,7 @@ def _answer(app: "Starlette", listening: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="critical",
+        app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
         access_log=False, proxy_headers=False, server_header=False, timeout_graceful_shutdown=2,
     )  # fmt: skip
     with contextlib.suppress(KeyboardInterrupt):  # the way in which it is meant to end

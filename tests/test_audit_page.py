@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +87,7 @@ class Person:
     def enter(self, served: Served) -> None:
         """Come in by the address of the terminal and type one's name."""
         self.page.goto(served.address)
+        self.page.locator("#reviewer:focus").wait_for()
         self.page.keyboard.type(self.name)
         self.press("Enter")
 
@@ -159,6 +161,7 @@ def test_two_reviewers_through_thirty_pairs_and_a_kill(browser: "Browser", folde
     expected = {
         name: f"Anna: {wanted(0, number)}; Ben B.: {wanted(1, number)}" for number, name in enumerate(queue, start=1)
     }
+    expected[queue[11]] += " (1 2 3 u s: a note, no keys)"
     assert {name: said[name] for name in queue} == expected
     assert [url for person in people for url in person.asked if not url.startswith("http://127.0.0.1:")] == []
     assert [line for person in people for line in person.said] == []
@@ -224,7 +227,7 @@ def test_it_works_by_mouse_without_scripts_and_with_a_reader(browser: "Browser",
         assert plain.number == 9
         reader.enter(page)
         reader.press("2")
-        reader.page.wait_for_function("document.getElementById('say').textContent.includes('you: partial')")
+        reader.page.locator("#say", has_text="you: partial").wait_for(state="attached")
         assert "Pair 2 of 200" in reader.page.inner_text("#say")
         unnamed = (
             "[...document.querySelectorAll('button, a, input:not([type=hidden]), textarea, summary, [tabindex]')]"
@@ -233,6 +236,8 @@ def test_it_works_by_mouse_without_scripts_and_with_a_reader(browser: "Browser",
         assert reader.page.evaluate(unnamed) == 0
         reader.page.keyboard.press("?")
         assert "take your last step back" in reader.page.inner_text("#help")
+        page.command.process.send_signal(signal.SIGINT)  # with windows open
+        assert page.command.wait(20) == 0
 
 
 def test_the_buttons_are_always_in_reach(browser: "Browser", folder: Path) -> None:

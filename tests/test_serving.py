@@ -264,6 +264,23 @@ def test_a_killed_server_has_lost_nothing(own: Path) -> None:
             assert re.search(rf'value="{LABELS[number % 3]}" class="[^"]*"[^>]* aria-pressed="true"', body.body)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit on another process")
+def test_what_cannot_be_written_is_said(own: Path) -> None:
+    """On a full disk a label gets a page that says that it is not saved, and those before it are there."""
+    import resource
+
+    with served(own) as page:
+        visitor = page.visitor()
+        visitor.answer("anna", 1, "relevant")
+        pair = visitor.get("/pair/2?reviewer=anna").field("pair")
+        resource.prlimit(page.command.process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        told = visitor.post("/pair", {"reviewer": "anna", "pair": pair, "action": "partial"})
+        assert (told.status, "NOT SAVED" in told.body, "make room on the disk" in told.body) == (500, True, True)
+        assert "<b>1</b> done" in visitor.get("/pair/2?reviewer=anna").body
+    with served(own) as page:
+        assert "anna: 1 labelled" in page.command.stdout
+
+
 def test_csv_and_page_mix(own: Path, tmp_path: Path) -> None:
     """Labels of a CSV appear on the page as given, those of the page in the export, and both count in apply."""
     rows = exported(own, tmp_path / "out.csv")

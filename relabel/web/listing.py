@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from relabel.errors import RunError
+
 _SCHEMA: Final = """
 CREATE TABLE questions (id INTEGER PRIMARY KEY, shown TEXT NOT NULL);
 CREATE TABLE pairs (
@@ -93,16 +95,26 @@ class Listing:
 
     @classmethod
     def build(cls, rows: Iterable[tuple[Question, Iterable[Candidate]]]) -> "Listing":
-        """Take in rows, each with those of its pairs that are to be labelled; rows are read once and not kept."""
-        database = sqlite3.connect("", check_same_thread=False)
-        database.executescript(_SCHEMA)
-        for number, (question, candidates) in enumerate(rows):
-            asked = list(_rows(number, candidates))
-            if asked:
-                database.execute("INSERT INTO questions VALUES (?,?)", (number, json.dumps(asdict(question))))
-                database.executemany(_ADD, asked)
-        database.commit()
-        database.executescript(_NUMBER)
+        """Take in rows, each with those of its pairs that are to be labelled; rows are read once and not kept.
+
+        Raises:
+            RunError: there is no room for them.
+        """
+        try:
+            database = sqlite3.connect("", check_same_thread=False)
+            database.executescript(_SCHEMA)
+            for number, (question, candidates) in enumerate(rows):
+                asked = list(_rows(number, candidates))
+                if asked:
+                    database.execute("INSERT INTO questions VALUES (?,?)", (number, json.dumps(asdict(question))))
+                    database.executemany(_ADD, asked)
+            database.commit()
+            database.executescript(_NUMBER)
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"the pairs to label cannot be written to a temporary file: {error}",
+                hint="make room in the folder for temporary files, or name another: SQLITE_TMPDIR=FOLDER relabel …",
+            ) from error
         return cls(database)
 
     def close(self) -> None:
