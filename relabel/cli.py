@@ -287,6 +287,9 @@ def audit_import(
     _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
 
 
+audit_app.command("serve")(cli_trust.audit_serve)
+
+
 @prompts_app.command("list")
 def prompts_list() -> None:
     """List the shipped templates."""
