@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from relabel import cli_mining
+from relabel import cli_mining, cli_trust
 from relabel.errors import RelabelError, SettingsError
 from relabel.options import (
     OUTPUTS,
@@ -284,6 +284,10 @@ def audit_import(
     done = api.audit_import(run, labels, reviewer=reviewer, path=input)
     who = ", ".join(done.reviewers) or "nobody"
     _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
+
+
+audit_app.command("sample")(cli_trust.audit_sample)
+audit_app.command("estimate")(cli_trust.audit_estimate)
 
 
 @prompts_app.command("list")
