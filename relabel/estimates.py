@@ -133,10 +133,15 @@ def variance(sheet: Sheet, values: "Floats") -> float:
     import numpy as np
 
     shares = sheet.weights * values
-    if not sheet.sizes.size:
-        n = len(shares)
-        kept = np.maximum(0.0, 1 - 1 / np.maximum(sheet.weights, 1e-12))
-        return float((kept * shares**2).sum() * n / max(n - 1, 1))
+    if sheet.sizes.size:
+        return _variance_of_strata(sheet, shares)
+    kept = np.maximum(0.0, 1 - 1 / np.maximum(sheet.weights, 1e-12))
+    return float((kept * shares**2).sum() * len(shares) / max(len(shares) - 1, 1))
+
+
+def _variance_of_strata(sheet: Sheet, shares: "Floats") -> float:
+    import numpy as np
+
     units, first, places = np.unique(sheet.unit, return_index=True, return_inverse=True)
     stratum = sheet.stratum[first]
     n, size = sheet.drawn, sheet.sizes

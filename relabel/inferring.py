@@ -150,15 +150,19 @@ class _Basis:
     notes: tuple[str, ...] = ()
 
 
-def figures_of(known: Known, sample: Sample | None, stages: Sequence[str]) -> Found:
+def figures_of(known: Known, sample: Sample | None, stages: Sequence[str], *, only_rates: bool = False) -> Found:
     """Estimate everything that the labels allow.
 
     Args:
         known: the data set, with at least one label.
         sample: that the labels are of; None where people chose the pairs.
         stages: names of the stages, in the cascade's order.
+        only_rates: nothing but the false-negative rate of the data set, for simulations.
     """
     basis = _sampled(known, sample) if sample is not None else _unsampled(known)
+    if only_rates:
+        figures = list(_rates(known, basis, ""))
+        return Found(tuple(figures), len(basis.rows), basis.missing, basis.divided, basis.notes)
     figures = []
     for suffix in CUTS:
         if basis.whole:

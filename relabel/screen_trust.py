@@ -50,7 +50,7 @@ def estimated(console: Console, done: Estimated, run: Path) -> None:
     for note in done.notes:
         put_line(console, f"note: {note}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure", overflow="fold")
+    table.add_column("figure", overflow="fold", min_width=28)
     for column in ("value", "95 %", "95 % like queries", "labels", "queries"):
         table.add_column(column, justify="right", overflow="fold")
     for each in done.figures:
