@@ -3,7 +3,8 @@
     audit_sample ─▶ the CSV for people, and RUN/samples/NAME.jsonl: what was drawn, and with which chance
     audit_estimate ─▶ RUN/estimates.json: every figure with its interval
 
-One figure rests on one sample. Labels of several designs are never thrown together: those of the sample that has most
+Samples of one seed overlap as far as their designs allow, so that a label serves several. One figure rests on one
+sample. Labels of several designs are never thrown together: those of the sample that has most
 labels are used, or those of the one that is named.
 """
 
@@ -18,7 +19,7 @@ from typing import Any, Final, get_args
 from relabel import audit
 from relabel.errors import RunError, SettingsError
 from relabel.estimates import Estimate
-from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of
+from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import Finding, digest
@@ -341,21 +342,32 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     """Return the sample that the figures rest on, and what is to be said of the others."""
     if name is None and known.labels == known.pairs:  # nothing to estimate
         return None, []
-    counted = {each.name: sum(known.gold(row.pair) is not None for row in each.rows) for each in samples}
-    usable = [each for each in samples if counted[each.name] and name in (None, each.name)]
-    if not usable:
-        if name is not None:
-            raise RunError(f"nobody labelled a pair of the sample {name}", hint="relabel audit import RUN CSV")
-        return None, []
-    chosen = max(usable, key=lambda each: counted[each.name])
-    lost = [row for row in chosen.rows if row.pair not in known.rows]
-    if chosen.pairs != known.pairs or lost:
+    there = [each for each in samples if all(row.pair in known.rows for row in each.rows) and each.pairs == known.pairs]
+    changed = [each for each in samples if each not in there]
+    if changed and (name is None or name in {each.name for each in changed}):
+        which = next((each for each in changed if each.name == name), changed[0])
+        gone = sum(row.pair not in known.rows for row in which.rows)
         raise RunError(
-            f"the sample {chosen.name} was drawn from {chosen.pairs:,} pairs, of which the run has {known.pairs:,} now"
-            + (f", and {len(lost):,} of the sample are gone" if lost else ""),
+            f"the sample {which.name} was drawn from {which.pairs:,} pairs, of which the run has {known.pairs:,} now"
+            + (f", and {gone:,} of the sample are gone" if gone else ""),
             hint="draw again; labels that are there are used again: relabel audit sample RUN -o sample.csv --name NEW",
         )
-    others = [each for each in samples if each is not chosen and counted[each.name]]
+    counted = {each.name: sum(known.gold(row.pair) is not None for row in each.rows) for each in there}
+    usable = [each for each in there if name in (None, each.name) and worked_off(known, each)]
+    if not usable and name is not None:
+        raise RunError(
+            f"people did not work off the sample {name}: {counted[name]:,} of its pairs have a label",
+            hint="label its CSV from the top, then: relabel audit import RUN CSV",
+        )
+    if not usable:
+        notes = [
+            f"{counted[each.name]:,} pairs of the sample {each.name} have a label, too few of those in turn to rest on it"
+            for each in there
+            if counted[each.name]
+        ]
+        return None, notes
+    chosen = max(usable, key=lambda each: counted[each.name])
+    others = [each for each in there if each is not chosen and counted[each.name]]
     notes = [
         f"the sample {each.name} has labels on {counted[each.name]:,} of its {len(each.rows):,} pairs too; figures from"
         f" it alone: --sample {each.name}"

@@ -200,9 +200,7 @@ def _unsampled(known: Known) -> _Basis:
 
 def _sampled(known: Known, sample: Sample) -> _Basis:
     """Weigh the labels of a sample. Pairs that people left out are taken to be like the others of their stratum."""
-    last = max(row.order for row in sample.rows if known.gold(row.pair) is not None)
-    # an order of drawing that was not worked off is not missing: its beginning is a smaller sample
-    drawn = [row for row in sample.rows if row.order <= last]
+    drawn = worked_off(known, sample)
     there = [row for row in drawn if known.gold(row.pair) is not None]
     active = sample.design["kind"] == "active"
     sheet = _lure(sample, drawn, there) if active else _equal_chances(sample, drawn, there)
@@ -216,12 +214,38 @@ def _sampled(known: Known, sample: Sample) -> _Basis:
             f" to be like the other pairs of their {'sample' if active else 'stratum'}"
         )
     if len(drawn) < len(sample.rows):
-        notes.append(f"the last {len(sample.rows) - len(drawn):,} pairs of the sample wait for their turn")
+        late = sum(known.gold(row.pair) is not None for row in sample.rows[len(drawn) :])
+        some = f"; {late:,} of them have a label for another reason, which would mislead" if late else ""
+        notes.append(f"the last {len(sample.rows) - len(drawn):,} pairs of the sample wait for their turn{some}")
     bare = sorted(set(sample.strata) - {row.stratum for row in there})
     if bare:
         count = sum(sample.strata[name] for name in bare)
         notes.append(f"no label in {', '.join(bare)} ({count:,} of the data set): figures speak of the rest")
     return _Basis(rows, sheet, whole=True, complete=not bare, missing=missing, divided=divided, notes=tuple(notes))
+
+
+def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
+    """Return the beginning of the sample that people worked off: a smaller sample of the same design.
+
+    It ends where more pairs have no label than have one from there on. Labels behind it were given for another reason
+    (flagged, another sample), so their pairs are not like those around them. Where people kept to no order, and most
+    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one: labels that were
+    given for another reason (the flagged pairs), and no answer to this sample.
+    """
+    rows = sample.rows
+    told = [place for place, row in enumerate(rows) if known.gold(row.pair) is not None]
+    if not told:
+        return []
+    walked = best = last = 0
+    for place, row in enumerate(rows):
+        walked += 1 if known.rows[row.pair].seen else -1
+        if walked >= best:
+            best, last = walked, place
+    if 2 * sum(place <= last for place in told) <= len(told):
+        last = told[-1]
+        if 2 * len(told) < last + 1:
+            return []
+    return [row for row in rows if row.order <= rows[last].order]
 
 
 def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:

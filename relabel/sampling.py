@@ -164,15 +164,19 @@ class Census:
         """Count the pairs of one query."""
         self.pairs += len(group)
         self.queries += 1
-        units = [facts.stratum for facts in group] if self.design.unit == "pair" else [group[0].stratum]
-        self.sizes.update(units)
+        strata = [self.stratum(facts) for facts in (group if self.design.unit == "pair" else group[:1])]
+        self.sizes.update(strata)
         for facts in group:
-            stratum = facts.stratum if self.design.unit == "pair" else group[0].stratum
+            stratum = self.stratum(facts if self.design.unit == "pair" else group[0])
             risk = facts.expected * (1 - facts.expected)
             self._spread[stratum] += math.sqrt(risk)
             self._risk[stratum] += risk
             if self.design.kind == "active":
                 self._alike[_cell(facts)] += 1
+
+    def stratum(self, facts: Facts) -> str:
+        """Return what a pair is drawn from: a query is drawn from the stratum of its first."""
+        return facts.stratum if self.design.kind == "stratified" else ""
 
     def close(self) -> None:
         """Note what the chances of an active sample are relative to, when all pairs were counted."""
@@ -213,8 +217,7 @@ class Census:
         """
         names = sorted(self.sizes)
         if self.design.kind != "stratified" or len(names) == 1:
-            (name,) = names or [""]
-            return [name] * min(n, self.sizes[name])
+            return [name for name in names for _ in range(min(n, self.sizes[name]))]
         order = [name for turn in range(AT_LEAST) for name in names if self.sizes[name] > turn]
         taken = Counter(order)
         heap = [(-self._weight(name) / (taken[name] + 0.5), name) for name in names]
@@ -303,14 +306,14 @@ class Draw(Generic[T]):
         seed = str(self._design.seed)
         if self._design.unit == "query":
             number = chance("audit sample", seed, "query", group[0][0].query)
-            self._offer(group[0][0].stratum, number, 1.0, tuple(group))
+            self._offer(self._census.stratum(group[0][0]), number, 1.0, tuple(group))
             return
         for facts, given in group:
             number, size = chance("audit sample", seed, "pair", facts.pair), 1.0
             if self._design.kind == "active":
                 size = self._census.size(facts)
                 number = -math.log1p(-number) / size
-            self._offer(facts.stratum, number, size, ((facts, given),))
+            self._offer(self._census.stratum(facts), number, size, ((facts, given),))
 
     def _offer(self, stratum: str, number: float, size: float, members: tuple[tuple[Facts, T], ...]) -> None:
         heap = self._heaps.get(stratum)
