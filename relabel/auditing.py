@@ -342,36 +342,32 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     """Return the sample that the figures rest on, and what is to be said of the others."""
     if name is None and known.labels == known.pairs:  # nothing to estimate
         return None, []
-    there = [each for each in samples if all(row.pair in known.rows for row in each.rows) and each.pairs == known.pairs]
-    changed = [each for each in samples if each not in there]
-    if changed and (name is None or name in {each.name for each in changed}):
-        which = next((each for each in changed if each.name == name), changed[0])
-        gone = sum(row.pair not in known.rows for row in which.rows)
-        raise RunError(
-            f"the sample {which.name} was drawn from {which.pairs:,} pairs, of which the run has {known.pairs:,} now"
-            + (f", and {gone:,} of the sample are gone" if gone else ""),
-            hint="draw again; labels that are there are used again: relabel audit sample RUN -o sample.csv --name NEW",
-        )
-    counted = {each.name: sum(known.gold(row.pair) is not None for row in each.rows) for each in there}
-    usable = [each for each in there if name in (None, each.name) and worked_off(known, each)]
+    there, notes = {}, []
+    for each in samples:
+        problem = _changed(each, known)
+        if problem and each.name == name:
+            hint = "draw again; labels that are there count again: relabel audit sample RUN -o sample.csv --name NEW"
+            raise RunError(problem, hint=hint)
+        if problem:
+            notes.append(f"{problem}: not used")
+        else:
+            there[each.name] = each
+    counted = {each.name: sum(known.gold(row.pair) is not None for row in each.rows) for each in there.values()}
+    usable = [each for each in there.values() if name in (None, each.name) and worked_off(known, each)]
     if not usable and name is not None:
         raise RunError(
             f"people did not work off the sample {name}: {counted[name]:,} of its pairs have a label",
             hint="label its CSV from the top, then: relabel audit import RUN CSV",
         )
     if not usable:
-        notes = [
-            f"{counted[each.name]:,} pairs of the sample {each.name} have a label, too few of those in turn to rest on it"
-            for each in there
-            if counted[each.name]
-        ]
-        return None, notes
+        few = "have a label, too few of those in turn to rest on it"
+        return None, notes + [f"{count:,} pairs of the sample {each} {few}" for each, count in counted.items() if count]
     chosen = max(usable, key=lambda each: counted[each.name])
-    others = [each for each in there if each is not chosen and counted[each.name]]
-    notes = [
+    notes += [
         f"the sample {each.name} has labels on {counted[each.name]:,} of its {len(each.rows):,} pairs too; figures from"
         f" it alone: --sample {each.name}"
-        for each in others
+        for each in there.values()
+        if each is not chosen and counted[each.name]
     ]
     outside = known.labels - len({row.pair for row in chosen.rows if known.gold(row.pair) is not None})
     if outside:
@@ -379,6 +375,17 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
             f"{outside:,} labelled pairs are not of this sample: people or another design chose them; not used"
         )
     return chosen, notes
+
+
+def _changed(sample: Sample, known: Known) -> str:
+    """Say why a sample is not of this data set; "" if it is."""
+    gone = sum(row.pair not in known.rows for row in sample.rows)
+    if sample.pairs == known.pairs and not gone:
+        return ""
+    return (
+        f"the sample {sample.name} was drawn from {sample.pairs:,} pairs, of which the run has {known.pairs:,} now"
+        + (f", and {gone:,} of the sample are gone" if gone else "")
+    )
 
 
 def _labelled(pair: JudgedPair) -> Labelled:

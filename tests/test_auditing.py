@@ -318,6 +318,8 @@ def test_a_changed_run_is_refused(run: Path, gold: Path, tmp_path: Path) -> None
     path.write_text(text.replace('"pairs": 887', '"pairs": 900'), encoding="utf-8")
     with pytest.raises(RunError, match="drawn from 900 pairs, of which the run has 887"):
         relabel.audit_estimate(run, gold=gold, sample=NAME)
+    (tmp_path / "few.csv").write_text("\n".join(gold.read_text("utf-8").splitlines()[:99]), encoding="utf-8")
+    assert any("900 pairs, of which" in note for note in relabel.audit_estimate(run, gold=tmp_path / "few.csv").notes)
     header, first, *rest = text.splitlines()
     row = json.loads(first) | {"pair": "r0"}
     path.write_text("\n".join([header, json.dumps(row), *rest]), encoding="utf-8")
