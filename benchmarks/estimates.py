@@ -167,7 +167,8 @@ class Sampler:
     def _by_query(self, rng: np.random.Generator) -> Iterator[SampleRow]:
         chosen = rng.permutation(self._census.queries)[: self._taken[""]]
         share = len(chosen) / self._census.queries
-        for place in np.flatnonzero(np.isin(self._query, chosen)):
+        places = np.flatnonzero(np.isin(self._query, chosen))
+        for place in places[np.argsort(self._query[places], kind="stable")]:
             yield SampleRow(int(self._query[place]) + 1, str(place), self._whole.rows[place].query, "", share)
 
 

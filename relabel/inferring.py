@@ -42,6 +42,9 @@ PER_SOURCE: Final = 20
 
 MAX_SOURCES: Final = 50
 
+FEWEST_DRAWN: Final = 10
+"""Units of a sample that must be worked off, where it has so many, before anything rests on it."""
+
 CHOSEN: Final = "on the pairs that people chose to label; says nothing of the rest of the data set"
 _ALONE: Final = "weighted by the design; Wilson interval"
 _ASSISTED: Final = "the judges' words on all pairs, corrected by the labels (regression, PPI); Wilson interval"
@@ -70,7 +73,7 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample as it is kept: its design, pairs of the run, units of each stratum, what was drawn."""
+    """A sample as it is kept: its design, pairs of the run, units of each stratum, and what was drawn, in its order."""
 
     name: str
     design: Mapping[str, Any]
@@ -192,7 +195,7 @@ def _unsampled(known: Known) -> _Basis:
     note = (
         "every pair of the data set has a label: figures are counts, without error of sampling"
         if all_of_them
-        else "no sample was drawn (relabel audit sample), so people chose the pairs: no rate of the data set follows"
+        else "labels of pairs that people chose, and of no sample (relabel audit sample): no rate of the data set follows"
     )
     divided = sum(row.seen and row.gold is None for row in known.rows.values())
     return _Basis(rows, sheet, all_of_them, divided=divided, notes=(note,))
@@ -229,8 +232,8 @@ def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
 
     It ends where more pairs have no label than have one from there on. Labels behind it were given for another reason
     (flagged, another sample), so their pairs are not like those around them. Where people kept to no order, and most
-    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one: labels that were
-    given for another reason (the flagged pairs), and no answer to this sample.
+    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one, or it is hardly
+    begun: labels that were given for another reason (the flagged pairs), and no answer to this sample.
     """
     rows = sample.rows
     told = [place for place, row in enumerate(rows) if known.gold(row.pair) is not None]
@@ -245,7 +248,9 @@ def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
         last = told[-1]
         if 2 * len(told) < last + 1:
             return []
-    return [row for row in rows if row.order <= rows[last].order]
+    done = [row for row in rows if row.order <= rows[last].order]
+    begun = len({row.order for row in done}) >= min(FEWEST_DRAWN, len({row.order for row in rows}))
+    return done if begun else []
 
 
 def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:

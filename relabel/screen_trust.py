@@ -50,16 +50,16 @@ def estimated(console: Console, done: Estimated, run: Path) -> None:
     for note in done.notes:
         put_line(console, f"note: {note}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure", overflow="fold", min_width=28)
-    for column in ("value", "95 %", "95 % like queries", "labels", "queries"):
+    table.add_column("figure", overflow="fold", min_width=20)
+    for column in ("value", "95 %", "like queries", "labels", "queries"):
         table.add_column(column, justify="right", overflow="fold")
     for each in done.figures:
         intervals = [_between(each.low, each.high), _between(each.low_queries, each.high_queries)]
         table.add_row(as_text(each.name), percent(each.value), *intervals, f"{each.n:,}", f"{each.clusters:,}")
     console.print(table)
     console.print(
-        "95 %: interval for this data set, by the design. Like queries: for other queries of the same kind, by how much"
-        " queries differ. Labels and queries: those that the figure rests on.",
+        "95 %: interval for this data set, by the design. Like queries: the same for other queries of the same kind, by"
+        " how much queries differ. Labels and queries: those that the figure rests on.",
         style="dim",
     )
     put_line(console, f"with methods and notes: {run / ESTIMATES}")

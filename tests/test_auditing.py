@@ -282,6 +282,9 @@ def test_flagged_pairs_are_no_sample(run: Path, reference: Mapping[tuple[str, st
     assert found.sample == ""
     assert any("too few of those in turn" in note for note in found.notes)
     assert not any("rate" in name for name in named(found))
+    fill(tmp_path / "sample.csv", reference, first=5)
+    relabel.audit_import(run, tmp_path / "sample.csv", reviewer="anna")
+    assert relabel.audit_estimate(run).sample == ""
     fill(tmp_path / "sample.csv", reference, first=60)
     relabel.audit_import(run, tmp_path / "sample.csv")
     found = relabel.audit_estimate(run)
