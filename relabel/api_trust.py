@@ -1,10 +1,11 @@
 """The library as functions: calibration, audit, report."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from relabel import auditing
-
-AnyPath = Path | str
+from relabel import auditing, serving
+from relabel.api import AnyPath
+from relabel.serving import Serving
 
 # -- calibrate ---------------------------------------------------------------------------------------------
 
@@ -90,6 +91,40 @@ def audit_estimate(
 
 
 # -- report, audit serve -----------------------------------------------------------------------------------
+
+
+def audit_serve(
+    folder: AnyPath,
+    *,
+    everything: bool = False,
+    sample: str = "",
+    table: AnyPath | None = None,
+    show_judges: bool = False,
+    port: int = 0,
+    path: AnyPath | None = None,
+    ready: Callable[[Serving], None] = lambda _: None,
+) -> None:
+    """Serve a page on 127.0.0.1 on which people label pairs of a run; returns when Ctrl-C ends it.
+
+    Args:
+        folder: a finished run; it is locked meanwhile.
+        everything: list all judged pairs, not only those that the judges flagged, left undecided or contradicted.
+        sample: list the pairs of this sample of the run (`audit sample`), in its order.
+        table: list the pairs of this CSV, in its order, by its column `pair`.
+        show_judges: show judges' and other people's words before the reviewer has decided.
+        port: 0 = any that is free.
+        path: where the input is now, if it was moved.
+        ready: told the address, with its token, when the page can be opened.
+
+    Raises:
+        MissingPart: starlette, uvicorn or python-multipart is not installed (`relabel[serve]`).
+        RunError: no finished run, one in use, no such sample, or the port is taken.
+        InputError: no pair to label, or pairs that are not of this run.
+    """
+    serving.serve(
+        Path(folder), everything=everything, sample=sample, table=Path(table) if table is not None else None,
+        show_judges=show_judges, port=port, source=Path(path) if path is not None else None, ready=ready,
+    )  # fmt: skip
 
 
 # -- prompts compare, diagnose -----------------------------------------------------------------------------

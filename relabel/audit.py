@@ -29,7 +29,7 @@ ABOUT: Final = (
 """The first columns: what the pair is and what was concluded. Never "ID" first: Excel takes that for a SYLK file."""
 
 PEOPLE: Final = ("people", "human_label", "human_note", "reviewer")
-"""The last columns: labels that people gave so far, and three to fill in."""
+"""The last columns: labels that people gave so far, with their notes, and three to fill in."""
 
 SWAYING: Final = frozenset({"listed", "verdict", "action", "settled_by", "evidence", "people"})
 """What a file for people who judge blindly leaves out, beside the judges' words."""
@@ -288,7 +288,8 @@ def _row(finding: Finding, stages: Sequence[str]) -> list[str]:
     row = [to_cell(text) for text in about]
     for stage in stages:
         row += _word(finding.words.get(stage))
-    people = "; ".join(f"{name}: {label}" for name, label in finding.people.items())
+    notes = {name: f" ({note})" for name, note in finding.notes.items()}
+    people = "; ".join(f"{name}: {label}{notes.get(name, '')}" for name, label in finding.people.items())
     return [*row, to_cell(people), "", "", ""]
 
 

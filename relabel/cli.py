@@ -288,6 +288,7 @@ def audit_import(
 
 audit_app.command("sample")(cli_trust.audit_sample)
 audit_app.command("estimate")(cli_trust.audit_estimate)
+audit_app.command("serve")(cli_trust.audit_serve)
 
 
 @prompts_app.command("list")

@@ -195,7 +195,7 @@ def _unsampled(known: Known) -> _Basis:
     note = (
         "every pair of the data set has a label: figures are counts, without error of sampling"
         if all_of_them
-        else "labels of pairs that people chose, and of no sample (relabel audit sample): no rate of the data set follows"
+        else "people chose these pairs, and no sample did (relabel audit sample): no rate of the data set follows"
     )
     divided = sum(row.seen and row.gold is None for row in known.rows.values())
     return _Basis(rows, sheet, all_of_them, divided=divided, notes=(note,))

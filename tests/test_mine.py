@@ -325,15 +325,9 @@ def test_an_option_nobody_would_look_at_is_refused(options: dict[str, Any], said
 @pytest.mark.parametrize("retriever", ["bm25", "hybrid"])
 def test_crossencoder_takes_over(town: Path, tmp_path: Path, reranker: str, perturbed: str, retriever: str) -> None:
     """Its scores order the candidates, the positive among them, and margins hold candidates against them."""
-    done = api.mine(
-        town,
-        tmp_path / "m",
-        retriever=retriever,
-        crossencoder=reranker,
-        depth=12,
-        absolute_margin=0,
-        **({"model": perturbed} if retriever == "hybrid" else {}),
-    )
+    options: dict[str, Any] = {"retriever": retriever, "crossencoder": reranker, "depth": 12, "absolute_margin": 0}
+    options |= {"model": perturbed} if retriever == "hybrid" else {}
+    done = api.mine(town, tmp_path / "m", **options)
     for each in candidates(done.folder).values():
         both = sorted([*each["positives"], *each["candidates"]], key=lambda one: one["rank"])
         assert [one["rank"] for one in both] == list(range(1, 14))
@@ -341,15 +335,7 @@ def test_crossencoder_takes_over(town: Path, tmp_path: Path, reranker: str, pert
         assert all(one["score"] == one["scores"]["crossencoder"] for one in each["candidates"])
         least = each["positives"][0]["score"]
         assert all(("removed" in one) == (one["score"] > least) for one in each["candidates"])
-    again = api.mine(
-        town,
-        tmp_path / "m",
-        retriever=retriever,
-        crossencoder=reranker,
-        depth=12,
-        absolute_margin=0,
-        **({"model": perturbed} if retriever == "hybrid" else {}),
-    )
+    again = api.mine(town, tmp_path / "m", **options)
     assert again.report == done.report
 
 
