@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         show,
         stats,
     )
-    from relabel.api_trust import audit_serve, report
+    from relabel.api_trust import audit_estimate, audit_sample, audit_serve, report
     from relabel.config import Settings
     from relabel.errors import (
         InputError,
@@ -59,7 +59,7 @@ _HOME: Final = {
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
         "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
-    "api_trust": ("audit_serve", "report"),
+    "api_trust": ("audit_estimate", "audit_sample", "audit_serve", "report"),
     "config": ("Settings",),
     "errors": (
         "InputError", "MissingPart", "RelabelError", "RowError", "RunError", "ServiceError", "SettingsError",
@@ -79,8 +79,8 @@ __all__ = [
     "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
     "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError",
     "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict",
-    "adapt_hard_negatives", "apply", "audit_export", "audit_import", "audit_serve", "check", "convert",
-    "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
+    "adapt_hard_negatives", "apply", "audit_estimate", "audit_export", "audit_import", "audit_sample", "audit_serve",
+    "check", "convert", "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
     "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_mining", "report", "run", "show", "stats",
 ]  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from relabel import reportrun, serving
+from relabel import auditing, reportrun, serving
 from relabel.api import AnyPath
 from relabel.reportrun import Report
 from relabel.serving import Serving
@@ -12,6 +12,83 @@ from relabel.serving import Serving
 
 
 # -- audit sample, audit estimate --------------------------------------------------------------------------
+
+
+def audit_sample(
+    folder: AnyPath,
+    output: AnyPath,
+    n: int = 200,
+    *,
+    design: str | None = None,
+    by: str = "pair",
+    strata: str | None = None,
+    allocation: str = "neyman",
+    prefer: str = "likely",
+    seed: int = 0,
+    name: str | None = None,
+    blind: bool = False,
+    again: bool = False,
+    path: AnyPath | None = None,
+) -> auditing.Sampled:
+    """Draw the pairs that people should look at, with known chances, and write their CSV.
+
+    The CSV is in the order of drawing: whoever stops early has labelled a smaller sample. The same call with a larger
+    `n` extends the sample and lists what is new.
+
+    Args:
+        folder: a finished run.
+        output: the CSV to write.
+        n: pairs; with `by="query"` so many queries as hold about n.
+        design: "random", "stratified" or "active"; without: stratified, of queries random.
+        by: "pair", or "query": all pairs of a query together.
+        strata: "verdict,stage,source,rank,confidence", or some of these; "verdict" without.
+        allocation: over strata: "proportional", "equal", or "neyman": more where judges are less sure.
+        prefer: what an active sample takes rather: "likely", "uncertain", "disagreed", "typical".
+        seed: of the dice.
+        name: of the sample in the run directory; by the design without.
+        blind: leave out what judges and other people said.
+        again: list pairs too that have a label.
+        path: where the input is now, if it was moved.
+
+    Raises:
+        SettingsError: options that are no choices, or do not go together, or `n` too small for the strata.
+        RunError: no finished run, or another sample of that name.
+    """
+    chosen = auditing.design_of(kind=design, by=by, strata=strata, allocation=allocation, prefer=prefer, seed=seed)
+    where = Path(path) if path is not None else None
+    return auditing.audit_sample(
+        Path(folder), Path(output), n, chosen, name=name, blind=blind, again=again, source=where
+    )
+
+
+def audit_estimate(
+    folder: AnyPath,
+    *,
+    gold: AnyPath | None = None,
+    threshold: int = 2,
+    sample: str | None = None,
+    path: AnyPath | None = None,
+) -> auditing.Estimated:
+    """Estimate rates of the data set and the judges' errors from people's labels; writes `estimates.json`.
+
+    Args:
+        folder: a finished run.
+        gold: a file of labels (audit CSV, table of ids, qrels), in place of those that were imported.
+        threshold: of judgments: the lowest grade that is relevant.
+        sample: name of the sample that the labels are of; the one with most labels without.
+        path: where the input is now, if it was moved.
+
+    Raises:
+        RunError: no labels, or the run is not the one that was sampled.
+        InputError: the file of labels cannot be used.
+    """
+    return auditing.audit_estimate(
+        Path(folder),
+        gold=str(gold) if gold is not None else None,
+        threshold=threshold,
+        sample=sample,
+        source=Path(path) if path is not None else None,
+    )
 
 
 # -- report, audit serve -----------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ ABOUT: Final = (
 PEOPLE: Final = ("people", "human_label", "human_note", "reviewer")
 """The last columns: labels that people gave so far, with their notes, and three to fill in."""
 
+SWAYING: Final = frozenset({"listed", "verdict", "action", "settled_by", "evidence", "people"})
+"""What a file for people who judge blindly leaves out, beside the judges' words."""
+
 READ: Final = ("pair", "query_id", "candidate_id", "human_label", "human_note", "reviewer")
 REQUIRED: Final = ("pair", "human_label")
 
@@ -92,7 +95,7 @@ class Matched(Generic[T]):
     stale: tuple[Stale, ...]
 
 
-def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str]) -> int:
+def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str], *, blind: bool = False) -> int:
     """Write findings as CSV, one row each: UTF-8 with a byte order mark, every cell quoted, lines end in CR LF.
 
     The file gets its name only when it is complete. Equal findings give equal bytes. In memory is one row at a time.
@@ -101,6 +104,7 @@ def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str
         findings: what to list, in this order.
         path: where to.
         stages: the stages whose words get columns, in this order; a stage that was not asked leaves its cells empty.
+        blind: leave out all columns that say what judges or other people think, so that they sway nobody.
 
     Returns:
         How many rows were written.
@@ -109,7 +113,8 @@ def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str
         InputError: there is no such folder, or nothing may be written there.
         RunError: the disk is full, or another program holds the file.
     """
-    columns = _columns(stages)
+    columns = _columns(() if blind else stages)
+    shown = [place for place, name in enumerate(columns) if not (blind and name in SWAYING)]
     temporary = path.with_name(path.name + ".tmp")
     written = 0
     try:
@@ -120,9 +125,9 @@ def write_findings(findings: Iterable[Finding], path: Path, stages: Sequence[str
         with _in_the_way(path):
             stream.write("\ufeff")
         # the header is a row like any other, so that a file without findings has it too
-        for row in chain([columns], (_row(finding, stages) for finding in findings)):
+        for row in chain([columns], (_row(finding, () if blind else stages) for finding in findings)):
             with _in_the_way(path):
-                stream.write(_line(row))
+                stream.write(_line([row[place] for place in shown] if blind else row))
             written += 1
         with _in_the_way(path):
             stream.close()

@@ -287,6 +287,8 @@ def audit_import(
     _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
 
 
+audit_app.command("sample")(cli_trust.audit_sample)
+audit_app.command("estimate")(cli_trust.audit_estimate)
 audit_app.command("serve")(cli_trust.audit_serve)
 
 

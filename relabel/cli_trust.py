@@ -13,6 +13,62 @@ from relabel.options import Moved, Run
 # -- audit sample, audit estimate --------------------------------------------------------------------------
 
 
+def audit_sample(
+    run: Run,
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write, in the order of drawing.")],
+    n: Annotated[int, typer.Option("-n", help="Pairs; with --by query so many queries as hold about this many.")] = 200,
+    by: Annotated[
+        str, typer.Option("--by", help="Draw single pairs, or a query's pairs together: pair, query.")
+    ] = "pair",
+    design: Annotated[
+        str | None,
+        typer.Option("--design", help="random, stratified, active. Without: stratified; of queries, random."),
+    ] = None,
+    strata: Annotated[
+        str | None,
+        typer.Option("--strata", help="verdict,stage,source,rank,confidence or some of them; verdict without."),
+    ] = None,
+    allocation: Annotated[
+        str,
+        typer.Option("--allocation", help="Over strata: proportional, equal, neyman (more where judges are unsure)."),
+    ] = "neyman",
+    prefer: Annotated[
+        str, typer.Option("--prefer", help="Of an active sample: likely (relevant), uncertain, disagreed, typical.")
+    ] = "likely",
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws another sample.")] = 0,
+    name: Annotated[str | None, typer.Option("--name", help="Of the sample; by its design without.")] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Without what the judges said.")] = False,  # noqa: FBT002
+    again: Annotated[bool, typer.Option("--again", help="List labelled pairs too.")] = False,  # noqa: FBT002
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Draw pairs for people to label, so that figures of the whole data set follow. A larger -n extends the sample."""
+    from relabel import api_trust, screen, screen_trust
+
+    done = api_trust.audit_sample(
+        run, output, n, design=design, by=by, strata=strata, allocation=allocation, prefer=prefer, seed=seed,
+        name=name, blind=blind, again=again, path=input,
+    )  # fmt: skip
+    screen_trust.sampled(screen.open_console(), done, run, output)
+
+
+def audit_estimate(
+    run: Run,
+    gold: Annotated[
+        str | None, typer.Option("--gold", help="Labels: audit CSV, table of ids, qrels. Without: those imported.")
+    ] = None,
+    threshold: Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")] = 2,
+    sample: Annotated[
+        str | None, typer.Option("--sample", help="Which sample; the one with most labels without.")
+    ] = None,
+    input: Moved = None,  # noqa: A002
+) -> None:
+    """Say from people's labels how many negatives are false and how far each judge is right, with 95 % intervals."""
+    from relabel import api_trust, screen, screen_trust
+
+    done = api_trust.audit_estimate(run, gold=gold, threshold=threshold, sample=sample, path=input)
+    screen_trust.estimated(screen.open_console(), done, run)
+
+
 # -- audit serve -------------------------------------------------------------------------------------------
 
 

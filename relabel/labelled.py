@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from relabel import audit
-from relabel.cascade import Why
+from relabel.cascade import Why, conclude
 from relabel.concluding import Plan, Row
 from relabel.errors import InputError
 from relabel.formats.corpora import open_judged
 from relabel.pipeline import concluded, findings
-from relabel.records import Finding, Judgment, Label, majority, read_label
+from relabel.records import Finding, Judgment, Label, Verdict, majority, read_label
 from relabel.store import Store
 from relabel.tables import read_table
 
 NOBODY: Final = "gold"
 """Who gave the labels of a file that names no reviewers."""
+
+UNDECIDED: Final = Verdict("undecided")
 
 _IDS: Final = ("query_id", "candidate_id")
 _WORDS: Final = ("human_label", "label")
@@ -40,6 +42,7 @@ class JudgedPair:
         words: what each stage said, in the cascade's order; None where it was not asked.
         due: why each stage was asked ("" = not; "sampled" = a second opinion that changes no verdict).
         people: labels by reviewer, from the run or from the file of labels.
+        unaided: the cascade's own verdict, whatever people said; that of `finding` is theirs where they gave one.
     """
 
     finding: Finding
@@ -47,6 +50,7 @@ class JudgedPair:
     words: tuple[Judgment | None, ...]
     due: tuple[Why, ...]
     people: Mapping[str, Label]
+    unaided: Verdict = UNDECIDED
 
     @property
     def query(self) -> str:
@@ -180,4 +184,5 @@ def _pairs(plan: Plan, row: Row, labels: Labels | None) -> Iterator[JudgedPair]:
             tuple([words[rank] for words in one.trail.words]),
             tuple([due[rank] for due in one.trail.due]),
             people if labels is None else labels.of(finding),
+            conclude(plan.stages, one.trail, rank),
         )

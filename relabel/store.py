@@ -26,7 +26,7 @@ from relabel.records import Case, Judgment, Label
 VERSION: Final = 1
 STORE: Final = "judgments.sqlite"
 LOCK: Final = "run.lock"
-OWN: Final = frozenset({LOCK, "cache"})
+OWN: Final = frozenset({LOCK, "cache", "samples"})
 """What a run that was killed as it began may leave in a folder that holds no store yet."""
 
 COMMIT_SECONDS: Final = 0.05

@@ -1,0 +1,397 @@
+"""People's labels on a sample → the list of figures: rates of the data set, judges, the cascade as a whole."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from relabel.estimates import (
+    FEWEST,
+    Estimate,
+    Rough,
+    Sheet,
+    assisted,
+    finish,
+    lure_weights,
+    numbered,
+    ratio,
+    rogan_gladen,
+)
+from relabel.records import Label, Outcome
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+    Floats = NDArray[float64]
+
+CUTS: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset({"relevant"}),
+    ", relevant or partial": frozenset({"relevant", "partial"}),
+}
+"""What counts as found, by judges and people alike, and how figures of it are called."""
+
+FOUND: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset({"false negative"}),
+    ", relevant or partial": frozenset({"false negative", "partial"}),
+}
+"""The same in verdicts."""
+
+PER_SOURCE: Final = 20
+"""Labels that a source must have for a rate of its own."""
+
+MAX_SOURCES: Final = 50
+
+FEWEST_DRAWN: Final = 10
+"""Units of a sample that must be worked off, where it has so many, before anything rests on it."""
+
+CHOSEN: Final = "on the pairs that people chose to label; says nothing of the rest of the data set"
+_ALONE: Final = "weighted by the design; Wilson interval"
+_ASSISTED: Final = "the judges' words on all pairs, corrected by the labels (regression, PPI); Wilson interval"
+_CORRECTED: Final = "verdicts on all pairs, corrected for the cascade's errors (Rogan–Gladen); Wilson interval"
+_UNWEIGHTED: Final = "counted; Wilson interval, queries as clusters"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One drawn pair.
+
+    Attributes:
+        order: of its unit in the drawing, from 1; pairs of one drawn query share it.
+        pair: fingerprint.
+        query: digest of the query's text.
+        stratum: that it was drawn from.
+        chance: inclusion probability; of an active sample the chance at its turn.
+    """
+
+    order: int
+    pair: str
+    query: str
+    stratum: str
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample as it is kept: its design, pairs of the run, units of each stratum, and what was drawn, in its order."""
+
+    name: str
+    design: Mapping[str, Any]
+    pairs: int
+    strata: Mapping[str, int]
+    rows: tuple[SampleRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What estimates need to know of a pair.
+
+    `words` are the labels of the stages that it came to on its way, None elsewhere; `outcome` is the cascade's without
+    people; `seen` whether anybody labelled it, be they divided (then `gold` is None).
+    """
+
+    pair: str
+    query: str
+    source: str
+    expected: float
+    words: tuple[Label | None, ...]
+    outcome: Outcome
+    gold: Label | None
+    seen: bool
+
+
+@dataclass(slots=True)
+class Known:
+    """The data set in counts, and those of its pairs that were labelled or drawn."""
+
+    pairs: int = 0
+    expected: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    words: Counter[tuple[int, str]] = field(default_factory=Counter)
+    rows: dict[str, Labelled] = field(default_factory=dict)
+    labels: int = 0
+
+    def add(self, pair: Labelled, *, keep: bool) -> None:
+        """Count a pair; hold on to it where it was labelled, or `keep`."""
+        self.pairs += 1
+        self.expected += pair.expected
+        self.outcomes[pair.outcome] += 1
+        self.sources[pair.source] += 1
+        self.words.update([(stage, word) for stage, word in enumerate(pair.words) if word is not None])
+        if pair.seen or keep:
+            self.labels += pair.gold is not None and pair.pair not in self.rows
+            self.rows[pair.pair] = pair
+
+    def gold(self, pair: str) -> Label | None:
+        """Return what most people said of a pair."""
+        row = self.rows.get(pair)
+        return row.gold if row is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All figures, the labels they rest on, and what was drawn and has none."""
+
+    figures: tuple[Estimate, ...]
+    labels: int
+    missing: int
+    divided: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """Labelled pairs with their sheet. `whole`: they stand for the data set; `complete`: for all strata of it."""
+
+    rows: tuple[Labelled, ...]
+    sheet: Sheet
+    whole: bool
+    complete: bool = True
+    missing: int = 0
+    divided: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def figures_of(known: Known, sample: Sample | None, stages: Sequence[str], *, only_rates: bool = False) -> Found:
+    """Estimate everything that the labels allow.
+
+    Args:
+        known: the data set, with at least one label.
+        sample: that the labels are of; None where people chose the pairs.
+        stages: names of the stages, in the cascade's order.
+        only_rates: nothing but the false-negative rate of the data set, for simulations.
+    """
+    basis = _sampled(known, sample) if sample is not None else _unsampled(known)
+    if only_rates:
+        figures = list(_rates(known, basis, ""))
+        return Found(tuple(figures), len(basis.rows), basis.missing, basis.divided, basis.notes)
+    figures = []
+    for suffix in CUTS:
+        if basis.whole:
+            figures += list(_rates(known, basis, suffix))
+        figures += list(_cascade(known, basis, suffix))
+        for stage, name in enumerate(stages):
+            figures += list(_judge(known, basis, suffix, stage, name))
+    if basis.whole:
+        figures += list(_sources(known, basis))
+    return Found(tuple(figures), len(basis.rows), basis.missing, basis.divided, basis.notes)
+
+
+# -- labels and weights ------------------------------------------------------------------------------------
+
+
+def _unsampled(known: Known) -> _Basis:
+    """Take the labels that are there: all pairs of the data set, or those that people chose."""
+    import numpy as np
+
+    rows = tuple(row for row in known.rows.values() if row.gold is not None)
+    n = len(rows)
+    places = np.arange(n)
+    query = numbered([row.query for row in rows])
+    all_of_them = n == known.pairs
+    size = np.array([known.pairs if all_of_them else 0.0])
+    sheet = Sheet(np.ones(n), places, query, np.zeros(n, dtype=np.int64), size, np.array([float(n)]))
+    note = (
+        "every pair of the data set has a label: figures are counts, without error of sampling"
+        if all_of_them
+        else "people chose these pairs, and no sample did (relabel audit sample): no rate of the data set follows"
+    )
+    divided = sum(row.seen and row.gold is None for row in known.rows.values())
+    return _Basis(rows, sheet, all_of_them, divided=divided, notes=(note,))
+
+
+def _sampled(known: Known, sample: Sample) -> _Basis:
+    """Weigh the labels of a sample. Pairs that people left out are taken to be like the others of their stratum."""
+    drawn = worked_off(known, sample)
+    there = [row for row in drawn if known.gold(row.pair) is not None]
+    active = sample.design["kind"] == "active"
+    sheet = _lure(sample, drawn, there) if active else _equal_chances(sample, drawn, there)
+    rows = tuple([known.rows[row.pair] for row in there])
+    missing = len(drawn) - len(there)
+    divided = sum(known.rows[row.pair].seen and known.gold(row.pair) is None for row in drawn)
+    notes = []
+    if missing:
+        notes.append(
+            f"{missing:,} pairs of the sample have no label ({divided:,} of them: people are divided): they are taken"
+            f" to be like the other pairs of their {'sample' if active else 'stratum'}"
+        )
+    if len(drawn) < len(sample.rows):
+        late = sum(known.gold(row.pair) is not None for row in sample.rows[len(drawn) :])
+        some = f"; {late:,} of them have a label for another reason, which would mislead" if late else ""
+        notes.append(f"the last {len(sample.rows) - len(drawn):,} pairs of the sample wait for their turn{some}")
+    bare = sorted(set(sample.strata) - {row.stratum for row in there})
+    if bare:
+        count = sum(sample.strata[name] for name in bare)
+        notes.append(f"no label in {', '.join(bare)} ({count:,} of the data set): figures speak of the rest")
+    return _Basis(rows, sheet, whole=True, complete=not bare, missing=missing, divided=divided, notes=tuple(notes))
+
+
+def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
+    """Return the beginning of the sample that people worked off: a smaller sample of the same design.
+
+    It ends where more pairs have no label than have one from there on. Labels behind it were given for another reason
+    (flagged, another sample), so their pairs are not like those around them. Where people kept to no order, and most
+    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one, or it is hardly
+    begun: labels that were given for another reason (the flagged pairs), and no answer to this sample.
+    """
+    rows = sample.rows
+    told = [place for place, row in enumerate(rows) if known.gold(row.pair) is not None]
+    if not told:
+        return []
+    walked = best = last = 0
+    for place, row in enumerate(rows):
+        walked += 1 if known.rows[row.pair].seen else -1
+        if walked >= best:
+            best, last = walked, place
+    if 2 * sum(place <= last for place in told) <= len(told):
+        last = told[-1]
+        if 2 * len(told) < last + 1:
+            return []
+    done = [row for row in rows if row.order <= rows[last].order]
+    begun = len({row.order for row in done}) >= min(FEWEST_DRAWN, len({row.order for row in rows}))
+    return done if begun else []
+
+
+def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
+    """Weigh by stratum: units of the data set over units with a label; within a query by its share of labels."""
+    import numpy as np
+
+    names = sorted({row.stratum for row in there})
+    number = {name: place for place, name in enumerate(names)}
+    units: dict[str, set[int]] = {}
+    for row in there:
+        units.setdefault(row.stratum, set()).add(row.order)
+    held, told = Counter(row.order for row in drawn), Counter(row.order for row in there)
+    weights = [
+        sample.strata[row.stratum] / len(units[row.stratum]) * held[row.order] / told[row.order] for row in there
+    ]
+    return Sheet(
+        np.array(weights),
+        numbered([str(row.order) for row in there]),
+        numbered([row.query for row in there]),
+        np.array([number[row.stratum] for row in there], dtype=np.int64),
+        np.array([float(sample.strata[name]) for name in names]),
+        np.array([float(len(units[name])) for name in names]),
+    )
+
+
+def _lure(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
+    """Weigh by the chance at its turn; see `lure_weights`."""
+    import numpy as np
+
+    weights = lure_weights(np.array([row.chance for row in drawn]), sample.pairs) * sample.pairs / len(drawn)
+    by_order = {row.order: weight for row, weight in zip(drawn, weights, strict=True)}
+    n = len(there)
+    whole = len(there) == sample.pairs
+    return Sheet(
+        np.array([by_order[row.order] for row in there]) * len(drawn) / n,
+        np.arange(n),
+        numbered([row.query for row in there]),
+        np.zeros(n, dtype=np.int64),
+        np.array([float(sample.pairs)] if whole else []),
+        np.array([float(n)] if whole else []),
+    )
+
+
+# -- figures -----------------------------------------------------------------------------------------------
+
+
+def _columns(basis: _Basis, suffix: str) -> "tuple[Floats, Floats, Floats]":
+    """Return ones, what people called found, and what the cascade concluded so, each (n,)."""
+    import numpy as np
+
+    hits = np.array([float(row.gold in CUTS[suffix]) for row in basis.rows])
+    flags = np.array([float(row.outcome in FOUND[suffix]) for row in basis.rows])
+    return np.ones(len(hits)), hits, flags
+
+
+def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
+    """Yield the rate of the data set: with the judges' words where these can help, by labels alone, corrected."""
+    import numpy as np
+
+    ones, hits, flags = _columns(basis, suffix)
+    sheet = basis.sheet
+    of = known.pairs if basis.complete else round(float(sheet.weights.sum()))
+    name = f"false-negative rate{suffix}"
+    units = len(np.unique(sheet.unit))
+    alone = ratio(sheet, hits, ones)
+    partly = len(basis.rows) < known.pairs
+    if basis.complete and partly and units >= FEWEST:
+        expected = np.array([row.expected for row in basis.rows])
+        rough = assisted(sheet, hits, expected, known.expected / known.pairs)
+        yield finish(rough, sheet, name, of=of, method=_ASSISTED)
+        yield finish(alone, sheet, f"{name} (labels alone)", of=of, method=_ALONE)
+    else:
+        yield finish(alone, sheet, name, of=of, method=_ALONE)
+    if basis.complete and partly:
+        apparent = sum(known.outcomes[outcome] for outcome in FOUND[suffix]) / known.pairs
+        rough = rogan_gladen(sheet, hits, flags, apparent)
+        note = (
+            "" if rough.value is not None else "the verdicts are no better than a coin, or people used one label only"
+        )
+        yield finish(rough, sheet, f"{name} (Rogan–Gladen)", of=of, method=_CORRECTED, note=note)
+
+
+def _cascade(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
+    """Yield precision and recall of the verdicts, and what is left among the negatives."""
+    import numpy as np
+
+    _, hits, flags = _columns(basis, suffix)
+    flagged = sum(known.outcomes[outcome] for outcome in FOUND[suffix])
+    cleared = np.array([float(row.outcome == "true negative") for row in basis.rows])
+    yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged)
+    undecided = "undecided pairs count as not found" if known.outcomes["undecided"] else ""
+    yield _figure(basis, f"recall of the cascade{suffix}", ratio(basis.sheet, flags, hits), known.pairs, undecided)
+    left = ratio(basis.sheet, hits, cleared)
+    yield _figure(basis, f"missed among true negatives{suffix}", left, known.outcomes["true negative"])
+
+
+def _judge(known: Known, basis: _Basis, suffix: str, stage: int, name: str) -> Iterator[Estimate]:
+    """Yield sensitivity and specificity on the pairs that came to a stage; precision of one that only says yes."""
+    import numpy as np
+
+    _, hits, _ = _columns(basis, suffix)
+    said = [row.words[stage] for row in basis.rows]
+    spoke = np.array([float(word is not None) for word in said])
+    flags = np.array([float(word in CUTS[suffix]) for word in said])
+    total = {word: known.words[stage, word] for word in ("relevant", "partial", "irrelevant")}
+    of = sum(total.values())
+    if not of:
+        return
+    note = "" if of == known.pairs else f"of the {of:,} pairs that came to it and got a label"
+    if of == sum(total[word] for word in CUTS[suffix]):
+        yield _figure(
+            basis,
+            f"precision of {name}{suffix}",
+            ratio(basis.sheet, hits, flags),
+            of,
+            f"{note}; it only says yes".lstrip("; "),
+        )
+        return
+    yield _figure(basis, f"sensitivity of {name}{suffix}", ratio(basis.sheet, flags, spoke * hits), of, note)
+    yield _figure(basis, f"specificity of {name}{suffix}", ratio(basis.sheet, 1 - flags, spoke * (1 - hits)), of, note)
+
+
+def _sources(known: Known, basis: _Basis) -> Iterator[Estimate]:
+    """Yield the rate of each source that has labels enough, where there are several."""
+    import numpy as np
+
+    if not 1 < len(known.sources) <= MAX_SOURCES:
+        return
+    _, hits, _ = _columns(basis, "")
+    for source, of in sorted(known.sources.items()):
+        inside = np.array([float(row.source == source) for row in basis.rows])
+        if inside.sum() >= PER_SOURCE:
+            name = f"false-negative rate of {source or 'rows without a source'}"
+            yield _figure(basis, name, ratio(basis.sheet, hits, inside), of)
+
+
+def _figure(basis: _Basis, name: str, rough: Rough, of: int, note: str = "") -> Estimate:
+    """Finish a figure of the data set, or one of labelled pairs alone, named so."""
+    if basis.whole:
+        return finish(rough, basis.sheet, name, of=of, method=_ALONE, note=note)
+    told = f"{CHOSEN}; {note}" if note else CHOSEN
+    return finish(
+        rough, basis.sheet, f"{name} (on labelled pairs)", of=None, method=_UNWEIGHTED, note=told, data_set=False
+    )
