@@ -25,10 +25,12 @@ NOBODY: Final = "gold"
 
 UNDECIDED: Final = Verdict("undecided")
 
-_IDS: Final = ("query_id", "candidate_id")
+_CANDIDATES: Final = ("candidate_id", "passage_id", "docid")
 _WORDS: Final = ("human_label", "label")
-_TABLE: Final = ("pair", *_IDS, *_WORDS, "reviewer")
-_FORMS: Final = "an audit CSV; a table of query_id, candidate_id, label; or qrels: query, passage and grade in each row"
+_TABLE: Final = ("pair", "query_id", *_CANDIDATES, *_WORDS, "reviewer")
+_FORMS: Final = (
+    "an audit CSV; a table of query_id, candidate_id (or passage_id, docid), label; or qrels: query, passage and grade"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Labels:
     """People's labels from a file; held in memory.
 
     Args:
-        where: an audit CSV; a CSV or TSV of `query_id`, `candidate_id`, `label` (and `reviewer`); or judgments (TREC
+        where: an audit CSV; a CSV or TSV of `query_id`, `candidate_id` (or `passage_id`, `docid`), `label` (and
+            `reviewer`); or judgments (TREC
             qrels, BEIR).
         threshold: of judgments: the lowest grade that is relevant. 0 and less is irrelevant, between them partial.
 
@@ -98,7 +101,7 @@ class Labels:
         if {"pair", "human_label"} <= set(there):
             for each in audit.read_labels(path, NOBODY).labels:
                 self._by_pair.setdefault(each.pair, {})[each.reviewer] = each.label
-        elif set(_IDS) <= set(there) and set(_WORDS) & set(there):
+        elif "query_id" in there and {*_CANDIDATES} & {*there} and {*_WORDS} & {*there}:
             self._read(path, rows)
         else:
             self._read_judgments(threshold)
@@ -114,7 +117,8 @@ class Labels:
                 problems.append(f"  line {line}: {error}")
                 continue
             if label is not None:
-                said = self._by_ids.setdefault((cells["query_id"], cells["candidate_id"]), {})
+                candidate = next((cells[name] for name in _CANDIDATES if cells[name]), "")
+                said = self._by_ids.setdefault((cells["query_id"], candidate), {})
                 who = cells["reviewer"].strip() or NOBODY
                 if said.setdefault(who, label) != label:
                     problems.append(f"  line {line}: {who} calls the pair {said[who]} and {label}; keep one")

@@ -53,6 +53,11 @@ def test_labels_of_a_table(run: Path, tmp_path: Path) -> None:
     assert labels.matched == 3
 
 
+def test_the_reference_labels_of_the_sample(run: Path) -> None:
+    """A table that calls candidates passages is one too: every pair of the sample has its label."""
+    assert all(pair.gold for pair in pairs_of(run, Labels(str(DATA / "reference_labels.csv"))))
+
+
 def test_labels_of_an_audit_file(run: Path, tmp_path: Path) -> None:
     """By fingerprint, as `audit export` writes them."""
     path = tmp_path / "audit.csv"
