@@ -288,7 +288,7 @@ def test_resampling_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     """The size of a block is about memory alone."""
     tables = np.random.default_rng(5).poisson(0.4, (50, 4, 4))
     whole = agreement("a", "b", tables, seed=2, resamples=200)
-    monkeypatch.setattr("relabel.agreement._BLOCK", 100)
+    monkeypatch.setattr("relabel.bootstrap._BLOCK", 100)
     assert agreement("a", "b", tables, seed=2, resamples=200) == whole
 
 
