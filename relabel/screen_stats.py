@@ -247,7 +247,8 @@ def _list(console: Console, figures: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _table(title: str, words: Iterable[str], numbers: Iterable[str]) -> Table:
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.title = as_text(title, "italic") if title else None
     for column in words:
         table.add_column(column, overflow="fold")
     for column in numbers:
