@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from relabel.coefficients import ratio
 
 if TYPE_CHECKING:
-    from numpy import float64
+    from numpy import float64, int64
     from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray
 
@@ -22,6 +22,7 @@ RESAMPLES: Final = 2000
 LEVEL: Final = 0.95
 """Coverage that every interval aims at."""
 
+_MANY: Final = 2000
 _BLOCK: Final = 2**20  # numbers drawn at once: 8 MB, whatever the number of queries
 
 
@@ -96,9 +97,23 @@ def resampled(patterns: "Floats", repeats: "Floats", resamples: int, rng: "Gener
     clusters = int(repeats.sum())
     if clusters < 2:
         return
-    block = max(1, _BLOCK // len(patterns))
+    block = max(1, _BLOCK // len(repeats))
     for start in range(0, resamples, block):
-        yield rng.multinomial(clusters, repeats / clusters, size=min(block, resamples - start)) @ patterns
+        yield _drawn(repeats, clusters, min(block, resamples - start), rng) @ patterns
+
+
+def _drawn(repeats: "Floats", clusters: int, resamples: int, rng: "Generator") -> "NDArray[int64]":
+    """Draw how often each pattern is in each resample, of shape (resamples, patterns)."""
+    import numpy as np
+
+    if len(repeats) < _MANY or clusters > 4 * len(repeats):
+        return rng.multinomial(clusters, repeats / clusters, size=resamples)
+    # where hardly two clusters are equal, drawing cluster by cluster takes a fraction of the time
+    owners = np.repeat(np.arange(len(repeats)), repeats.astype(np.int64))
+    draws = [
+        np.bincount(owners[rng.integers(clusters, size=clusters)], minlength=len(repeats)) for _ in range(resamples)
+    ]
+    return np.stack(draws)
 
 
 def figure(value: float, draws: "Sequence[Floats]") -> Figure:

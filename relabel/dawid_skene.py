@@ -100,6 +100,7 @@ def _maximise(flat: "Floats", posterior: "Floats", times: "Floats", judges: int)
     held = posterior * times[..., None]
     totals = held.sum(axis=-2)
     told = np.swapaxes(held, -2, -1) @ flat
+    told = np.where(told < _NEVER, 0.0, told)  # of a label that no pair is held for there are no errors
     by_judge = told.reshape(*told.shape[:-1], judges, -1)
     errors = ratio(by_judge, by_judge.sum(axis=-1, keepdims=True))
     return ratio(totals, totals.sum(axis=-1, keepdims=True)), errors.reshape(told.shape)

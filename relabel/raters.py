@@ -161,7 +161,9 @@ class Heard:
         kinds, places = self._kinds
         enough = kinds[:, 1:].sum(axis=1) >= at_least
         counts = np.bincount(self._owners * len(kinds) + places, minlength=len(self.times) * len(kinds))
-        patterns, repeats = merged(counts.reshape(-1, len(kinds))[:, enough].astype(np.float64), self.times)
+        patterns, repeats = merged(
+            counts.reshape(len(self.times), len(kinds))[:, enough].astype(np.float64), self.times
+        )
         kept = kinds[enough]
         most = max(2, len(self.judges))
         layers = layers_of(kept[:, 1:], most) * np.array(self._weights)[kept[:, 0], None, None, None]
