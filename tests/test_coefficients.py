@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
@@ -136,6 +136,7 @@ def labels_of(table: Any) -> Any:
     return np.repeat(np.argwhere(table >= 0), table.ravel(), axis=0).T
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_two_judges_as_in_scikit_learn(table: Any) -> None:
     """κ with every weighting and MCC, of all categories and of two classes, equal scikit-learn's where it has them."""
@@ -156,6 +157,7 @@ def test_two_judges_as_in_scikit_learn(table: Any) -> None:
             assert mcc == pytest.approx(matthews_corrcoef(*classes), abs=1e-9), name
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_two_judges_as_in_statsmodels(table: Any) -> None:
     """κ with every weighting equals that of statsmodels."""
@@ -169,6 +171,7 @@ def test_two_judges_as_in_statsmodels(table: Any) -> None:
             assert figures[name] == pytest.approx(float(theirs), abs=1e-9), name
 
 
+@settings(deadline=None)
 @given(UNITS, st.integers(2, 6))
 def test_fleiss_kappa_as_in_statsmodels(units: Any, raters: int) -> None:
     """Of units that all have as many labels, Fleiss's κ equals that of statsmodels."""
@@ -183,6 +186,7 @@ def test_fleiss_kappa_as_in_statsmodels(units: Any, raters: int) -> None:
         assert math.isnan(ours)
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_many_raters_and_two_say_the_same(table: Any) -> None:
     """Of two raters who labelled everything, the figures of many are those of the table."""
@@ -227,6 +231,7 @@ def slow_many(units: Any) -> dict[str, float]:
     return found
 
 
+@settings(deadline=None)
 @given(UNITS)
 def test_many_raters_by_their_definitions(units: Any) -> None:
     """Whatever labels are missing, the sums over layers give what the definitions say, pair by pair of labels."""

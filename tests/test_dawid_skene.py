@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relabel.agreement import CODES, NOT_ASKED
@@ -142,6 +142,7 @@ def test_constant_judges_are_answered() -> None:
     assert '"said": ["irrelevant", "irrelevant", "irrelevant"], "n": 10' in told
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.tuples(*[st.integers(0, NOT_ASKED)] * 3), max_size=4), max_size=6), st.randoms())
 def test_any_words_in_any_order(words: Any, dice: Any) -> None:
     """Whatever was said, the estimate is made or there is none, and the order of queries and pairs is nothing."""

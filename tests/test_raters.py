@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relabel import bootstrap
@@ -60,6 +60,7 @@ def test_two_judges_are_as_in_a_table() -> None:
         assert one.high == pytest.approx(other.high, abs=0.02)
 
 
+@settings(deadline=None)
 @given(WORDS, st.randoms())
 def test_order_is_nothing(words: Any, dice: Any) -> None:
     """Queries and pairs in another order give the same bytes, whatever the words; JSON holds no NaN."""
