@@ -1,18 +1,19 @@
 """Reproduce the published agreement of 16 LLM judges with people on the LLMJudge challenge (SIGIR 2024).
 
-Every figure comes from `relabel.agreement`; four grades, 3 highest. The published numbers count a grade above 3
-(one submission holds "5", another "10") as 3.
+Every figure comes from `relabel.agreement.agreement`, as those of a run do; four grades, 3 highest. The published
+numbers count a grade above 3 (one submission holds "5", another "10") as 3.
 """
 
 import argparse
 import csv
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from relabel.agreement import measure
+from relabel.agreement import agreement
 
 GRADES = ("3", "2", "1", "0")
 COLUMNS = {  # column of a published table: the figure of ours
@@ -57,10 +58,12 @@ def figures_of(human: Qrels, model: Qrels) -> Mapping[str, float]:
     """Return all figures of two sets of grades on the same pairs."""
     if human.keys() != model.keys():
         raise ValueError("the submission and the human labels are not about the same pairs")
-    confusion = np.zeros((4, 4))
+    queries = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in human))}
+    tables = np.zeros((len(queries), 5, 5))  # the last row and column: no label
     for pair, grade in human.items():
-        confusion[3 - grade, 3 - model[pair]] += 1
-    return {name: float(value) for name, value in measure(confusion, GRADES).items()}
+        tables[queries[pair[0]], 3 - grade, 3 - model[pair]] += 1
+    figures = agreement("people", "model", tables, seed=0, resamples=0, labels=GRADES).figures
+    return {name: math.nan if figure.value is None else figure.value for name, figure in figures.items()}
 
 
 def main() -> int:

@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
-from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
+from relabel.agreement import CODES, NOT_ASKED, Agreement, Tally
+from relabel.bootstrap import rate_interval
 from relabel.cascade import Stage, Trail
+from relabel.dawid_skene import consensus
 from relabel.policy import Edited
-from relabel.records import LABELS, NOTHING, SHORTENED, Example, Judgment, Outcome, Verdict, digest
+from relabel.pooling import side_by_side
+from relabel.raters import Panel
+from relabel.records import LABELS, NOTHING, SHORTENED, Example, Judgment, Label, Outcome, Verdict, digest
+from relabel.reviewers import Reviewers
 from relabel.turns import FATES
 
 PEOPLE: Final = "human"
@@ -33,7 +38,7 @@ _OUTCOMES: Final = ("false negative", "partial", "true negative", "undecided", "
 class Voices:
     """What people said of one pair, by reviewer, and what follows: no label where they are divided; their notes."""
 
-    said: Mapping[str, str]
+    said: Mapping[str, Label]
     word: Judgment
     notes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
@@ -78,7 +83,9 @@ class Account:
     ) -> None:
         self._stages, self._seed, self._min_negatives, self._people = tuple(stages), seed, min_negatives, people
         self._refill: _Refill | None = _Refill() if pool else None
-        self._judges = tuple(stage.name for stage in stages) + ((PEOPLE,) if people else ())
+        self._names = tuple(stage.name for stage in stages)
+        self._judges = self._names + ((PEOPLE,) if people else ())
+        self._reviewers = Reviewers(self._names)
         self._all = self._part()
         self._parts: dict[str, _Part] = {}
         self.rows: Counter[str] = Counter()
@@ -89,7 +96,8 @@ class Account:
 
     def _part(self) -> "_Part":
         weights = [1.0, *[1 / stage.sample for stage in self._stages if stage.sample]]
-        return _Part(Tally(self._judges, weights, chose=(PEOPLE,)))
+        panel = Panel(self._names, weights) if len(self._names) > 2 else None
+        return _Part(Tally(self._judges, weights, chose=(PEOPLE,)), panel)
 
     def add(self, concluded: Concluded) -> int | None:
         """Count one example; return how many negatives it is left with, if these are fewer than `min_negatives`."""
@@ -129,14 +137,20 @@ class Account:
     def statistics(self) -> dict[str, Any]:
         """Return every figure as plain JSON: counts, rates and agreements with 95 % intervals over queries."""
         self._close()
-        names = [stage.name for stage in self._stages]
+        parts = sorted(self._parts.items())
+        pooled = self._all.agreements(self._seed)
+        apart = {name: part.agreements(self._seed) for name, part in parts}
+        people = self._reviewers.figures(self._seed)
         rows = ("in", "written", "removed", "rejected", "below min_negatives", "exempt", "scattered")
         return {
             "rows": _counts(self.rows, rows),
             "passages": _counts(self.passages, ("in", "kept", "promoted", "dropped", "in removed rows")),
             **({"refill": self._refill.figures()} if self._refill is not None else {}),
-            **self._all.figures(names, self._seed),
-            "sources": {name: part.figures(names, self._seed) for name, part in sorted(self._parts.items())},
+            **self._all.figures(self._names, pooled, self._seed),
+            "dawid_skene": self._all.consensus(self._seed),
+            "people": people,
+            "over_sources": _over_sources(pooled, apart),
+            "sources": {name: part.figures(self._names, apart[name], self._seed) for name, part in parts},
         }
 
     def _close(self) -> None:
@@ -147,6 +161,8 @@ class Account:
             sources.setdefault(source if known else OTHER, []).append(seen)
         if self._cluster:
             self._all.add([seen for _, seen in self._cluster])
+        if self._people:
+            self._reviewers.add(pair for _, seen in self._cluster for pair in seen.labelled)
         for source, cluster in sources.items():
             if source not in self._parts:
                 self._parts[source] = self._part()
@@ -182,6 +198,8 @@ class Account:
             codes = [CODES[word.label] if (word := words[i]) is not None else NOT_ASKED for words in trail.words]
             if self._people:
                 person = concluded.people[i] if concluded.people else None
+                if person is not None:
+                    seen.labelled.append((tuple(codes), person.said))
                 codes.append(NOT_ASKED if person is None else CODES[person.word.label])
             seen.codes.append(tuple(codes))
             by = next((k for k, due in enumerate(trail.due) if due[i] == "sampled"), 0)  # sampled by stage by − 1
@@ -211,13 +229,17 @@ class _Refill:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one example adds: outcomes, words by (stage, sampled, label, reason), parts of rates, coded words."""
+    """What one example adds: outcomes, words by (stage, sampled, label, reason), parts of rates, coded words.
+
+    `labelled` holds, of each pair that people labelled, the coded words of the stages and people's labels.
+    """
 
     outcomes: Counter[Outcome]
     words: Counter[tuple[int, bool, str, str]]
     rates: list[tuple[str, int, int]]
     codes: list[tuple[int, ...]] = field(default_factory=list)
     strata: list[int] = field(default_factory=list)
+    labelled: list[tuple[tuple[int, ...], Mapping[str, Label]]] = field(default_factory=list)
 
 
 def _stage_rates(
@@ -252,8 +274,8 @@ def _stage_rates(
 class _Part:
     """The counts of one source, or of all."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, tally: Tally, panel: Panel | None) -> None:
+        self._tally, self._panel = tally, panel
         self._outcomes: Counter[str] = Counter()
         self._words: Counter[tuple[int, bool, str, str]] = Counter()
         self._rates: dict[str, Counter[tuple[int, int]]] = {}
@@ -270,11 +292,21 @@ class _Part:
                 hits[name] += found
         for name, total in totals.items():
             self._rates.setdefault(name, Counter())[hits[name], total] += 1
-        self._tally.add(
-            [codes for seen in cluster for codes in seen.codes], [s for seen in cluster for s in seen.strata]
-        )
+        codes, strata = [each for seen in cluster for each in seen.codes], [s for seen in cluster for s in seen.strata]
+        self._tally.add(codes, strata)
+        if self._panel is not None:
+            self._panel.add([each[: self._panel.width] for each in codes], strata)
 
-    def figures(self, stages: Sequence[str], seed: int) -> dict[str, Any]:
+    def agreements(self, seed: int) -> list[Agreement]:
+        """Return how far every two judges agree."""
+        return self._tally.result(seed=seed)
+
+    def consensus(self, seed: int) -> dict[str, Any] | None:
+        """Return what three and more judges together hold for true; None of fewer."""
+        found = consensus(self._panel.heard(), seed=seed) if self._panel is not None else None
+        return found.to_json() if found is not None else None
+
+    def figures(self, stages: Sequence[str], agreements: Sequence[Agreement], seed: int) -> dict[str, Any]:
         """Return all figures as plain JSON."""
         return {
             "verdicts": _counts(self._outcomes, _OUTCOMES),
@@ -287,8 +319,16 @@ class _Part:
                 | rate_interval(rate, seed=seed).to_json()
                 for name, rate in sorted(self._rates.items())
             },
-            "agreement": [agreement.to_json() for agreement in self._tally.result(seed=seed)],
+            "agreement": [agreement.to_json() for agreement in agreements],
+            "judges_together": self._together(seed),
         }
+
+    def _together(self, seed: int) -> list[dict[str, Any]]:
+        """Return how far three and more judges agree, on pairs that two labelled, and on those that all did."""
+        if self._panel is None:
+            return []
+        heard = self._panel.heard()
+        return [heard.together(seed=seed, at_least=enough).to_json() for enough in (2, self._panel.width)]
 
     def _stage(self, index: int, name: str) -> dict[str, Any]:
         """Return what one stage was asked and said: asked = labels + none, for its own and its sampled pairs.
@@ -331,6 +371,14 @@ class _Met:
         for place in places:
             self._bits[place >> 3] |= 1 << (place & 7)
         return old
+
+
+def _over_sources(pooled: Sequence[Agreement], apart: Mapping[str, Sequence[Agreement]]) -> list[dict[str, Any]]:
+    """Return the agreement of every two judges over all sources beside the average over sources."""
+    entries = [
+        side_by_side(whole, {name: parts[index] for name, parts in apart.items()}) for index, whole in enumerate(pooled)
+    ]
+    return [entry for entry in entries if entry is not None]
 
 
 def _counts(counter: Mapping[Any, int], names: Sequence[str]) -> dict[str, Any]:

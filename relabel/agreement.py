@@ -1,8 +1,4 @@
-"""How far two judges agree: kappa, AC1, alpha, prevalence, with intervals over queries.
-
-Pairs of one query are not independent: a judge that misreads a query errs on all its pairs. Every interval here
-is therefore a percentile interval of a bootstrap over *clusters* (queries), never over pairs, which would come
-out too narrow, and the more so the more pairs a query has.
+"""How far two judges agree: every figure of `coefficients.measure`, with intervals over queries (`bootstrap`).
 
     words of the judges, query by query ─▶ Tally ─▶ patterns: how many queries have this very table of counts
     patterns ─▶ resampled tables ─▶ measure() ─▶ Agreement
@@ -12,25 +8,27 @@ row and column for "no label". Figures look at the K × K part: a missing label 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import add
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from relabel.bootstrap import RESAMPLES, Figure, figure, merged, rate_interval, resampled, rounded
+from relabel.coefficients import measure
 from relabel.records import LABELS, Label
 
 if TYPE_CHECKING:
     from numpy import float64, int64
-    from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[float64]
 
-RESAMPLES: Final = 2000
-LEVEL: Final = 0.95
-"""Coverage that every interval aims at."""
+__all__ = (
+    "CODES", "MAX_STRATA", "NOT_ASKED", "RESAMPLES", "Agreement", "Figure", "Tally", "agreement", "measure",
+    "rate_interval",
+)  # fmt: skip
 
 CODES: Final[Mapping[Label | None, int]] = MappingProxyType(
     {**{label: code for code, label in enumerate(LABELS)}, None: len(LABELS)},
@@ -46,33 +44,6 @@ MAX_STRATA: Final = 256 // _BASE**2
 
 _TIMES_BASE: Final = bytes(min(code * _BASE, 255) for code in range(256))
 _NOT_BOTH: Final = bytes(cell for cell in range(256) if NOT_ASKED in divmod(cell % _BASE**2, _BASE))
-_BLOCK: Final = 2**20  # numbers drawn at once: 8 MB, whatever the number of queries
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One number with its 95 % interval.
-
-    Attributes:
-        value: None where the figure is undefined.
-        low: lower bound, None where there is no interval: fewer than two clusters, or no value.
-        high: upper bound, likewise.
-        left_out: how many resamples had to be left out of the interval because the figure is undefined in them.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    left_out: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dict, floats rounded to 6 decimals so that its bytes are stable."""
-        return {
-            "value": _rounded(self.value),
-            "low": _rounded(self.low),
-            "high": _rounded(self.high),
-            "left_out": self.left_out,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +57,9 @@ class Agreement:
         none_first: pairs to which the first gave no label (the second may or may not have).
         none_second: pairs to which the second gave no label.
         clusters: queries with at least one of the n pairs.
+        effective_n: how many independent pairs would show the raw agreement as surely as these do (Kish 1965, Survey
+            Sampling, ch. 8): p (1 − p) / v, where v is the variance of p over queries. None where it is undefined: one
+            query, or full agreement or none in every query.
         confusion: (K + 1) × (K + 1) counts, the last row and column for "no label".
         figures: by the names that `measure` gives them.
         labels: the K categories, in order.
@@ -97,9 +71,15 @@ class Agreement:
     none_first: float
     none_second: float
     clusters: int
+    effective_n: float | None
     confusion: tuple[tuple[float, ...], ...]
     figures: Mapping[str, Figure]
     labels: tuple[str, ...] = LABELS
+
+    @property
+    def design_effect(self) -> float | None:
+        """How many times the variance is that of n independent pairs; above 1 where pairs of a query are alike."""
+        return None if self.effective_n is None else self.n / self.effective_n
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists, whole counts as integers, floats rounded to 6 decimals."""
@@ -110,6 +90,8 @@ class Agreement:
             "none_first": _count(self.none_first),
             "none_second": _count(self.none_second),
             "clusters": self.clusters,
+            "effective_n": rounded(self.effective_n),
+            "design_effect": rounded(self.design_effect),
             "labels": list(self.labels),
             "confusion": [[_count(cell) for cell in row] for row in self.confusion],
             "figures": {name: figure.to_json() for name, figure in self.figures.items()},
@@ -195,7 +177,7 @@ class Tally:
         whole = np.tensordot(seen, np.asarray(self._weights), axes=(1, 0))
         counted = agreement(first, second, seen.sum(axis=1), times=times, seed=seed, resamples=0)
         weighted = agreement(first, second, whole, times=times, seed=seed, resamples=resamples)
-        return replace(counted, figures=weighted.figures)
+        return replace(counted, figures=weighted.figures, effective_n=weighted.effective_n)
 
 
 def agreement(
@@ -210,10 +192,8 @@ def agreement(
 ) -> Agreement:
     """Compare two judges from the tables of counts of single clusters (queries).
 
-    Clusters are drawn with replacement, as many as there are, `resamples` times; the interval of a figure runs from
-    the 2.5th to the 97.5th percentile of its values. Only clusters with a pair labelled by both take part. Equal
-    clusters are merged and the resamples drawn as a multinomial over what is left: the same distribution, in memory
-    that does not grow with their number. A judge that always agrees gets an interval without width: a bootstrap
+    The interval of a figure runs from the 2.5th to the 97.5th percentile of its values in the resamples. Only clusters
+    with a pair labelled by both take part. A judge that always agrees gets an interval without width: a bootstrap
     cannot show what was never seen.
 
     Args:
@@ -236,13 +216,10 @@ def agreement(
         raise ValueError(f"{size} labels need tables of {size + 1} × {size + 1}, not {counts.shape[1:]}")
     weights = np.ones(len(counts), dtype=np.int64) if times is None else np.asarray(times, dtype=np.int64)
     total = np.asarray(np.tensordot(weights, counts, axes=1), dtype=np.float64)
-    patterns, repeats = _merged(counts[:, :size, :size].reshape(-1, size * size), weights)
+    patterns, repeats = merged(counts[:, :size, :size].reshape(-1, size * size), weights)
     point = measure(total[:size, :size], labels)
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[Floats]] = {name: [] for name in point}
-    for block in _resampled(patterns, repeats, resamples, rng):
-        for name, values in measure(block.reshape(-1, size, size), labels).items():
-            draws[name].append(values)
+    tables_drawn = list(resampled(patterns, repeats, resamples, np.random.default_rng(seed)))
+    draws = measure(np.concatenate(tables_drawn).reshape(-1, size, size), labels) if tables_drawn else {}
     return Agreement(
         first=first,
         second=second,
@@ -250,148 +227,29 @@ def agreement(
         none_first=_plain(total[size].sum()),
         none_second=_plain(total[:, size].sum()),
         clusters=int(repeats.sum()),
+        effective_n=_effective_n(patterns.reshape(-1, size, size), repeats),
         confusion=tuple(tuple(_plain(cell) for cell in row) for row in total),
-        figures=MappingProxyType({name: _figure(float(point[name]), draws[name]) for name in point}),
+        figures=MappingProxyType({name: figure(float(point[name]), [draws[name]] if draws else []) for name in point}),
         labels=tuple(labels),
     )
 
 
-def rate_interval(clusters: Mapping[tuple[int, int], int], *, seed: int, resamples: int = RESAMPLES) -> Figure:
-    """Return a rate (flagged, confirmed) in [0, 1] with its interval from the same bootstrap over clusters.
+def _effective_n(tables: "Floats", times: "Floats") -> float | None:
+    """Return p (1 − p) over the variance of the raw agreement p between clusters, that which their bootstrap has.
 
-    A rate of exactly 0 or 1 gets an interval without width: a bootstrap cannot show what was never seen.
-
-    Args:
-        clusters: how many clusters (queries) have (hits, total): a Counter of such tuples. Those with a total of 0
-            take no part. The value is None where no others are left.
-        seed: of the dice, as for `agreement`.
-        resamples: how many; 0 for no interval.
-
-    Raises:
-        ValueError: unless 0 ≤ hits ≤ total everywhere.
+    p is a ratio of two sums over clusters; its variance is linearised (Cochran 1977, Sampling Techniques, ch. 6).
     """
     import numpy as np
 
-    if wrong := [counts for counts in clusters if not 0 <= counts[0] <= counts[1]]:
-        raise ValueError(f"{wrong[0][0]} hits of {wrong[0][1]}")
-    counts = np.array([(hits, total - hits) for hits, total in clusters], dtype=np.float64).reshape(-1, 2)
-    patterns, repeats = _merged(counts, np.array(list(clusters.values()), dtype=np.int64))
-    rng = np.random.default_rng(seed)
-    draws = [_ratio(block[:, 0], block.sum(axis=1)) for block in _resampled(patterns, repeats, resamples, rng)]
-    hits, misses = repeats @ patterns
-    return _figure(float(_ratio(hits, hits + misses)), draws)
+    same, both = np.trace(tables, axis1=-2, axis2=-1), tables.sum(axis=(-2, -1))
+    if times.sum() < 2:
+        return None
+    share = (times @ same) / (times @ both)
+    variance = (times @ (same - share * both) ** 2) / (times @ both) ** 2
+    return float(share * (1 - share) / variance) if variance > 1e-18 else None  # below: the same share everywhere
 
 
-def measure(confusion: "Floats", labels: Sequence[str] = LABELS) -> "dict[str, Floats]":
-    """Return every figure of one table, or of many at once.
-
-    All but agreement and prevalence are corrected for chance: 1 is perfect, 0 is chance, below 0 is worse than
-    chance. NaN stands for undefined. A missing label has no place in these tables.
-
-    - `agreement`: share of pairs with the same label, in [0, 1].
-    - `kappa`, `kappa_linear`, `kappa_quadratic`: Cohen's, see `cohen_kappa`.
-    - `kappa_relevant`, `kappa_relevant_or_partial`: κ of two classes: the first category, the first two, …
-      against the rest.
-    - `ac1`: Gwet's, see `gwet_ac1`; barely moves with prevalence, where κ falls towards 0 when nearly all is one label.
-    - `alpha_nominal`, `alpha_ordinal`: Krippendorff's, see `krippendorff_alpha`.
-    - `prevalence_first_X`, `prevalence_second_X`, `prevalence_X`: share of label X with the first judge, the second,
-      both; in [0, 1]. κ can be read only beside these.
-
-    Args:
-        confusion: counts ≥ 0 of shape (…, K, K), first judge in the rows.
-        labels: the K categories in their order; they name the figures.
-
-    Returns:
-        Arrays of shape (…).
-    """
-    import numpy as np
-
-    counts = np.asarray(confusion, dtype=np.float64)
-    distance = np.abs(np.subtract.outer(np.arange(len(labels)), np.arange(len(labels)))).astype(np.float64)
-    n = counts.sum(axis=(-2, -1))
-    figures = {
-        "agreement": _ratio(np.trace(counts, axis1=-2, axis2=-1), n),
-        "kappa": cohen_kappa(counts, distance > 0),
-        "kappa_linear": cohen_kappa(counts, distance),
-        "kappa_quadratic": cohen_kappa(counts, distance**2),
-    }
-    for cut in range(1, len(labels)):
-        above = np.arange(len(labels)) < cut
-        figures["kappa_" + "_or_".join(labels[:cut])] = cohen_kappa(counts, above[:, None] != above)
-    figures["ac1"] = gwet_ac1(counts)
-    figures["alpha_nominal"] = krippendorff_alpha(counts)
-    figures["alpha_ordinal"] = krippendorff_alpha(counts, ordinal=True)
-    rows, columns = counts.sum(axis=-1), counts.sum(axis=-2)
-    for index, label in enumerate(labels):
-        figures[f"prevalence_first_{label}"] = _ratio(rows[..., index], n)
-        figures[f"prevalence_second_{label}"] = _ratio(columns[..., index], n)
-        figures[f"prevalence_{label}"] = _ratio((rows + columns)[..., index], 2 * n)
-    return figures
-
-
-def cohen_kappa(confusion: "Floats", disagreement: "ArrayLike") -> "Floats":
-    """Return Cohen's κ, in [−1, 1] without weights: 1 − n Σ wᵢⱼ nᵢⱼ / Σ wᵢⱼ nᵢ. n.ⱼ.
-
-    Cohen (1960), Educational and Psychological Measurement 20(1), 37–46; with weights Cohen (1968), Psychological
-    Bulletin 70(4), 213–220. The form by disagreements equals (pₒ − pₑ) / (1 − pₑ) and subtracts no near-equals.
-    NaN where chance leaves nothing to disagree about: no pairs, or both judges constant with the same word. One
-    constant judge alone gives 0: its word carries no information.
-
-    Args:
-        confusion: counts of shape (…, K, K).
-        disagreement: weights w of shape (K, K), 0 on the diagonal; merging classes is a weight of 0 within a class.
-    """
-    import numpy as np
-
-    weights = np.asarray(disagreement, dtype=np.float64)
-    rows, columns = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    observed = (weights * confusion).sum(axis=(-2, -1)) * confusion.sum(axis=(-2, -1))
-    expected = (weights * rows[..., :, None] * columns[..., None, :]).sum(axis=(-2, -1))
-    result: Floats = 1 - _ratio(observed, expected)
-    return result
-
-
-def gwet_ac1(confusion: "Floats") -> "Floats":
-    """Return Gwet's AC1, at most 1: (pₒ − pₑ) / (1 − pₑ) with pₑ = Σ πₖ (1 − πₖ) / (K − 1), πₖ pooled prevalence.
-
-    Gwet (2008), British Journal of Mathematical and Statistical Psychology 61(1), 29–48. K counts the categories on
-    offer, used or not. NaN only where there are no pairs (or K = 1); both judges constant with the same word gives 1.
-    """
-    import numpy as np
-
-    size = confusion.shape[-1]
-    n = confusion.sum(axis=(-2, -1))
-    pooled = _ratio(confusion.sum(axis=-1) + confusion.sum(axis=-2), 2 * n[..., None])
-    chance = _ratio((pooled * (1 - pooled)).sum(axis=-1), np.float64(size - 1))
-    return _ratio(_ratio(np.trace(confusion, axis1=-2, axis2=-1), n) - chance, 1 - chance)
-
-
-def krippendorff_alpha(confusion: "Floats", *, ordinal: bool = False) -> "Floats":
-    """Return Krippendorff's α of two judges, at most 1: 1 − (N − 1) Σ oₖₗ δₖₗ / Σ nₖ nₗ δₖₗ.
-
-    Krippendorff, Content Analysis (4th ed. 2019), ch. 12. o is the table plus its transpose (coincidences), nₖ its
-    margins, N = 2n. δ is 1 for different categories (nominal) or, ordinal, the square of the ranks between them:
-    (Σ nₘ over m from k to l, less (nₖ + nₗ) / 2)², which is the distance of the middles of their ranks.
-    NaN where all values are one category, and where there are none: without variation there is nothing to rely on.
-    """
-    import numpy as np
-
-    coincidences = confusion + np.swapaxes(confusion, -2, -1)
-    margins = coincidences.sum(axis=-1)
-    size = margins.sum(axis=-1)
-    if ordinal:
-        middles = np.cumsum(margins, axis=-1) - margins / 2
-        delta = (middles[..., :, None] - middles[..., None, :]) ** 2
-    else:
-        delta = 1 - np.eye(margins.shape[-1])
-    observed = (coincidences * delta).sum(axis=(-2, -1))
-    expected = (margins[..., :, None] * margins[..., None, :] * delta).sum(axis=(-2, -1))
-    # Fractional counts may add up to less than one value more than there is to compare: undefined as well.
-    result: Floats = 1 - np.where(size > 1, size - 1, np.nan) * _ratio(observed, expected)
-    return result
-
-
-def _tables(patterns: "Iterable[bytes]", strata: int) -> "NDArray[int64]":
+def _tables(patterns: Iterable[bytes], strata: int) -> "NDArray[int64]":
     """Return the tables of counts of patterns of cell numbers, shape (patterns, strata, K + 1, K + 1)."""
     import numpy as np
 
@@ -403,49 +261,6 @@ def _tables(patterns: "Iterable[bytes]", strata: int) -> "NDArray[int64]":
     return counts.reshape(-1, strata, _BASE, _BASE)[:, :, :NOT_ASKED, :NOT_ASKED]
 
 
-def _ratio(above: "ArrayLike", below: "ArrayLike") -> "Floats":
-    """Divide; NaN, and no warning, where the divisor is 0 or unknown."""
-    import numpy as np
-
-    divisor = np.asarray(below, dtype=np.float64)
-    result: Floats = np.asarray(above, dtype=np.float64) / np.where(divisor > 0, divisor, np.nan)
-    return result
-
-
-def _merged(counts: "Floats", times: "ArrayLike") -> "tuple[Floats, Floats]":
-    """Return the distinct rows of counts, sorted, and for how many clusters each stands; rows of zeros drop out."""
-    import numpy as np
-
-    full = counts.any(axis=1)
-    patterns, places = np.unique(counts[full], axis=0, return_inverse=True)
-    repeats = np.bincount(places.ravel(), weights=np.asarray(times)[full], minlength=len(patterns))
-    return patterns, repeats.astype(np.float64)
-
-
-def _resampled(patterns: "Floats", repeats: "Floats", resamples: int, rng: "Generator") -> "Iterator[Floats]":
-    """Yield blocks of resampled sums of counts, one row per resample; nothing for fewer than two clusters."""
-    clusters = int(repeats.sum())
-    if clusters < 2:
-        return
-    block = max(1, _BLOCK // len(patterns))
-    for start in range(0, resamples, block):
-        yield rng.multinomial(clusters, repeats / clusters, size=min(block, resamples - start)) @ patterns
-
-
-def _figure(value: float, draws: "Sequence[Floats]") -> Figure:
-    """Return the figure, its interval read off the resamples in which it is defined."""
-    import numpy as np
-
-    if value != value:  # noqa: PLR0124 - NaN is what does not equal itself
-        return Figure(None)
-    values = np.concatenate(draws) if draws else np.empty(0)
-    kept = values[~np.isnan(values)]
-    if not kept.size:
-        return Figure(value, left_out=values.size)
-    low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Figure(value, float(low), float(high), left_out=values.size - kept.size)
-
-
 def _plain(number: float) -> float:
     """Return a Python number, whole ones as int."""
     return int(number) if float(number).is_integer() else float(number)
@@ -454,8 +269,3 @@ def _plain(number: float) -> float:
 def _count(number: float) -> float:
     """Return a count as JSON shows it."""
     return number if isinstance(number, int) else round(number, 6)
-
-
-def _rounded(number: float | None) -> float | None:
-    """Round to 6 decimals; 0 has no sign."""
-    return None if number is None else round(number, 6) + 0.0

@@ -197,11 +197,14 @@ def show(
 
 
 @app.command()
-def stats(run: Run) -> None:
-    """Show accounting, flagged rates and agreement between judges, with 95 % intervals over queries."""
-    from relabel import api, screen
+def stats(
+    run: Run,
+    all: Annotated[bool, typer.Option("--all", help="Every coefficient, confusion tables, each source.")] = False,  # noqa: A002, FBT002
+) -> None:
+    """Show accounting, flagged rates and agreement between judges and people, with 95 % intervals over queries."""
+    from relabel import api, screen, screen_stats
 
-    screen.statistics(screen.open_console(), api.stats(run))
+    screen_stats.statistics(screen.open_console(), api.stats(run), everything=all)
 
 
 app.command("filter")(cli_mining.filter_)

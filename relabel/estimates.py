@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.agreement import LEVEL
+from relabel.bootstrap import LEVEL
 
 if TYPE_CHECKING:
     from numpy import bool_, float64, int64

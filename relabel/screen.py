@@ -39,17 +39,6 @@ _COLOURS: Final = {
     "undecided": "magenta",
     "void": "dim",
 }
-_AGREEMENT: Final = {
-    "agreement": "raw agreement",
-    "kappa": "Cohen's κ",
-    "kappa_relevant_or_partial": "Cohen's κ, relevant or partial against rest",
-    "kappa_relevant": "Cohen's κ, relevant against rest",
-    "ac1": "Gwet's AC1",
-    "alpha_nominal": "Krippendorff's α, nominal",
-    "alpha_ordinal": "Krippendorff's α, ordinal",
-    "prevalence_first_relevant": "prevalence of relevant, first judge",
-    "prevalence_second_relevant": "prevalence of relevant, second judge",
-}
 
 
 def printable(data: object) -> str:
@@ -355,75 +344,9 @@ def _files(console: Console, done: Summary) -> None:
         put_line(console, path, " " * (width - path.cell_len + 2), as_text(purposes[name], "dim"))
 
 
-def statistics(console: Console, figures: Mapping[str, Any]) -> None:
-    """Show a run's statistics: accounting, rates and agreement, each with its interval."""
-    accounting(console, figures)
-    rates = figures["rates"]
-    table = Table(
-        title="Rates, with 95 % intervals over queries", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
-    )
-    for column in ("rate", "of", "value", "interval"):
-        table.add_column(column, justify="left" if column == "rate" else "right", overflow="fold")
-    for name, rate in rates.items():
-        table.add_row(as_text(name), f"{rate['of']:,}", percent(rate["value"]), interval(rate, percent))
-    console.print(table)
-    if len(figures["sources"]) > 1:
-        console.print(_by_source(figures))
-    compared = [entry for entry in figures["agreement"] if entry["n"]]
-    for entry in compared:
-        _agreement(console, entry)
-    if compared:
-        console.print(
-            "A later judge sees what an earlier one sent up, and second opinions on a `sample` of the rest: the tables"
-            " count what was seen, the figures weigh the sample back to all. Without `sample` they say nothing of the"
-            " rest. People are compared on the pairs that they labelled.",
-            style="dim",
-        )
-
-
-def _by_source(figures: Mapping[str, Any]) -> Table:
-    stages = [stage["name"] for stage in figures["stages"] if stage["asked"]]
-    names = ["rows with a false negative", "pairs called relevant", *[f"flagged by {stage}" for stage in stages]]
-    names += [name for stage in stages if (name := f"confirmed after {stage}") in figures["rates"]]
-    table = Table(title="By source", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    longest = max(as_text(source or "none").cell_len for source in figures["sources"])
-    table.add_column("source", overflow="fold", min_width=min(longest, 24))
-    for name in names:
-        table.add_column(as_text(name), justify="right", overflow="fold")
-    for source, part in figures["sources"].items():
-        found = [part["rates"].get(name) for name in names]
-        table.add_row(as_text(source or "none"), *[percent(rate["value"]) if rate else "–" for rate in found])
-    return table
-
-
-def _agreement(console: Console, entry: Mapping[str, Any]) -> None:
-    first, second = entry["first"], entry["second"]
-    put_line(console, as_text(f"Agreement of {first} and {second}", "italic"))
-    put_line(
-        console,
-        f"{entry['n']:,} pairs of {entry['clusters']:,} queries had a label of both; no label:"
-        f" {entry['none_first']:,} by {first}, {entry['none_second']:,} by {second}",
-    )
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(as_text(f"{first} ↓   {second} →"))
-    for label in entry["labels"]:
-        table.add_column(as_text(label), justify="right")
-    for label, row in zip(entry["labels"], entry["confusion"], strict=False):
-        table.add_row(as_text(label), *[f"{count:,}" for count in row[: len(entry["labels"])]])
-    console.print(table)
-    for name, title in _AGREEMENT.items():
-        figure = entry["figures"][name]
-        put_line(console, f"  {title:44} {_plain(figure['value']):>6}   {interval(figure, _plain)}")
-    console.print()
-
-
 def percent(value: float | None) -> str:
     """Show a share in [0, 1]."""
     return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def interval(figure: Mapping[str, Any], show: Callable[[float | None], str]) -> str:

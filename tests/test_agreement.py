@@ -39,6 +39,13 @@ def width(figure: Figure) -> float:
     return figure.high - figure.low
 
 
+def holds(figure: Figure, truth: float) -> bool:
+    """Say whether an interval holds the truth."""
+    assert figure.low is not None
+    assert figure.high is not None
+    return figure.low <= truth <= figure.high
+
+
 def test_kappa_of_cohen_1960() -> None:
     """Kappa of the worked example of the paper that introduced it."""
     # 200 cases; p_o = (88 + 40 + 12) / 200 = .70
@@ -151,8 +158,18 @@ def test_names_of_figures() -> None:
         "alpha_nominal",
         "alpha_ordinal",
     ]
-    assert names[9:12] == ["prevalence_first_relevant", "prevalence_second_relevant", "prevalence_relevant"]
-    assert len(names) == 18
+    assert names[9:17] == [
+        "alpha_interval",
+        "ac2_linear",
+        "ac2_quadratic",
+        "ac2_ordinal",
+        "pabak",
+        "mcc",
+        "mcc_relevant",
+        "mcc_relevant_or_partial",
+    ]
+    assert names[17:20] == ["prevalence_first_relevant", "prevalence_second_relevant", "prevalence_relevant"]
+    assert len(names) == 26
 
 
 def test_prevalence() -> None:
@@ -173,15 +190,17 @@ def test_fractional_counts_are_welcome() -> None:
 
 
 KAPPAS = {"kappa", "kappa_linear", "kappa_quadratic", "kappa_relevant", "kappa_relevant_or_partial"}
+ALPHAS = {"alpha_nominal", "alpha_ordinal", "alpha_interval"}
+MATTHEWS = {"mcc", "mcc_relevant", "mcc_relevant_or_partial"}
 
 
 @pytest.mark.parametrize(
     ("table", "undefined"),
     [
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], set(measure(np.zeros((3, 3))))),
-        ([[7, 0, 0], [0, 0, 0], [0, 0, 0]], KAPPAS | {"alpha_nominal", "alpha_ordinal"}),
-        ([[5, 0, 0], [0, 4, 0], [0, 0, 0]], {"kappa_relevant_or_partial"}),
-        ([[3, 0, 0], [4, 0, 0], [5, 0, 0]], set()),
+        ([[7, 0, 0], [0, 0, 0], [0, 0, 0]], KAPPAS | ALPHAS | MATTHEWS),
+        ([[5, 0, 0], [0, 4, 0], [0, 0, 0]], {"kappa_relevant_or_partial", "mcc_relevant_or_partial"}),
+        ([[3, 0, 0], [4, 0, 0], [5, 0, 0]], MATTHEWS),
     ],
 )
 def test_undefined_figures_are_null(table: list[list[int]], undefined: set[str]) -> None:
@@ -253,12 +272,30 @@ def test_intervals_cover_the_truth() -> None:
     for _ in range(300):
         result = agreement("a", "b", two_judges(rng, (80, 5), 0.8), seed=1, resamples=400, labels=("yes", "no"))
         for name, truth in (("agreement", 0.68), ("kappa", 0.36)):
-            figure = result.figures[name]
-            assert figure.low is not None
-            assert figure.high is not None
-            hits[name] += figure.low <= truth <= figure.high
+            hits[name] += holds(result.figures[name], truth)
     assert 0.91 <= hits["agreement"] / 300 <= 0.98
     assert 0.91 <= hits["kappa"] / 300 <= 0.98
+
+
+def test_intervals_over_queries_cover_where_those_over_pairs_do_not() -> None:
+    """Where judges misread whole queries, 95 % of the intervals over queries hold the truth, of those over pairs 70."""
+    rng = np.random.default_rng(8)
+    # A judge is right on .9 of a query's pairs, or, of one query in three, on .5 of them: of both, p_o is
+    # ((.9 · .9 + .1 · .1) · 4 + .5 · 5) / 9 (both read well 4/9, else one guesses) = .642222; κ = 2 p_o − 1.
+    truth = (4 * 0.82 + 5 * 0.5) / 9
+    hits: Counter[tuple[str, str]] = Counter()
+    for _ in range(200):
+        right = np.where(rng.random((2, 60, 1)) < 1 / 3, 0.5, 0.9)
+        said = (rng.random((60, 12)) < 0.5) ^ (rng.random((2, 60, 12)) > right)
+        cells = np.eye(4)[2 * said[0] + said[1]]
+        for way, tables in (("queries", cells.sum(axis=1)), ("pairs", cells.reshape(-1, 4))):
+            counted = padded(tables.reshape(-1, 2, 2))
+            found = agreement("a", "b", counted, seed=1, resamples=300, labels=("yes", "no")).figures
+            hits[way, "agreement"] += holds(found["agreement"], truth)
+            hits[way, "kappa"] += holds(found["kappa"], 2 * truth - 1)
+    for name in ("agreement", "kappa"):
+        assert 0.90 <= hits["queries", name] / 200 <= 0.99, hits
+        assert hits["pairs", name] / 200 <= 0.85, hits
 
 
 def test_pairs_of_one_query_are_not_independent() -> None:
@@ -271,6 +308,40 @@ def test_pairs_of_one_query_are_not_independent() -> None:
     assert clustered.value == naive.value
     # Kish: the variance is ten times that of independent pairs, the width √10 = 3.2 times.
     assert 2.8 < width(clustered) / width(naive) < 3.6
+
+
+def test_effective_n_is_that_of_independent_pairs() -> None:
+    """Ten copies of one pair are one pair; a pair for each query is what it is; the design effect is the ratio."""
+    rng = np.random.default_rng(3)
+    tables = two_judges(rng, (200, 1), 0.8)
+    one = agreement("a", "b", tables, seed=0, resamples=0, labels=("yes", "no"))
+    ten = agreement("a", "b", 10 * tables, seed=0, resamples=0, labels=("yes", "no"))
+    assert (one.n, ten.n) == (200, 2000)
+    assert [one.effective_n, one.design_effect] == pytest.approx([200, 1])
+    assert [ten.effective_n, ten.design_effect] == pytest.approx([200, 10])
+
+
+def test_effective_n_is_what_the_bootstrap_shows() -> None:
+    """The interval of the raw agreement is as wide as that of so many independent pairs."""
+    rng = np.random.default_rng(4)
+    hard = rng.random(300) < 0.3  # on a third of the queries both judges guess
+    same = rng.binomial(8, np.where(hard, 0.5, 0.95))
+    tables = padded(np.stack([same, 8 - same, 0 * same, 0 * same], axis=1).reshape(-1, 2, 2))
+    result = agreement("a", "b", tables, seed=0, labels=("yes", "no"))
+    figure = result.figures["agreement"]
+    assert figure.value is not None
+    assert result.effective_n is not None
+    error = math.sqrt(figure.value * (1 - figure.value) / result.effective_n)
+    assert width(figure) == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert 400 < result.effective_n < 1600 < result.n
+
+
+@pytest.mark.parametrize("tables", [np.zeros((0, 3, 3)), np.ones((1, 3, 3)), np.eye(3)[None].repeat(4, 0)])
+def test_effective_n_of_nothing(tables: Any) -> None:
+    """No query, one query, or full agreement everywhere: nothing to reckon it from."""
+    result = agreement("a", "b", padded(tables), seed=0, resamples=10)
+    assert result.effective_n is result.design_effect is None
+    assert result.to_json()["effective_n"] is None
 
 
 def test_merging_equal_clusters_changes_nothing() -> None:
@@ -288,7 +359,7 @@ def test_resampling_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     """The size of a block is about memory alone."""
     tables = np.random.default_rng(5).poisson(0.4, (50, 4, 4))
     whole = agreement("a", "b", tables, seed=2, resamples=200)
-    monkeypatch.setattr("relabel.agreement._BLOCK", 100)
+    monkeypatch.setattr("relabel.bootstrap._BLOCK", 100)
     assert agreement("a", "b", tables, seed=2, resamples=200) == whole
 
 

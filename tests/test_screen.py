@@ -93,7 +93,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("show", "run[/b]"), 0, f"source0{SHOWN}"),
         (("show", "run[/b]", f"q1{EVIL}"), 0, f"query 1{SHOWN}"),
         (("stats", "run[/b]"), 0, f"source0{SHOWN}"),
-        (("stats", "stats[/b]"), 0, f"Agreement of uno{SHOWN} and dos{SHOWN}"),
+        (("stats", "stats[/b]", "--all"), 0, f"Agreement of uno{SHOWN} and dos{SHOWN}"),
+        (("stats", "stats[/b]", "--all"), 0, f"uno{SHOWN} and dos{SHOWN}, by source"),
         (("check", "in[/b].jsonl", "-c", "c[/b].yaml"), 0, "positive 0[/b]:bomb:[red]]0;owned2J"),
         (("show", "run[/b]", "--against", "other[/b]"), 0, f"n0{SHOWN}"),
         (("show", "run[/b]", "--against", "other[/b]"), 0, "before  other[/b]\nafter   run[/b]\n"),
@@ -138,7 +139,7 @@ def test_a_terminal_that_lacks_letters(tmp_path: Path, encoding: str) -> None:
     done = relabel("run", SAMPLE, "-c", SIMULATED, "-o", "run", cwd=tmp_path, **variables)
     assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
     done = relabel("stats", "run", cwd=tmp_path, **variables)
-    assert (done.returncode, "Cohen's ?" in done.stdout) == (0, True)
+    assert (done.returncode, "? is Cohen's" in done.stdout) == (0, True)
     done = relabel("show", "日本語", cwd=tmp_path, **variables)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 
