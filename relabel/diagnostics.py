@@ -196,17 +196,17 @@ def against_gold(
     cells = len(LABELS) ** 2
     sums = np.concatenate([table[:, :-1, :-1].reshape(-1, cells) for table in tables], axis=1)
 
-    def of(name: str) -> "Statistic":
-        def statistic(sums: "Floats") -> "Floats":
-            first, second = (
-                measure(part.reshape(*part.shape[:-1], len(LABELS), len(LABELS)))[name]
-                for part in (sums[..., :cells], sums[..., cells:])
-            )
-            return np.asarray(second - first)
+    def differences(sums: "Floats") -> "dict[str, Floats]":
+        first, second = (
+            measure(part.reshape(*part.shape[:-1], len(LABELS), len(LABELS)))
+            for part in (sums[..., :cells], sums[..., cells:])
+        )
+        return {name: second[name] - first[name] for name in COMPARED}
 
-        return statistic
-
-    return PairedAgreement(both[0], both[1], {name: _of_sums(sums, of(name), seed) for name in COMPARED})
+    whole = differences(sums.sum(axis=0))
+    blocks = [differences(block @ sums) for block in _draws(len(sums), seed, sums.shape[1])]
+    figures = {name: _figure(float(whole[name]), [block[name] for block in blocks]) for name in COMPARED}
+    return PairedAgreement(both[0], both[1], figures)
 
 
 # -- the bootstrap -----------------------------------------------------------------------------------------
@@ -318,4 +318,6 @@ def _figure(value: float, blocks: "Sequence[Floats]") -> Figure:
 
 
 def _told(part: str, name: str, figure: Figure, of: int, queries: int, note: str) -> Diagnostic:
+    if figure.value is None and of:
+        note = f"undefined: nothing varies; {note}" if note else "undefined: nothing varies"
     return Diagnostic(part, name, figure.value, figure.low, figure.high, of, queries, note)

@@ -192,7 +192,7 @@ def diagnosis(console: Console, done: Diagnosis) -> None:
         lacking = [figure for figure in known if figure.value is None]
         for note, without in groupby(lacking, key=lambda figure: figure.note):
             names = "; ".join(figure.name for figure in without)
-            put_line(console, as_text(f"left out of {part}: {names}\n    {note or 'nothing varies'}", "dim"))
+            put_line(console, as_text(f"left out of {part}: {names}\n    {note}", "dim"))
     console.print(
         "Yes = relevant or partial. Intervals: 95 %, bootstrap over queries; exact where a rate is 0 or 100 %.",
         style="dim",
