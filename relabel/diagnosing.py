@@ -344,7 +344,8 @@ def _lists(exam: _Exam, answers: Answers) -> list[Diagnostic]:
     if not exam.sizes:
         return [absent("lists", "order and number in a prompt", "no row has two candidates to ask about")]
     ways = [listed(exam.sizes[-1], order) for order in (1, 2)]
-    if any(answers.said(way) for way in ways):
+    # a recording may by chance stand in the order asked for: too few to tell a place by
+    if 2 * min(len(answers.said(way)) for way in ways) >= len(answers.said("base")):
         return [*of_lists(answers, exam.sizes), *of_places(answers, ways)]
     as_run = "" if exam.base is not None and exam.base.shuffle else "in the input's order: place and rank are one"
     return [*of_lists(answers, exam.sizes), *of_places(answers, ["base"], note=as_run)]
