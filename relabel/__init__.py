@@ -33,7 +33,14 @@ if TYPE_CHECKING:
         show,
         stats,
     )
-    from relabel.api_trust import compare_prompts, diagnose, rehearse_compare_prompts, rehearse_diagnose
+    from relabel.api_trust import (
+        audit_serve,
+        compare_prompts,
+        diagnose,
+        rehearse_compare_prompts,
+        rehearse_diagnose,
+        report,
+    )
     from relabel.comparing import Comparison
     from relabel.config import Settings
     from relabel.diagnosing import Diagnosis
@@ -62,7 +69,9 @@ _HOME: Final = {
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
         "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
-    "api_trust": ("compare_prompts", "diagnose", "rehearse_compare_prompts", "rehearse_diagnose"),
+    "api_trust": (
+        "audit_serve", "compare_prompts", "diagnose", "rehearse_compare_prompts", "rehearse_diagnose", "report",
+    ),
     "comparing": ("Comparison",),
     "config": ("Settings",),
     "diagnosing": ("Diagnosis",),
@@ -85,10 +94,10 @@ __all__ = [
     "Adapted", "Case", "Change", "Comparison", "Diagnosis", "Diagnostic", "Engine", "Example", "Finding", "Forecast",
     "InputError", "Judge", "Judgment", "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request",
     "RowError", "RunError", "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError",
-    "Verdict", "adapt_hard_negatives", "apply", "audit_export", "audit_import", "check", "compare_prompts", "convert",
-    "diagnose", "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
-    "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts", "rehearse_diagnose",
-    "rehearse_mining", "run", "show", "stats",
+    "Verdict", "adapt_hard_negatives", "apply", "audit_export", "audit_import", "audit_serve", "check",
+    "compare_prompts", "convert", "diagnose", "filter_negatives", "flips", "list_templates", "load_config",
+    "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts",
+    "rehearse_diagnose", "rehearse_mining", "report", "run", "show", "stats",
 ]  # fmt: skip
 
 

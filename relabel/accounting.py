@@ -14,7 +14,7 @@ from typing import Any, Final
 from relabel.agreement import CODES, NOT_ASKED, Tally, rate_interval
 from relabel.cascade import Stage, Trail
 from relabel.policy import Edited
-from relabel.records import LABELS, SHORTENED, Example, Judgment, Outcome, Verdict, digest
+from relabel.records import LABELS, NOTHING, SHORTENED, Example, Judgment, Outcome, Verdict, digest
 from relabel.turns import FATES
 
 PEOPLE: Final = "human"
@@ -31,10 +31,11 @@ _OUTCOMES: Final = ("false negative", "partial", "true negative", "undecided", "
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """What people said of one pair, by reviewer, and what follows: no label where they are divided."""
+    """What people said of one pair, by reviewer, and what follows: no label where they are divided; their notes."""
 
     said: Mapping[str, str]
     word: Judgment
+    notes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +280,10 @@ class _Part:
             "verdicts": _counts(self._outcomes, _OUTCOMES),
             "stages": [self._stage(index, name) for index, name in enumerate(stages)],
             "rates": {
-                name: {"of": sum(total * times for (_, total), times in rate.items())}
+                name: {
+                    "of": sum(total * times for (_, total), times in rate.items()),
+                    "queries": sum(times for (_, total), times in rate.items() if total),
+                }
                 | rate_interval(rate, seed=seed).to_json()
                 for name, rate in sorted(self._rates.items())
             },

@@ -29,7 +29,7 @@ ABOUT: Final = (
 """The first columns: what the pair is and what was concluded. Never "ID" first: Excel takes that for a SYLK file."""
 
 PEOPLE: Final = ("people", "human_label", "human_note", "reviewer")
-"""The last columns: labels that people gave so far, and three to fill in."""
+"""The last columns: labels that people gave so far, with their notes, and three to fill in."""
 
 READ: Final = ("pair", "query_id", "candidate_id", "human_label", "human_note", "reviewer")
 REQUIRED: Final = ("pair", "human_label")
@@ -283,7 +283,8 @@ def _row(finding: Finding, stages: Sequence[str]) -> list[str]:
     row = [to_cell(text) for text in about]
     for stage in stages:
         row += _word(finding.words.get(stage))
-    people = "; ".join(f"{name}: {label}" for name, label in finding.people.items())
+    notes = {name: f" ({note})" for name, note in finding.notes.items()}
+    people = "; ".join(f"{name}: {label}{notes.get(name, '')}" for name, label in finding.people.items())
     return [*row, to_cell(people), "", "", ""]
 
 
@@ -323,11 +324,14 @@ def _label(line: int, cells: Mapping[str, str], reviewer: str) -> AuditLabel | N
 
 
 def _other_ids(label: AuditLabel, query_id: str, candidate_id: str) -> str:
-    """Say which id of the label is not the pair's; "" if none is. Compared as cells, for that is what came back."""
+    """Say which id of the label is not the pair's; "" if none is.
+
+    Compared as cells, for that is what came back, and without blanks, which some workbooks drop at a cell's ends.
+    """
     for name, said, real in (
         ("query_id", label.query_id, query_id),
         ("candidate_id", label.candidate_id, candidate_id),
     ):
-        if said and said != reread(real):
+        if said and said.split() != reread(real).split():
             return f"{name} is {said!r} in the file and {real!r} in the run"
     return ""

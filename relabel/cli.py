@@ -209,6 +209,7 @@ app.command()(cli_mining.mine)
 app.command()(cli_mining.refresh)
 app.command()(cli_trust.diagnose)
 prompts_app.command("compare")(cli_trust.prompts_compare)
+app.command()(cli_trust.report)
 
 
 @app.command()
@@ -286,6 +287,9 @@ def audit_import(
     done = api.audit_import(run, labels, reviewer=reviewer, path=input)
     who = ", ".join(done.reviewers) or "nobody"
     _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
+
+
+audit_app.command("serve")(cli_trust.audit_serve)
 
 
 @prompts_app.command("list")

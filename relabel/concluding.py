@@ -102,17 +102,20 @@ def conclude_all(plan: Plan, store: Store, examples: Iterable[Example], holds: H
 
 def _people(store: Store, case: Case) -> tuple[Voices | None, ...]:
     """Return what people said of each pair: the label of a majority; no label where they are divided."""
-    said = store.people(query_key(case.example.query))
+    query = query_key(case.example.query)
+    said = store.people(query)
+    notes = store.notes(query) if said else {}
     all_voices: list[Voices | None] = []
     for pair in case.pairs:
-        labels = said.get(candidate_key(pair.candidate.title, pair.candidate.text), {})
+        key = candidate_key(pair.candidate.title, pair.candidate.text)
+        labels = said.get(key, {})
         if not labels:
             all_voices.append(None)
             continue
         label = majority(labels.values())
         who = ", ".join(f"{reviewer}: {word}" for reviewer, word in labels.items())
         word = Judgment(label, "" if label else "reviewers disagree", rationale=who)
-        all_voices.append(Voices(labels, word))
+        all_voices.append(Voices(labels, word, notes.get(key, {})))
     return tuple(all_voices)
 
 

@@ -289,10 +289,10 @@ def findings(plan: Plan, one: Concluded, case: Case, *, everything: bool = False
                 if (word := said[i]) is not None
             }
             voices = one.people[i] if one.people else None
-            people = voices.said if voices else NOTHING
+            people, notes = (voices.said, voices.notes) if voices else (NOTHING, NOTHING)
             yield Finding(
                 one.example, case.reference, pair.candidate, verdict, action, listed or "judged", words,
-                fingerprint(case, pair), people,
+                fingerprint(case, pair), people, notes,
             )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ from relabel.mining.filters import GuideModel, RankWindow, TwoSided
 from relabel.mining.likeness import NearDuplicate
 from relabel.mining.strategies import POSITIVES
 from relabel.retrievers import (
-    PACKAGED,
     AnyEncoder,
     AnyRetriever,
     CrossEncoder,
@@ -316,13 +315,13 @@ def _looking_at(rule: Any, score: str) -> Any:
 def of_options(
     *,
     retriever: str = "dense",
-    model: str = PACKAGED,
+    model: str | None = None,
     runs: Sequence[str] = (),
     crossencoder: str | None = None,
     guide: str | None = None,
-    index: Index = "auto",
-    precision: Precision = "float32",
-    language: str = "en",
+    index: Index | None = None,
+    precision: Precision | None = None,
+    language: str | None = None,
     depth: int = DEPTH,
     num_negatives: int | None = NUM_NEGATIVES,
     **options: Any,
@@ -332,24 +331,22 @@ def of_options(
     Args:
         retriever: "dense", "bm25", or "hybrid" = both; "none" = the runs alone. Several with the runs are one list by
             reciprocal rank fusion, and filters look at the first one's scores.
-        model: of the dense retriever: name or folder.
+        model: of the dense retriever: name or folder; the packaged one without.
         runs: files of what somebody else mined, each a retriever too.
         crossencoder: a reranker's name or folder.
         guide: name or folder of an embedding model for the filter `guide_model`, which it brings along.
-        index: the dense retriever's.
-        precision: of its index.
-        language: of BM25's stemmer and stop words.
+        index: the dense retriever's; "auto" without.
+        precision: of its index; "float32" without.
+        language: of BM25's stemmer and stop words; "en" without.
         depth: see `Recipe`.
         num_negatives: for a query.
         options: see `selection.from_options`.
 
     Raises:
-        SettingsError: a value that cannot be.
+        SettingsError: a value that cannot be, or one for a retriever that is not asked.
     """
-    dense, lexical = (
-        _made(Dense, model=model, index=index, precision=precision),
-        _made(Lexical, language=language),
-    )
+    by_vectors, by_words = {"model": model, "index": index, "precision": precision}, {"language": language}
+    dense, lexical = _given(Dense, by_vectors), _given(Lexical, by_words)
     known: dict[str, tuple[AnyRetriever, ...]] = {
         "dense": (dense,),
         "bm25": (lexical,),
@@ -358,6 +355,12 @@ def of_options(
     }
     if retriever not in known:
         raise SettingsError(f"--retriever {retriever!r} is none", hint=f"one of: {', '.join(known)}")
+    idle = (by_vectors if dense not in known[retriever] else {}) | (by_words if lexical not in known[retriever] else {})
+    if unused := [name for name, value in idle.items() if value is not None]:
+        raise SettingsError(
+            f"--{' and --'.join(unused)}: nobody would look at it with --retriever {retriever}",
+            hint="leave it out, or choose another retriever: dense, bm25, hybrid",
+        )
     selection = from_options(num_negatives=num_negatives, **options)
     first, rest = selection.filters[: len(POSITIVES)], selection.filters[len(POSITIVES) :]
     filters = (*first, *([GuideModel()] if guide is not None else []), *rest)
@@ -374,6 +377,11 @@ def of_options(
         depth=depth,
         selection=selection,
     )
+
+
+def _given(kind: type[Part], values: Mapping[str, Any]) -> Part:
+    """Build a part of a recipe from those options that were given."""
+    return _made(kind, **{name: value for name, value in values.items() if value is not None})
 
 
 def _made(kind: type[Part], **values: Any) -> Part:

@@ -204,8 +204,8 @@ class Finding:
     """A pair that a person should look at, with everything that is known about it.
 
     `words` holds each asked stage's judgment, by the stage's name, in the cascade's order. `people` holds the labels
-    that people gave so far, by reviewer. `fingerprint` names the pair by content; it starts with a letter and has
-    17 characters, so that no spreadsheet takes it for a number.
+    that people gave so far, by reviewer, and `notes` what they wrote beside them. `fingerprint` names the pair by
+    content; it starts with a letter and has 17 characters, so that no spreadsheet takes it for a number.
     """
 
     example: Example
@@ -217,6 +217,7 @@ class Finding:
     words: Mapping[str, Judgment]
     fingerprint: str
     people: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    notes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 def fingerprint(case: Case, pair: Pair) -> str:

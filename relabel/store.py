@@ -81,7 +81,10 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{folder} is in use by another relabel process", hint="wait for it, or use -o") from None
+            raise RunError(
+                f"{folder} is in use by another relabel process",
+                hint="wait for it, end it (a page of relabel audit serve: Ctrl-C in its terminal), or name another run",
+            ) from None
         except OSError as error:
             raise RunError(f"{folder} cannot be used as a run directory: {error}", hint="name another: -o") from error
         self._path = folder / STORE
@@ -300,6 +303,19 @@ class Store:
             tuple(json.loads(ids)),
         )
 
+    def spent(self, judge: int) -> "Spent":
+        """Return what the replies took that a judge's words were read from, in all executions together."""
+        row = self._reader.execute(
+            "SELECT count(*), count(tokens_in + tokens_out), sum(tokens_in), sum(tokens_out), sum(tokens_cached),"
+            " max(model) FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
+            (judge,),
+        ).fetchone()
+        pairs = self._reader.execute(
+            "SELECT count(*) FROM judgments WHERE judge = ? AND reply IN (SELECT address FROM replies)", (judge,)
+        ).fetchone()
+        replies, counted, tokens_in, tokens_out, cached, model = row
+        return Spent(pairs[0], replies, counted, tokens_in or 0, tokens_out or 0, cached or 0, model or "")
+
     # -- people ----------------------------------------------------------------------------------------
 
     def add_people(self, labels: Iterable["PersonLabel"]) -> None:
@@ -317,6 +333,40 @@ class Store:
         )
         for candidate, reviewer, label in rows:
             found.setdefault(candidate, {})[reviewer] = label
+        return found
+
+    def remove_people(self, query: bytes, candidate: bytes, reviewer: str) -> None:
+        """Take a reviewer's label on a pair back."""
+        self._put(
+            "DELETE FROM people WHERE query = ? AND candidate = ? AND reviewer = ?", [(query, candidate, reviewer)]
+        )
+        self.flush()
+
+    def reviewers(self) -> list[str]:
+        """Return everybody whose labels are here, sorted."""
+        return [name for rows in self.select("SELECT DISTINCT reviewer FROM people ORDER BY 1") for (name,) in rows]
+
+    def people_of(self, query: bytes, candidate: bytes) -> dict[str, tuple[Label, str]]:
+        """Return what people said of one pair: reviewer → label and note."""
+        rows = self._reader.execute(
+            "SELECT reviewer, label, note FROM people WHERE query = ? AND candidate = ? ORDER BY reviewer",
+            (query, candidate),
+        )
+        return {reviewer: (label, note or "") for reviewer, label, note in rows}
+
+    def labels_by(self, reviewer: str) -> Iterator[tuple[bytes, bytes, Label]]:
+        """Yield all labels of a reviewer: query, candidate, label."""
+        yield from self._reader.execute("SELECT query, candidate, label FROM people WHERE reviewer = ?", (reviewer,))
+
+    def notes(self, query: bytes) -> dict[bytes, dict[str, str]]:
+        """Return the notes beside people's labels on a query's candidates: candidate → reviewer → note."""
+        found: dict[bytes, dict[str, str]] = {}
+        rows = self._reader.execute(
+            "SELECT candidate, reviewer, note FROM people WHERE query = ? AND note != '' ORDER BY candidate, reviewer",
+            (query,),
+        )
+        for candidate, reviewer, note in rows:
+            found.setdefault(candidate, {})[reviewer] = note
         return found
 
     def has_people(self) -> bool:
@@ -379,3 +429,19 @@ class PersonLabel:
     reviewer: str
     label: Label
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a judge's replies took: `counted` of them came with a count of tokens, and `pairs` were judged by them.
+
+    `model` is who answered, as the service says; "" where it does not.
+    """
+
+    pairs: int
+    replies: int
+    counted: int
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    model: str

@@ -308,12 +308,26 @@ def reranker(minilm: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"retriever": "bm25", "model": "x", "index": "flat"}, "--model and --index"),
+        ({"retriever": "dense", "language": "de"}, "--language"),
+        ({"retriever": "none", "precision": "pq", "runs": ["a"]}, "--precision"),
+    ],
+)
+def test_an_option_nobody_would_look_at_is_refused(options: dict[str, Any], said: str) -> None:
+    """What only another retriever reads was meant for something: not passed over in silence."""
+    with pytest.raises(SettingsError, match=f"^{said}: nobody would look at it"):
+        recipe.of_options(**options)
+
+
 @pytest.mark.parametrize("retriever", ["bm25", "hybrid"])
 def test_crossencoder_takes_over(town: Path, tmp_path: Path, reranker: str, perturbed: str, retriever: str) -> None:
     """Its scores order the candidates, the positive among them, and margins hold candidates against them."""
-    done = api.mine(
-        town, tmp_path / "m", retriever=retriever, model=perturbed, crossencoder=reranker, depth=12, absolute_margin=0
-    )
+    options: dict[str, Any] = {"retriever": retriever, "crossencoder": reranker, "depth": 12, "absolute_margin": 0}
+    options |= {"model": perturbed} if retriever == "hybrid" else {}
+    done = api.mine(town, tmp_path / "m", **options)
     for each in candidates(done.folder).values():
         both = sorted([*each["positives"], *each["candidates"]], key=lambda one: one["rank"])
         assert [one["rank"] for one in both] == list(range(1, 14))
@@ -321,9 +335,7 @@ def test_crossencoder_takes_over(town: Path, tmp_path: Path, reranker: str, pert
         assert all(one["score"] == one["scores"]["crossencoder"] for one in each["candidates"])
         least = each["positives"][0]["score"]
         assert all(("removed" in one) == (one["score"] > least) for one in each["candidates"])
-    again = api.mine(
-        town, tmp_path / "m", retriever=retriever, model=perturbed, crossencoder=reranker, depth=12, absolute_margin=0
-    )
+    again = api.mine(town, tmp_path / "m", **options)
     assert again.report == done.report
 
 

@@ -42,10 +42,14 @@ def test_the_built_wheel_runs(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_wheel_holds_prompts_types_and_nothing_else(wheel: Path) -> None:
-    """Every shipped template and py.typed are in the wheel; tests, data and benchmarks are not."""
+    """Templates, pages and py.typed are in the wheel; tests, data and benchmarks are not."""
     names = zipfile.ZipFile(wheel).namelist()
+    assert {"relabel/reporting/page.html", "relabel/reporting/page.css"} <= set(names)
     for prompt in (ROOT / "prompts").iterdir():
         assert f"relabel/_prompts/{prompt.name}" in names
+    for folder in ("templates", "static"):
+        for page in (ROOT / "relabel" / "web" / folder).iterdir():
+            assert f"relabel/web/{folder}/{page.name}" in names
     assert "relabel/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"relabel"}
 

@@ -361,3 +361,21 @@ def test_closing_does_not_pull_a_connection_from_under_a_reading_thread(tmp_path
     closed.set()
     thread.join()
     assert connections[1] == (1,)
+
+
+def test_people_can_be_asked_one_by_one(tmp_path: Path) -> None:
+    """Labels of a pair, of a reviewer, notes of a query; a label taken back is gone, and only that one."""
+    with Store(tmp_path) as store:
+        store.add_people([
+            PersonLabel(b"q", b"c", "ben", "partial", "a note"),
+            PersonLabel(b"q", b"c", "anna", "relevant"),
+            PersonLabel(b"q", b"d", "anna", "irrelevant"),
+        ])  # fmt: skip
+        assert store.reviewers() == ["anna", "ben"]
+        assert store.people_of(b"q", b"c") == {"anna": ("relevant", ""), "ben": ("partial", "a note")}
+        assert sorted(store.labels_by("anna")) == [(b"q", b"c", "relevant"), (b"q", b"d", "irrelevant")]
+        assert (store.notes(b"q"), store.notes(b"other")) == ({b"c": {"ben": "a note"}}, {})
+        store.remove_people(b"q", b"c", "anna")
+        assert (store.people_of(b"q", b"c"), list(store.labels_by("anna"))) == (
+            {"ben": ("partial", "a note")}, [(b"q", b"d", "irrelevant")],
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The audit page: pairs that a person labels in a browser, on this machine and nowhere else."""
