@@ -33,8 +33,20 @@ if TYPE_CHECKING:
         show,
         stats,
     )
-    from relabel.api_trust import audit_estimate, audit_sample, audit_serve, report
+    from relabel.api_trust import (
+        audit_estimate,
+        audit_sample,
+        audit_serve,
+        compare_prompts,
+        diagnose,
+        rehearse_compare_prompts,
+        rehearse_diagnose,
+        report,
+    )
+    from relabel.comparing import Comparison
     from relabel.config import Settings
+    from relabel.diagnosing import Diagnosis
+    from relabel.diagnostics import Diagnostic
     from relabel.errors import (
         InputError,
         MissingPart,
@@ -59,8 +71,14 @@ _HOME: Final = {
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
         "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
-    "api_trust": ("audit_estimate", "audit_sample", "audit_serve", "report"),
+    "api_trust": (
+        "audit_estimate", "audit_sample", "audit_serve", "compare_prompts", "diagnose", "rehearse_compare_prompts",
+        "rehearse_diagnose", "report",
+    ),
+    "comparing": ("Comparison",),
     "config": ("Settings",),
+    "diagnosing": ("Diagnosis",),
+    "diagnostics": ("Diagnostic",),
     "errors": (
         "InputError", "MissingPart", "RelabelError", "RowError", "RunError", "ServiceError", "SettingsError",
         "TemplateError",
@@ -76,12 +94,13 @@ _HOME: Final = {
 _WHERE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
-    "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError",
-    "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict",
-    "adapt_hard_negatives", "apply", "audit_estimate", "audit_export", "audit_import", "audit_sample", "audit_serve",
-    "check", "convert", "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
-    "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_mining", "report", "run", "show", "stats",
+    "Adapted", "Case", "Change", "Comparison", "Diagnosis", "Diagnostic", "Engine", "Example", "Finding", "Forecast",
+    "InputError", "Judge", "Judgment", "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request",
+    "RowError", "RunError", "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError",
+    "Verdict", "adapt_hard_negatives", "apply", "audit_estimate", "audit_export", "audit_import", "audit_sample",
+    "audit_serve", "check", "compare_prompts", "convert", "diagnose", "filter_negatives", "flips", "list_templates",
+    "load_config", "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild", "refresh",
+    "rehearse_compare_prompts", "rehearse_diagnose", "rehearse_mining", "report", "run", "show", "stats",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.options import Moved, Run
+from relabel.options import ConfigFile, FormatName, Input, Moved, OnError, Run
 
 # -- calibrate ---------------------------------------------------------------------------------------------
 
@@ -115,3 +115,99 @@ def report(
 
 
 # -- prompts compare, diagnose -----------------------------------------------------------------------------
+
+
+StageName = Annotated[str | None, typer.Option("--stage", help="Which stage is asked; the first LLM without.")]
+Gold = Annotated[
+    str | None,
+    typer.Option("--gold", help="People's labels: audit CSV, table of query_id, candidate_id, label, qrels."),
+]
+GoldThreshold = Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count requests, tokens and money; ask nobody.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")]
+
+
+def prompts_compare(
+    before: Annotated[str, typer.Argument(help="Template: a name or a file.", metavar="A")],
+    after: Annotated[str, typer.Argument(help="Template: a name or a file.", metavar="B")],
+    input: Input,  # noqa: A002
+    config: ConfigFile = None,
+    stage: StageName = None,
+    gold: Gold = None,
+    threshold: GoldThreshold = 2,
+    queries: Annotated[int, typer.Option("-n", "--queries", help="Sample of queries, by the config's seed.")] = 200,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder, or run directory whose replies are used again.")
+    ] = None,
+    format: FormatName = "auto",  # noqa: A002
+    on_error: OnError = "stop",
+    dry_run: DryRun = False,  # noqa: FBT002
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Ask about the same pairs with two templates: which labels flip, who agrees more with people, what each costs."""
+    from relabel import api, api_trust, screen, screen_mined, screen_trust
+
+    folder = output or api.default_folder(input, config, "compare")
+    console = screen.open_console()
+    if dry_run:
+        found = api_trust.rehearse_compare_prompts(
+            before, after, input, config, output=folder, stage=stage, queries=queries, format=format, on_error=on_error
+        )
+        screen_trust.rehearsed(console, found)
+        return
+    with screen_mined.Bars(quiet=quiet) as bars:
+        done = api_trust.compare_prompts(
+            before, after, input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries,
+            format=format, on_error=on_error, progress=bars.progress, begin=screen_trust.begin(quiet=quiet),
+        )  # fmt: skip
+    screen_trust.comparison(console, done)
+
+
+def diagnose(
+    input: Input,  # noqa: A002
+    config: ConfigFile = None,
+    stage: StageName = None,
+    gold: Gold = None,
+    threshold: GoldThreshold = 2,
+    queries: Annotated[int, typer.Option("-n", "--queries", help="Sample of queries, by the config's seed.")] = 50,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="A part: probe, lists, swap, leaning, repeat, templates; again for more."),
+    ] = None,
+    paraphrase: Annotated[
+        list[str] | None,
+        typer.Option("--paraphrase", help="Template in other words, name or file; again. Without: the shipped ones."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="At which the same prompt is asked again; the engine's without."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder, or run directory whose replies are used again.")
+    ] = None,
+    format: FormatName = "auto",  # noqa: A002
+    on_error: OnError = "stop",
+    dry_run: DryRun = False,  # noqa: FBT002
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Find out how far one judge can be believed: lean, order, number in a prompt, swap, length, chance, wording."""
+    from relabel import api, api_trust, screen, screen_mined, screen_trust
+
+    folder = output or api.default_folder(input, config, "diagnose")
+    console = screen.open_console()
+    parts = tuple(only) if only else None
+    words = tuple(paraphrase or ())
+    if dry_run:
+        found = api_trust.rehearse_diagnose(
+            input, config, output=folder, stage=stage, queries=queries, parts=parts, paraphrases=words,
+            temperature=temperature, format=format, on_error=on_error,
+        )  # fmt: skip
+        screen_trust.rehearsed(console, found)
+        return
+    with screen_mined.Bars(quiet=quiet) as bars:
+        done = api_trust.diagnose(
+            input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries, parts=parts,
+            paraphrases=words, temperature=temperature, format=format, on_error=on_error, progress=bars.progress,
+            begin=screen_trust.begin(quiet=quiet),
+        )  # fmt: skip
+    screen_trust.diagnosis(console, done)

@@ -1,15 +1,21 @@
 """What people see of calibration, samples, estimates and comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from relabel.asking import Rehearsed
 from relabel.auditing import ESTIMATES, Estimated, Sampled
-from relabel.screen import as_text, percent, put_line
+from relabel.comparing import Comparison, PromptFlip
+from relabel.diagnosing import Diagnosis
+from relabel.diagnostics import COMPARED, Diagnostic
+from relabel.interview import Bill
+from relabel.screen import as_text, interval, open_console, percent, put_line
 from relabel.serving import Serving
 
 # -- calibrate ---------------------------------------------------------------------------------------------
@@ -94,3 +100,199 @@ def _design(design: Mapping[str, Any]) -> str:
 
 
 # -- prompts compare, diagnose -----------------------------------------------------------------------------
+
+_TITLES: Final = {
+    "agreement": "raw agreement",
+    "kappa": "Cohen's κ",
+    "kappa_relevant": "κ, relevant against rest",
+    "kappa_relevant_or_partial": "κ, relevant or partial against rest",
+    "ac1": "Gwet's AC1",
+}
+_PARTS: Final = {
+    "probe": "Probe: questions whose answer is known",
+    "lists": "Lists: the same pairs in other company and another order",
+    "swap": "Swap: the candidate as reference",
+    "leaning": "Leaning: what a yes goes with",
+    "repeat": "Repeat: the same prompt once more",
+    "templates": "Templates: the same question in other words",
+}
+_SHOWN: Final = 20
+_CUT: Final = 160
+
+
+def begin(*, quiet: bool) -> Callable[[int, int], None]:
+    """Return what says how many questions there are, before anybody is asked."""
+    console = open_console(stderr=True, quiet=quiet)
+
+    def say(ask: int, stored: int) -> None:
+        put_line(console, f"{ask:,} questions to ask, {stored:,} answered before")
+
+    return say
+
+
+def rehearsed(console: Console, found: Rehearsed) -> None:
+    """Show what would be asked, and what it would cost."""
+    put_line(console, f"stage {found.stage}: {found.pairs:,} pairs of {found.queries:,} queries")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("asked", "requests", "in the store", "tokens in", "tokens out", "US $"):
+        table.add_column(column, justify="left" if column == "asked" else "right", overflow="fold")
+    for name, bill in found.bills.items():
+        table.add_row(
+            as_text(name),
+            *[f"{count:,}" for count in (bill.requests, bill.answered, bill.tokens_in, bill.tokens_out)],
+            _money(bill.usd),
+        )
+    console.print(table)
+    for note in found.notes:
+        put_line(console, as_text(note, "dim"))
+    console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
+
+
+def _money(usd: float | None) -> str:
+    return "price unknown" if usd is None else f"{usd:,.4f}"
+
+
+def comparison(console: Console, done: Comparison) -> None:
+    """Show what two templates made of the same pairs."""
+    before, after = done.before.template.name, done.after.template.name
+    put_line(console, f"stage {done.stage}: {done.pairs:,} pairs of {done.queries:,} queries, {before} → {after}")
+    console.print(_sides(done))
+    agreed = done.agreement
+    figures = {name: agreed.figures[name].to_json() for name in ("agreement", "kappa_relevant_or_partial", "ac1")}
+    told = ", ".join(
+        f"{_TITLES[name]} {_signed(each['value'])} ({interval(each, _signed)})" for name, each in figures.items()
+    )
+    put_line(console, f"the two agree: {told}, on {agreed.n:,} pairs that both labelled")
+    _gold(console, done)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.kinds.items())
+    put_line(console, f"\n{len(done.flips):,} labels flip{': ' if kinds else ''}{kinds}")
+    if done.flips:
+        console.print(_flips(done.flips[:_SHOWN]))
+    if len(done.flips) > _SHOWN:
+        put_line(console, as_text(f"the first {_SHOWN}; all of them:", "dim"))
+    for path in done.files.values():
+        put_line(console, as_text(path, "bold"))
+
+
+def _sides(done: Comparison) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    sides = (done.before, done.after)
+    for side in sides:
+        table.add_column(as_text(side.template.name), justify="right", overflow="fold")
+    for label in ("relevant", "partial", "irrelevant"):
+        table.add_row(label, *[f"{side.counts[label]:,}" for side in sides])
+    table.add_row("no label", *[_none(side.counts["none"]) for side in sides])
+    table.add_row("relevant or partial", *[_rate(side.yes) for side in sides])
+    for name, row in (("requests", _requests), ("tokens in", _tokens_in), ("tokens out", _tokens_out)):
+        table.add_row(name, *[row(side.bill) for side in sides])
+    table.add_row("US $", *[_money(side.bill.usd) for side in sides])
+    return table
+
+
+def _none(reasons: Mapping[str, int]) -> Any:
+    return as_text("\n".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "0")
+
+
+def _rate(figure: Diagnostic) -> str:
+    return f"{percent(figure.value)}\n{interval(figure.to_json(), percent)}"
+
+
+def _requests(bill: Bill) -> str:
+    return f"{bill.requests:,}"
+
+
+def _tokens_in(bill: Bill) -> str:
+    return f"{bill.tokens_in:,}{_estimated(bill)}"
+
+
+def _tokens_out(bill: Bill) -> str:
+    return f"{bill.tokens_out:,}{_estimated(bill)}"
+
+
+def _estimated(bill: Bill) -> str:
+    """Say that a count of tokens is no count of the server's."""
+    if not bill.estimated:
+        return ""
+    return " (estimate)" if bill.estimated == bill.requests else f" ({bill.estimated:,} requests estimated)"
+
+
+def _gold(console: Console, done: Comparison) -> None:
+    gold = done.gold
+    if gold is None:
+        return
+    if not gold.before.n:
+        put_line(console, "people: no pair has a label of both templates and of people")
+        return
+    title = f"Against people, on {gold.before.n:,} pairs of {gold.before.clusters:,} queries that all three labelled"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("", done.before.template.name, done.after.template.name, "difference", "95 % interval"):
+        table.add_column(as_text(column), justify="right" if column else "left", overflow="fold")
+    for name in COMPARED:
+        figure = gold.difference[name].to_json()
+        values = [each.figures[name].value for each in (gold.before, gold.after)]
+        table.add_row(
+            _TITLES[name], *[_signed(value) for value in values], _signed(figure["value"]), interval(figure, _signed)
+        )
+    console.print(table)
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _flips(flips: tuple[PromptFlip, ...]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("query", "candidate", "before", "after", "people"):
+        table.add_column(column, overflow="fold", ratio=3 if column in ("query", "candidate") else None)
+    for flip in flips:
+        query, candidate = flip.case.example.query, flip.pair.candidate
+        words = [word.label or word.reason for word in (flip.before, flip.after)]
+        table.add_row(
+            as_text(f"{query[:_CUT]} ({flip.case.example.id})"),
+            as_text(f"{candidate.full_text[:_CUT]} ({candidate.id})"),
+            *[as_text(word) for word in (*words, flip.gold or "–")],
+        )
+    return table
+
+
+def diagnosis(console: Console, done: Diagnosis) -> None:
+    """Show what was found out about a judge, part by part, and what could not be."""
+    by = f" by {done.template}" if done.template else ""
+    put_line(console, f"{done.judge}{by}: {done.pairs:,} pairs of {done.queries:,} queries")
+    if done.none:
+        put_line(console, "no label: " + ", ".join(f"{count:,} {reason}" for reason, count in done.none.items()))
+    for part, figures in groupby(done.figures, key=lambda figure: figure.part):
+        known = list(figures)
+        there = [figure for figure in known if figure.value is not None]
+        if there:
+            console.print(_figures(_PARTS[part], there))
+        lacking = [figure for figure in known if figure.value is None]
+        for note, without in groupby(lacking, key=lambda figure: figure.note):
+            names = "; ".join(figure.name for figure in without)
+            put_line(console, as_text(f"left out of {part}: {names}\n    {note}", "dim"))
+    console.print(
+        "Yes = relevant or partial. Intervals: 95 %, bootstrap over queries; exact where a rate is 0 or 100 %.",
+        style="dim",
+    )
+    put_line(console, f"{done.asked:,} questions asked, {done.from_store:,} answered before")
+    put_line(console, as_text(done.files["diagnostics"], "bold"))
+
+
+def _figures(title: str, figures: list[Diagnostic]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("figure", "value", "95 % interval", "pairs", "queries", "how to read it"):
+        table.add_column(
+            column, justify="right" if column in ("value", "pairs", "queries") else "left", overflow="fold"
+        )
+    for figure in figures:
+        show = percent if _is_share(figure.name) else _signed
+        table.add_row(
+            as_text(figure.name), show(figure.value), interval(figure.to_json(), show), f"{figure.of:,}",
+            f"{figure.queries:,}", as_text(figure.note, "dim"),
+        )  # fmt: skip
+    return table
+
+
+def _is_share(name: str) -> bool:
+    return not name.startswith(("correlation", "κ"))

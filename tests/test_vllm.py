@@ -544,3 +544,32 @@ def test_a_further_argument_must_be_one_of_vllms(models: Path) -> None:
     assert "max_logprobs" in raised.value.hint
     with pytest.raises(SettingsError, match="field of its own"):
         VLLMEngine(settings(models / "tiny", extra={"dtype": "float32"}))
+
+
+# -- diagnostics ------------------------------------------------------------------------------------------------------
+
+
+def test_a_judge_is_diagnosed_once(models: Path, tmp_path: Path) -> None:
+    """SmolLM2 answers probe, run and repetition in one go; greedy, it repeats itself; asked anew, nothing is asked.
+
+    It is 135M parameters of plumbing: no word of what it says is held against it.
+    """
+    lines = SAMPLE.read_text("utf-8").splitlines(keepends=True)
+    path, cascade = tmp_path / "rows.jsonl", tmp_path / "cascade.yaml"
+    several = [line for line in lines if len(json.loads(line)["positive_passages"]) > 1]
+    path.write_text("".join(sorted(several, key=len)[:2]), "utf-8")
+    cascade.write_text(ONE_STAGE.format(model=models / "smol", longest=2048), "utf-8")
+    parts = ["probe", "lists", "leaning", "repeat"]
+    before = relabel.rehearse_diagnose(path, cascade, output=tmp_path / "out", parts=parts)
+    done = relabel.diagnose(path, cascade, output=tmp_path / "out", parts=parts)
+    assert done.asked == sum(bill.requests for bill in before.bills.values())
+    assert (done.queries, done.none) == (2, {})
+    found = {figure.name: figure for figure in done.figures}
+    assert found["yes rate on a balanced probe"].of == 4
+    assert (found["labels that change when asked again"].value, found["labels that change when asked again"].of) == (
+        0.0,
+        done.pairs,
+    )
+    assert found["order and number in a prompt"].note.startswith("does not apply")
+    again = relabel.diagnose(path, cascade, output=tmp_path / "out", parts=parts)
+    assert (again.asked, again.figures) == (0, done.figures)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relabel.agreement import RESAMPLES, Figure, rate_interval
+from relabel.bootstrap import RESAMPLES, Figure, rate_interval
 from relabel.mining.candidates import Filter, Pool
 from relabel.mining.strategies import apply_filters, labelled
 
