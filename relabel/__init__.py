@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         show,
         stats,
     )
+    from relabel.api_trust import calibrate
+    from relabel.calibrating import Calibration
     from relabel.config import Settings
     from relabel.errors import (
         InputError,
@@ -58,6 +60,8 @@ _HOME: Final = {
         "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips", "load_config",
         "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
+    "api_trust": ("calibrate",),
+    "calibrating": ("Calibration",),
     "config": ("Settings",),
     "errors": (
         "InputError", "MissingPart", "RelabelError", "RowError", "RunError", "ServiceError", "SettingsError",
@@ -74,10 +78,13 @@ _HOME: Final = {
 _WHERE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "Adapted", "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
+    "Adapted", "Calibration",
+    "Case", "Change", "Engine", "Example", "Finding", "Forecast", "InputError", "Judge", "Judgment",
     "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request", "RowError", "RunError",
     "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError", "Verdict",
-    "adapt_hard_negatives", "apply", "audit_export", "audit_import", "check", "convert", "filter_negatives", "flips",
+    "adapt_hard_negatives", "apply", "audit_export", "audit_import",
+    "calibrate",
+    "check", "convert", "filter_negatives", "flips",
     "list_templates", "load_config", "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild",
     "refresh", "rehearse_mining", "run", "show", "stats",
 ]  # fmt: skip

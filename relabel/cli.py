@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from relabel import cli_mining
+from relabel import cli_mining, cli_trust
 from relabel.errors import RelabelError, SettingsError
 from relabel.options import (
     OUTPUTS,
@@ -207,6 +207,7 @@ def stats(run: Run) -> None:
 app.command("filter")(cli_mining.filter_)
 app.command()(cli_mining.mine)
 app.command()(cli_mining.refresh)
+app.command()(cli_trust.calibrate)
 
 
 @app.command()

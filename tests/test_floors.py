@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 FLOORS = {
     "records": 0, "errors": 0, "protocols": 0,
     "replies": 1, "cascade": 1, "policy": 1, "agreement": 1, "accounting": 1, "certain": 1, "yamltext": 1,
-    "copies": 1, "turns": 1,
+    "copies": 1, "turns": 1, "bounds": 1, "calibration": 1, "reliability": 1,
     "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1, "mining.fusion": 1, "mining.figures": 1,
     "mining.tallies": 1, "formats.corpora.base": 1,
@@ -24,7 +24,7 @@ FLOORS = {
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4, "converting": 4, "concluding": 4, "refill": 4,
     "recipe": 4, "material": 4, "seeking": 4, "choosing": 4, "minerun": 4, "rehearsal": 4,
     "shards": 4, "sources": 4, "merging": 4, "filtering": 4, "pairs": 4, "shaping": 4, "adapting": 4, "gold": 4,
-    "labelled": 4,
+    "labelled": 4, "calibrating": 4,
     "api": 5, "screen": 5, "screen_mined": 5, "cli": 5, "cli_mining": 5, "options": 5, "__init__": 5, "__main__": 5,
     "hard_negatives": 5, "cli_trust": 5, "screen_trust": 5, "api_trust": 5,
 }  # fmt: skip
