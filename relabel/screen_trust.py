@@ -70,8 +70,8 @@ def _choices(parts: tuple[Part, ...]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     apart = len(parts) > 1
     for column in ("settles", *(["source"] if apart else []), "from", "errors", "queries", "at most", "by pairs", "α"):
-        words = column in ("settles", "source")
-        table.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        left = column in ("settles", "source")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "source", overflow="fold")
     for part in parts:
         source = [as_text("others" if part.source is None else part.source or "none")] if apart else []
         for choice in part.choices:
