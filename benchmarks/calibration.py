@@ -35,7 +35,7 @@ from relabel.bounds import (
     queries_needed,
     query_upper,
 )
-from relabel.calibration import GROWTH, MIN_PAIRS, last_passing
+from relabel.calibration import GROWTH, MIN_PAIRS, Promise, labels_to_pass, last_passing
 
 if TYPE_CHECKING:
     from numpy import bool_, float64, int64
@@ -114,10 +114,13 @@ def testable(pairs: "Floats", alpha: float) -> "NDArray[bool_]":
     n = pairs.sum(axis=-1)
     found = np.zeros(n.shape, dtype=bool)
     last = np.zeros(len(n))
+    enough = np.minimum(labels_to_pass(Promise("relevant", alpha, DELTA)), n[:, -1] // 2)
+    begin = np.maximum(np.maximum(MIN_PAIRS, enough), n[:, -1] // 10)
     for place in range(n.shape[1]):
         here = n[:, place]
         new = here > (n[:, place - 1] if place else 0)
-        found[:, place] = new & (here >= MIN_PAIRS) & ((here >= GROWTH * last) | (here == n[:, -1]))
+        grown = (here >= begin) & (here >= GROWTH * last)
+        found[:, place] = new & (grown | ((here == n[:, -1]) & (here >= MIN_PAIRS)))
         last = np.where(found[:, place], here, last)
     return found & (effective_queries(pairs) >= queries_needed(alpha, DELTA))
 

@@ -34,11 +34,11 @@ def binomial_upper(errors: "ArrayLike", pairs: "ArrayLike", delta: float) -> "Fl
         delta: in (0, 0.5).
     """
     import numpy as np
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     wrong, of = np.asarray(errors, dtype=np.float64), np.asarray(pairs, dtype=np.float64)
     right = of - wrong
-    found = beta.ppf(1 - delta, wrong + 1, np.where(right > 0, right, 1.0))
+    found = betaincinv(wrong + 1, np.where(right > 0, right, 1.0), 1 - delta)
     return np.where(right > 0, found, 1.0)
 
 
@@ -72,14 +72,14 @@ def query_upper(
 def effective_pairs(pairs: "Floats", errors: "Floats", delta: float, correlation: "ArrayLike") -> "Floats":
     """Return how many independent pairs these are worth, of shape (…); arguments as for `query_upper`."""
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n, queries = pairs.sum(axis=-1), effective_queries(pairs)
     implied = 1 + np.asarray(correlation) * (_mean_size(pairs) - 1)
     effect = np.maximum(np.maximum(_measured_effect(pairs, errors), implied), 1.0)
     few = queries <= 1
     safe = np.where(few, 2.0, queries)
-    adjusted = (t.ppf(1 - delta, np.maximum(n - 1, 1.0)) / t.ppf(1 - delta, safe - 1)) ** 2
+    adjusted = (stdtrit(np.maximum(n - 1, 1.0), 1 - delta) / stdtrit(safe - 1, 1 - delta)) ** 2
     return np.where(few, 0.0, n / effect * np.minimum(adjusted, 1.0))
 
 

@@ -7,8 +7,9 @@ that fails (fixed-sequence testing: Angelopoulos et al. 2021, arXiv 2110.01052; 
 at most δ, however many were tested. The bound is over queries (`bounds.query_upper`); that over pairs stands beside.
 
 Which thresholds are candidates, and from where on they are tested, depends on numbers and queries alone, never on what
-people said: `MIN_PAIRS` labels above it, as in Trust or Escalate, and as many effective queries as a promise needs
-(`bounds.queries_needed`).
+people said. A test of few labels fails by one error, and the sequence ends there; so it begins where a judge that errs
+half as often as is allowed would likely pass (`first_labels`, at least the 30 labels of Trust or Escalate), and with as
+many effective queries as a promise needs (`bounds.queries_needed`).
 """
 
 import math
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from relabel.bounds import Floats
 
 MIN_PAIRS: Final = 30
-GROWTH: Final = 1.25
+GROWTH: Final = 1.1
 """Each candidate has at least this many times the labels of the one before: neighbours say nothing new."""
 
 ACTIONS: Final[Mapping[Label, str]] = {"relevant": "promote", "partial": "drop", "irrelevant": "keep"}
@@ -145,14 +146,12 @@ def choose(pairs: Sequence[Labelled], promise: Promise) -> Choice:
     places = {query: place for place, query in enumerate(dict.fromkeys(pair.query for pair in pairs))}
     sign = -1.0 if promise.settle == "irrelevant" else 1.0
     strictness = [sign * pair.number for pair in pairs]
-    thresholds = candidates(strictness)
+    thresholds = candidates(strictness, first_labels(promise, len(pairs)))
     counts = np.zeros((2, len(thresholds), len(places)))
-    order = np.array(thresholds)
-    for pair, strict in zip(pairs, strictness, strict=True):
-        first = int(np.searchsorted(-order, -strict))
-        if first < len(thresholds):
-            counts[0, first, places[pair.query]] += 1
-            counts[1, first, places[pair.query]] += is_error(promise.settle, pair.gold)
+    first = np.searchsorted(-np.array(thresholds), -np.array(strictness)).tolist() if thresholds else []
+    for pair, rung in zip(pairs, first, strict=False):  # the last candidate settles every pair
+        counts[0, rung, places[pair.query]] += 1
+        counts[1, rung, places[pair.query]] += is_error(promise.settle, pair.gold)
     sizes, wrong = counts.cumsum(axis=1)
     correlation = float(correlation_of(sizes[-1], wrong[-1])) if thresholds else 1.0
     steps = tuple(_steps([sign * each for each in thresholds], sizes, wrong, correlation, promise, len(pairs)))
@@ -170,8 +169,28 @@ def choose(pairs: Sequence[Labelled], promise: Promise) -> Choice:
     )
 
 
-def candidates(strictness: Iterable[float]) -> list[float]:
-    """Return the candidate thresholds, strictest (highest) first: from `MIN_PAIRS` on, thinned by `GROWTH`.
+def labels_to_pass(promise: Promise) -> int:
+    """Return with how many labels an error rate of α / 2 passes with probability 1 − δ, in steps of a tenth."""
+    from scipy.stats import binom
+
+    labels = MIN_PAIRS
+    while True:
+        likely = binom.ppf(1 - promise.delta, labels, promise.alpha / 2)
+        if float(binomial_upper(likely, labels, promise.delta)) <= promise.alpha:
+            return labels
+        labels = math.ceil(labels * GROWTH)
+
+
+def first_labels(promise: Promise, labels: int) -> int:
+    """Return from how many of these labels on thresholds are tested.
+
+    With `labels_to_pass`, but no later than with half of the labels, nor earlier than with a tenth or `MIN_PAIRS`.
+    """
+    return max(MIN_PAIRS, min(labels_to_pass(promise), labels // 2), labels // 10)
+
+
+def candidates(strictness: Iterable[float], begin: int = MIN_PAIRS) -> list[float]:
+    """Return the candidate thresholds, strictest (highest) first: from `begin` labels on, thinned by `GROWTH`.
 
     The loosest, which settles every pair, is always one, if there are `MIN_PAIRS` pairs.
     """
@@ -180,7 +199,7 @@ def candidates(strictness: Iterable[float]) -> list[float]:
     ordered = sorted(Counter(strictness).items(), reverse=True)
     for place, (value, times) in enumerate(ordered):
         above += times
-        if above >= MIN_PAIRS and (above >= GROWTH * last or place == len(ordered) - 1):
+        if (above >= begin and above >= GROWTH * last) or (place == len(ordered) - 1 and above >= MIN_PAIRS):
             found.append(value)
             last = above
     return found
@@ -243,12 +262,15 @@ def _steps(
 
 def _times(rate: float, worth: float, queries: float, promise: Promise) -> float:
     """Return how many times the labels would let a candidate pass if rates stay; infinite where none would."""
+    from scipy.special import betainc
+
     if rate >= promise.alpha or worth <= 0:
         return math.inf
     low = high = max(1.0, promise.queries / queries)
 
-    def passes(times: float) -> bool:
-        return bool(binomial_upper(times * worth * rate, times * worth, promise.delta) <= promise.alpha)
+    def passes(times: float) -> bool:  # as binomial_upper(…) ≤ alpha, without finding the bound
+        errors = times * worth * rate
+        return bool(betainc(errors + 1, times * worth - errors, promise.alpha) >= 1 - promise.delta)
 
     while not passes(high):
         low, high = high, high * 2

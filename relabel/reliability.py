@@ -139,7 +139,7 @@ def figures_of(predicted: "Floats", truth: "Floats", clusters: "NDArray[int64]")
 def _interval(truth: "Floats", clusters: "NDArray[int64]") -> tuple[float, float]:
     """Return a 95 % interval of a share over queries."""
     import numpy as np
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     _, places = np.unique(clusters, return_inverse=True)
     sizes = np.bincount(places).astype(np.float64)
@@ -148,8 +148,8 @@ def _interval(truth: "Floats", clusters: "NDArray[int64]") -> tuple[float, float
     found = worth * float(truth.mean())
     if worth <= 0:
         return 0.0, 1.0
-    low = 0.0 if found <= 0 else float(beta.ppf(0.025, found, worth - found + 1))
-    high = 1.0 if found >= worth else float(beta.ppf(0.975, found + 1, worth - found))
+    low = 0.0 if found <= 0 else float(betaincinv(found, worth - found + 1, 0.025))
+    high = 1.0 if found >= worth else float(betaincinv(found + 1, worth - found, 0.975))
     return low, high
 
 
