@@ -250,12 +250,10 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     contradicted = _contradiction(stages, trail, i)
     at = trail.settled[i]
     word = trail.words[at][i] if at != OPEN else None
-    label = _settled_as(stages[at], word, trail.source) if word is not None else None
+    label, evidence = _settled_as(stages[at], word, trail.source) if word is not None else (None, "")
     if person is not None and (word is None or label is not None):
-        evidence = _evidence(stages[at], word, label, trail.source) if word is not None and label else ""
         return _verdict(person, person.label, "human", contradicted, evidence if label == person.label else "")
     if word is not None:
-        evidence = _evidence(stages[at], word, label, trail.source) if label else ""
         return _verdict(word, label, stages[at].name, contradicted, evidence)
     last = next((words[i] for words in reversed(trail.words) if words[i] is not None), None)
     missing = any(why[i] and words[i] is None for why, words in zip(trail.due, trail.words, strict=True))
@@ -263,15 +261,12 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     return Verdict("undecided", evidence=evidence, judgment=last)
 
 
-def _settled_as(stage: Stage, word: Judgment, source: str) -> Label | None:
-    """Return as what a word settles the pair: what its number says, where the stage settles by it, else the word."""
+def _settled_as(stage: Stage, word: Judgment, source: str) -> tuple[Label | None, str]:
+    """Return as what a word settles the pair, and the finding: by its number where the stage settles by it."""
     if stage.settle is None or word.reason in VOID_REASONS:
-        return word.label
-    return stage.settle.label_of(word, source)
-
-
-def _evidence(stage: Stage, word: Judgment, label: Label, source: str) -> str:
-    return word.evidence if stage.settle is None else stage.settle.evidence(label, source)
+        return word.label, word.evidence
+    label = stage.settle.label_of(word, source)
+    return label, stage.settle.evidence(label, source) if label else ""
 
 
 def _verdict(word: Judgment, label: Label | None, stage: str, contradicted: str, evidence: str = "") -> Verdict:
@@ -287,7 +282,7 @@ def _contradiction(stages: Sequence[Stage], trail: Trail, i: int) -> str:
         if trail.due[index][i] == "sampled":
             at = trail.settled[i]
             first, second = trail.words[at][i], trail.words[index][i]
-            said = _settled_as(stages[at], first, trail.source) if first else None
+            said = _settled_as(stages[at], first, trail.source)[0] if first else None
             if said and second and second.label is not None and said != second.label:
                 return stages[index].name
     return ""
