@@ -37,12 +37,14 @@ if TYPE_CHECKING:
         audit_estimate,
         audit_sample,
         audit_serve,
+        calibrate,
         compare_prompts,
         diagnose,
         rehearse_compare_prompts,
         rehearse_diagnose,
         report,
     )
+    from relabel.calibrating import Calibration
     from relabel.comparing import Comparison
     from relabel.config import Settings
     from relabel.diagnosing import Diagnosis
@@ -72,9 +74,10 @@ _HOME: Final = {
         "merge", "mine", "read", "rebuild", "refresh", "rehearse_mining", "run", "show", "stats",
     ),
     "api_trust": (
-        "audit_estimate", "audit_sample", "audit_serve", "compare_prompts", "diagnose", "rehearse_compare_prompts",
-        "rehearse_diagnose", "report",
+        "audit_estimate", "audit_sample", "audit_serve", "calibrate", "compare_prompts", "diagnose",
+        "rehearse_compare_prompts", "rehearse_diagnose", "report",
     ),
+    "calibrating": ("Calibration",),
     "comparing": ("Comparison",),
     "config": ("Settings",),
     "diagnosing": ("Diagnosis",),
@@ -94,13 +97,14 @@ _HOME: Final = {
 _WHERE: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "Adapted", "Case", "Change", "Comparison", "Diagnosis", "Diagnostic", "Engine", "Example", "Finding", "Forecast",
-    "InputError", "Judge", "Judgment", "Mined", "MissingPart", "Pair", "Passage", "RelabelError", "Reply", "Request",
-    "RowError", "RunError", "ServiceError", "Settings", "SettingsError", "Summary", "Template", "TemplateError",
-    "Verdict", "adapt_hard_negatives", "apply", "audit_estimate", "audit_export", "audit_import", "audit_sample",
-    "audit_serve", "check", "compare_prompts", "convert", "diagnose", "filter_negatives", "flips", "list_templates",
-    "load_config", "load_template", "merge", "mine", "mine_hard_negatives", "read", "rebuild", "refresh",
-    "rehearse_compare_prompts", "rehearse_diagnose", "rehearse_mining", "report", "run", "show", "stats",
+    "Adapted", "Calibration", "Case", "Change", "Comparison", "Diagnosis", "Diagnostic", "Engine", "Example",
+    "Finding", "Forecast", "InputError", "Judge", "Judgment", "Mined", "MissingPart", "Pair", "Passage",
+    "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings", "SettingsError", "Summary",
+    "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply", "audit_estimate", "audit_export",
+    "audit_import", "audit_sample", "audit_serve", "calibrate", "check", "compare_prompts", "convert", "diagnose",
+    "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
+    "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts", "rehearse_diagnose",
+    "rehearse_mining", "report", "run", "show", "stats",
 ]  # fmt: skip
 
 

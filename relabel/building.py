@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relabel import config
 from relabel.engines.openai import OpenAIEngine, OpenAISettings
@@ -35,6 +35,9 @@ from relabel.protocols import Engine, Judge, Measures, Spread, Usage, here
 from relabel.records import digest
 from relabel.rundir import sha256_of
 from relabel.store import Store
+
+_ROUTING: Final = {"name", "final", "escalate", "sample", "settle"}
+"""Fields of a stage that say what is made of its judge's words, not what these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ def _embedding(
         Rule(stage.ask.by, stage.ask.at) if stage.ask else None,
         settings.reference,
     )
-    asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device"})
+    asked = stage.model_dump(exclude=_ROUTING | {"batch_size", "device"})
     asked["model"] = config.known_model(stage.model)
     judge = EmbeddingJudge(rules, Encoder(encoder), cache, _spread(name, stage, cluster))
     return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})
@@ -207,7 +210,7 @@ def _crossencoder(
         settings.reference,
     )
     # how a model is laid out in memory is no matter of what it says: the scorer knows what is
-    asked = stage.model_dump(exclude={"name", "final", "escalate", "sample", "batch_size", "device", "engine_args"})
+    asked = stage.model_dump(exclude=_ROUTING | {"batch_size", "device", "engine_args"})
     asked |= {"model": config.known_model(stage.model), "scorer": scorer.fingerprint}
     judge = CrossEncoderJudge(rules, scorer, cache, _spread(name, stage, cluster))
     return Opened(name, judge, {"name": name, "reference": settings.reference, **asked})

@@ -1,8 +1,9 @@
 """Who is asked next, and whose word is final: pure functions over judgments.
 
-A cheap-first cascade is data: each stage says which of its answers are final, and from which probability on.
-Everything else goes up. RLHN's "any flag sends the whole query up" is `escalate="query"`; asking every judge
-about every pair is a stage without final answers.
+A cheap-first cascade is data: each stage says which of its answers are final, and from which probability on, or what
+its number settles, whatever its word (`Settle`, as `relabel calibrate` chooses it). Everything else goes up. RLHN's
+"any flag sends the whole query up" is `escalate="query"`; asking every judge about every pair is a stage without final
+answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,78 @@ OUTCOMES: Final[Mapping[Label, Outcome]] = {
 
 ALL_FINAL: Final[Mapping[Label, float]] = dict.fromkeys(LABELS, 0.0)
 
+By = Literal["score", "probability", "word"]
+"""A judge's number: its score; the probability that the pair is relevant; or its word as a grade."""
+
+GRADES: Final[Mapping[Label, float]] = {"relevant": 2.0, "partial": 1.0, "irrelevant": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """From which number on a judge settles what; None = it never settles that.
+
+    Attributes:
+        relevant: at or above it a pair is a false negative.
+        partial: at or above it, and below `relevant`, partial.
+        irrelevant: at or below it a true negative.
+    """
+
+    relevant: float | None = None
+    partial: float | None = None
+    irrelevant: float | None = None
+
+    def label_of(self, number: float) -> Label | None:
+        """Return what a number settles; None where the pair goes up."""
+        if self.relevant is not None and number >= self.relevant:
+            return "relevant"
+        if self.partial is not None and number >= self.partial:
+            return "partial"
+        if self.irrelevant is not None and number <= self.irrelevant:
+            return "irrelevant"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """What a judge's number settles, whatever its word.
+
+    Attributes:
+        by: which number.
+        cuts: the thresholds.
+        sources: thresholds of their own for these sources, in place of `cuts`.
+    """
+
+    by: By
+    cuts: Cuts
+    sources: Mapping[str, Cuts] = field(default_factory=dict)
+
+    def label_of(self, judgment: Judgment, source: str) -> Label | None:
+        """Return what a judgment settles; None where it has no number, or one that settles nothing."""
+        number = number_of(judgment, self.by)
+        return None if number is None else self.sources.get(source, self.cuts).label_of(number)
+
+    def evidence(self, label: Label, source: str) -> str:
+        """Say by which threshold a label was settled. The number itself stays out: equal findings are one kind."""
+        cut = getattr(self.sources.get(source, self.cuts), label)
+        return f"{self.by} {'≤' if label == 'irrelevant' else '≥'} {cut:g}"
+
+
+def number_of(judgment: Judgment, by: By) -> float | None:
+    """Return a judgment's number, higher = more likely relevant; None where it has none.
+
+    A judge that found a score has one beside no word too ("in the ask band"). `probability` is that of relevance: p
+    beside "relevant" or "partial", 1 − p beside "irrelevant".
+    """
+    if by == "score":
+        return judgment.score
+    if judgment.label is None:
+        return None
+    if by == "word":
+        return GRADES[judgment.label]
+    if judgment.probability is None:
+        return None
+    return 1 - judgment.probability if judgment.label == "irrelevant" else judgment.probability
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -37,12 +110,14 @@ class Stage:
             asked about as soon as one of them is not settled (RLHN, arXiv 2505.16967).
         sample: share in [0, 1] of the settled pairs that goes up all the same, as a second opinion that changes
             no verdict. Without it the next judge only ever sees this one's doubts.
+        settle: what its number settles, in place of `final`.
     """
 
     name: str
     final: Mapping[Label, float] = field(default_factory=lambda: ALL_FINAL)
     escalate: Literal["pair", "query"] = "pair"
     sample: float = 0.0
+    settle: Settle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +138,7 @@ class Trail:
     due: tuple[tuple[Why, ...], ...]
     words: tuple[tuple[Judgment | None, ...], ...]
     settled: tuple[int, ...]
+    source: str = ""
 
 
 def open_case(number: int, example: Example, reference_limit: int) -> Case:
@@ -90,8 +166,10 @@ def _rest(example: Example, pairs: Sequence[Pair]) -> bytes:
     return digest(example.id, str(len(example.positives)), *positives, keys.hex(), *ids, size=8)
 
 
-def settles(stage: Stage, judgment: Judgment) -> bool:
-    """Say whether this judgment ends the pair's way at this stage."""
+def settles(stage: Stage, judgment: Judgment, source: str = "") -> bool:
+    """Say whether this judgment ends the way of a pair of this source at this stage."""
+    if stage.settle is not None:
+        return judgment.reason in VOID_REASONS or stage.settle.label_of(judgment, source) is not None
     if judgment.label is None:
         return judgment.reason in VOID_REASONS
     needed = stage.final.get(judgment.label)
@@ -115,7 +193,7 @@ def step(
     for i, (why, word) in enumerate(zip(standing.due, words, strict=True)):
         if why in ("", "sampled"):
             continue
-        if word is not None and settles(stage, word):
+        if word is not None and settles(stage, word, case.example.source):
             settled[i] = index
         elif word is None or word.label is not None or why == "open":
             settled[i] = OPEN
@@ -160,7 +238,7 @@ def follow(stages: Sequence[Stage], case: Case, said: Sequence[Mapping[bytes, Ju
         all_due.append(standing.due)
         all_words.append(words)
         standing = step(stages, index, case, standing, words, seed)
-    return Trail(tuple(all_due), tuple(all_words), standing.settled)
+    return Trail(tuple(all_due), tuple(all_words), standing.settled, case.example.source)
 
 
 def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | None = None) -> Verdict:
@@ -172,29 +250,39 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     contradicted = _contradiction(stages, trail, i)
     at = trail.settled[i]
     word = trail.words[at][i] if at != OPEN else None
-    if person is not None and (word is None or word.label is not None):
-        agreed = word is not None and word.label == person.label
-        return _verdict(person, "human", contradicted, evidence=word.evidence if word is not None and agreed else "")
+    label, evidence = _settled_as(stages[at], word, trail.source) if word is not None else (None, "")
+    if person is not None and (word is None or label is not None):
+        return _verdict(person, person.label, "human", contradicted, evidence if label == person.label else "")
     if word is not None:
-        return _verdict(word, stages[at].name, contradicted)
+        return _verdict(word, label, stages[at].name, contradicted, evidence)
     last = next((words[i] for words in reversed(trail.words) if words[i] is not None), None)
     missing = any(why[i] and words[i] is None for why, words in zip(trail.due, trail.words, strict=True))
     evidence = "not asked" if last is None or missing else (last.reason or f"{last.label}, not certain enough")
     return Verdict("undecided", evidence=evidence, judgment=last)
 
 
-def _verdict(word: Judgment, stage: str, contradicted: str, evidence: str = "") -> Verdict:
-    if word.label is None:
+def _settled_as(stage: Stage, word: Judgment, source: str) -> tuple[Label | None, str]:
+    """Return as what a word settles the pair, and the finding: by its number where the stage settles by it."""
+    if stage.settle is None or word.reason in VOID_REASONS:
+        return word.label, word.evidence
+    label = stage.settle.label_of(word, source)
+    return label, stage.settle.evidence(label, source) if label else ""
+
+
+def _verdict(word: Judgment, label: Label | None, stage: str, contradicted: str, evidence: str = "") -> Verdict:
+    if label is None:
         outcome: Outcome = "void" if word.reason in VOID_REASONS else "undecided"
         return Verdict(outcome, stage, word.reason, word, contradicted)
-    return Verdict(OUTCOMES[word.label], stage, evidence or word.evidence or word.label, word, contradicted)
+    return Verdict(OUTCOMES[label], stage, evidence or word.evidence or label, word, contradicted)
 
 
 def _contradiction(stages: Sequence[Stage], trail: Trail, i: int) -> str:
     """Name the judge that was asked for a second opinion on pair i and gave another label."""
     for index in range(1, len(stages)):
         if trail.due[index][i] == "sampled":
-            first, second = trail.words[trail.settled[i]][i], trail.words[index][i]
-            if first and second and None not in (first.label, second.label) and first.label != second.label:
+            at = trail.settled[i]
+            first, second = trail.words[at][i], trail.words[index][i]
+            said = _settled_as(stages[at], first, trail.source)[0] if first else None
+            if said and second and second.label is not None and said != second.label:
                 return stages[index].name
     return ""

@@ -210,6 +210,7 @@ def stats(
 app.command("filter")(cli_mining.filter_)
 app.command()(cli_mining.mine)
 app.command()(cli_mining.refresh)
+app.command()(cli_trust.calibrate)
 app.command()(cli_trust.diagnose)
 prompts_app.command("compare")(cli_trust.prompts_compare)
 app.command()(cli_trust.report)

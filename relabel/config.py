@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from relabel.agreement import MAX_STRATA
-from relabel.cascade import Stage
+from relabel.cascade import By, Cuts, Settle, Stage
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
@@ -149,11 +149,50 @@ class Ray(_Strict):
         return isinstance(self.replicas, dict) and stage in self.replicas
 
 
+class CutSettings(_Strict):
+    """From which number on a judge settles what; what is left out it never settles."""
+
+    relevant: float | None = Field(default=None, allow_inf_nan=False)
+    partial: float | None = Field(default=None, allow_inf_nan=False)
+    irrelevant: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.relevant is not None and self.partial is not None and self.partial > self.relevant:
+            raise ValueError("`partial` is above `relevant`; it is for the band below it")
+        above = [cut for cut in (self.relevant, self.partial) if cut is not None]
+        if self.irrelevant is not None and above and self.irrelevant >= min(above):
+            raise ValueError("`irrelevant` has to be below `relevant` and `partial`")
+        return self
+
+    def cuts(self) -> Cuts:
+        """Return the thresholds."""
+        return Cuts(self.relevant, self.partial, self.irrelevant)
+
+
+class SettleSettings(CutSettings):
+    """What a judge's number settles, whatever its word; sources may have thresholds of their own."""
+
+    by: By
+    sources: dict[str, CutSettings] = Field(default_factory=dict)
+
+    def settle(self) -> Settle:
+        """Return the routing that these settings mean."""
+        return Settle(self.by, self.cuts(), {name: each.cuts() for name, each in self.sources.items()})
+
+
 class _Stage(_Strict):
     name: str = Field(default="", pattern=r"^(\w[\w .+-]*)?$")
     final: list[Label] | dict[Label, Annotated[float, Field(ge=0, le=1)]] | None = None
     escalate: Literal["pair", "query"] = "pair"
     sample: float = Field(default=0.0, ge=0, le=1)
+    settle: SettleSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.settle is not None and self.final is not None:
+            raise ValueError("`settle` stands in place of `final`; keep one of them")
+        return self
 
 
 class Rules(_Stage):
@@ -352,7 +391,13 @@ class Settings(_Strict):
         """Return who is asked next and whose word is final."""
         last = len(self.stages) - 1
         return tuple(
-            Stage(name, _final(stage, last=index == last), stage.escalate, stage.sample)
+            Stage(
+                name,
+                _final(stage, last=index == last),
+                stage.escalate,
+                stage.sample,
+                stage.settle.settle() if stage.settle is not None else None,
+            )
             for index, (name, stage) in enumerate(zip(self.names, self.stages, strict=True))
         )
 
@@ -413,7 +458,7 @@ def load(path: Path | None, *, prompt: str | None = None, policy: str | None = N
         text = EMBEDDED if path is None else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read the config {path}: {error}", hint="give a YAML file: -c FILE") from error
-    settings = _anchored(parse(text, str(path or "the embedded cascade")), path.parent if path else Path())
+    settings = anchored(parse(text, str(path or "the embedded cascade")), path.parent if path else Path())
     update: dict[str, Any] = {}
     if prompt is not None:
         if not any(isinstance(stage, LLM) for stage in settings.stages):
@@ -473,8 +518,8 @@ def known_model(name: str) -> str:
     return f"{folder.name}@{found.hexdigest()}"
 
 
-def _anchored(settings: Settings, folder: Path) -> Settings:
-    """Make the paths in a config relative to the config, not to where the command is typed."""
+def anchored(settings: Settings, folder: Path) -> Settings:
+    """Take the paths in a config as relative to this folder: the config's, not where the command is typed."""
     stages: list[Any] = []
     for stage in settings.stages:
         update: dict[str, Any] = {}

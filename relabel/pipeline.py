@@ -193,7 +193,8 @@ def _same_judges(settings: config.Settings, manifest: Mapping[str, Any], store: 
         if "own" not in stage and each.fingerprint != stage["fingerprint"]:
             raise SettingsError(
                 f"the judge of stage {each.name} is not the one that this run asked",
-                hint="apply changes policy, final, escalate and sample; another judge has to be asked: relabel run",
+                hint="apply changes policy, final, settle, escalate and sample;"
+                " another judge has to be asked: relabel run",
             )
 
 

@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relabel.cascade import ALL_FINAL, OPEN, OUTCOMES, Stage, Trail, conclude, follow, open_case, settles
+from relabel.cascade import (
+    ALL_FINAL,
+    OPEN,
+    OUTCOMES,
+    Cuts,
+    Settle,
+    Stage,
+    Trail,
+    conclude,
+    follow,
+    number_of,
+    open_case,
+    settles,
+)
 from relabel.records import LABELS, VOID_REASONS, Case, Example, Judgment, Label, Passage
 
 NO = Judgment("irrelevant")
@@ -265,3 +278,67 @@ def test_property_every_verdict_has_its_word(stages: list[Stage], data: st.DataO
         assert conclude(plain, unsampled, i).outcome == verdict.outcome
         asked = [index for index, due in enumerate(trail.due) if due[i]]
         assert asked == list(range(len(asked)))  # nobody is skipped on the way up
+
+
+# --- settled by a number ---
+
+BY_SCORE = Settle("score", Cuts(1.12, 0.93, 0.31), {"fiqa": Cuts(relevant=2.0)})
+
+
+@pytest.mark.parametrize(
+    ("score", "label"),
+    [(1.2, "relevant"), (1.12, "relevant"), (1.0, "partial"), (0.93, "partial"), (0.5, None), (0.31, "irrelevant")],
+)
+def test_a_number_settles_whatever_the_word(score: float, label: Label | None) -> None:
+    """At and above the thresholds, at and below that of "irrelevant"; between them the pair goes up."""
+    stages = [Stage("cheap", settle=BY_SCORE), Stage("strong", {})]
+    for said in ("relevant", "irrelevant", None):
+        trail = walk(stages, [Judgment(said, "" if said else "in the ask band", score=score)], [None])
+        verdict = conclude(stages, trail, 0)
+        assert verdict.outcome == (OUTCOMES[label] if label else "undecided")
+        assert (trail.due[1][0] == "") == (label is not None)
+    if label == "partial":
+        assert (verdict.stage, verdict.evidence) == ("cheap", "score ≥ 0.93")
+
+
+def test_no_number_settles_nothing() -> None:
+    """Neither a failure nor a word without its number; what is void stays void."""
+    stage = Stage("cheap", settle=BY_SCORE)
+    assert not settles(stage, YES)
+    assert not settles(stage, LOST)
+    assert settles(stage, COPY)
+    trail = walk([stage], [COPY, Judgment("relevant", probability=1.0)])
+    assert outcomes([stage], trail) == ["void", "undecided"]
+    assert not settles(Stage("s", settle=Settle("score", Cuts())), Judgment("relevant", score=9.9))
+
+
+def test_numbers_of_a_judgment() -> None:
+    """A probability is that of relevance; a word is a grade; no label has neither."""
+    sure_no = Judgment("irrelevant", probability=0.9, score=0.2)
+    assert number_of(sure_no, "probability") == pytest.approx(0.1)
+    assert number_of(Judgment("partial", probability=0.7), "probability") == 0.7
+    assert [number_of(word, "word") for word in (YES, SOME, NO, LOST)] == [2.0, 1.0, 0.0, None]
+    assert number_of(sure_no, "score") == 0.2
+    assert number_of(Judgment(None, "unreadable", probability=0.5), "probability") is None
+    assert number_of(YES, "probability") is None
+
+
+def test_sources_have_thresholds_of_their_own() -> None:
+    """Those of a source stand in place of the others, wholly."""
+    high, low = Judgment("relevant", score=1.5), Judgment("irrelevant", score=0.0)
+    stage = Stage("s", settle=BY_SCORE)
+    assert settles(stage, high, "msmarco")
+    assert not settles(stage, high, "fiqa")
+    assert not settles(stage, low, "fiqa")
+    assert settles(stage, low, "msmarco")
+
+
+def test_a_second_opinion_is_compared_with_what_was_settled() -> None:
+    """Not with the word that the number overruled; and a person's word stays final."""
+    stages = [Stage("cheap", sample=1.0, settle=BY_SCORE), Stage("strong", {})]
+    trail = walk(stages, [Judgment("irrelevant", score=1.5)], [NO])
+    verdict = conclude(stages, trail, 0)
+    assert (verdict.outcome, verdict.contradicted) == ("false negative", "strong")
+    person = conclude(stages, trail, 0, YES)
+    assert (person.outcome, person.stage, person.evidence) == ("false negative", "human", "score ≥ 1.12")
+    assert conclude(stages, trail, 0, NO).outcome == "true negative"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relabel import config
-from relabel.cascade import ALL_FINAL, Stage
+from relabel.cascade import ALL_FINAL, Cuts, Settle, Stage
 from relabel.errors import SettingsError
 from relabel.policy import PRESETS
 
@@ -193,3 +193,30 @@ def test_a_prompt_beside_the_config_is_found(tmp_path: Path) -> None:
     stage = config.load(tmp_path / "c.yaml").stages[0]
     assert isinstance(stage, config.LLM)
     assert stage.prompt == str(tmp_path / "mine.md")
+
+
+def test_what_a_number_settles() -> None:
+    """Thresholds, for all and for single sources; `final` is out of force."""
+    chosen = config.parse(
+        "stages:\n  - judge: embedding\n    settle:\n      by: score\n      relevant: 1.12\n      irrelevant: 0.31\n"
+        "      sources:\n        fiqa: {partial: 0.9}\n"
+    )
+    (stage,) = chosen.routing()
+    assert stage.settle == Settle("score", Cuts(1.12, None, 0.31), {"fiqa": Cuts(partial=0.9)})
+
+
+@pytest.mark.parametrize(
+    ("settle", "words"),
+    [
+        ("{relevant: 1}", "by: Field required"),
+        ("{by: guess}", "by: Input should be"),
+        ("{by: score, relevant: 1, partial: 2}", "`partial` is above `relevant`"),
+        ("{by: score, relevant: 1, irrelevant: 1}", "`irrelevant` has to be below"),
+        ("{by: score, irrelevant: .nan}", "irrelevant: Input should be a finite number"),
+        ("{by: score}\n    final: []", "`settle` stands in place of `final`"),
+    ],
+)
+def test_thresholds_that_cannot_be(settle: str, words: str) -> None:
+    """Each mistake is named."""
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        config.parse(f"stages:\n  - judge: embedding\n    settle: {settle}\n")

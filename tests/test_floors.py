@@ -13,9 +13,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 
 FLOORS = {
     "records": 0, "errors": 0, "protocols": 0,
-    "accounting": 1, "agreement": 1, "bootstrap": 1, "cascade": 1, "certain": 1, "coefficients": 1, "copies": 1,
-    "dawid_skene": 1, "diagnostics": 1, "estimates": 1, "inferring": 1, "policy": 1, "pooling": 1, "probes": 1,
-    "raters": 1, "replies": 1, "reviewers": 1, "sampling": 1, "turns": 1, "yamltext": 1,
+    "accounting": 1, "agreement": 1, "bootstrap": 1, "bounds": 1, "calibration": 1, "cascade": 1, "certain": 1,
+    "coefficients": 1, "copies": 1, "dawid_skene": 1, "diagnostics": 1, "estimates": 1, "inferring": 1, "policy": 1,
+    "pooling": 1, "probes": 1, "raters": 1, "reliability": 1, "replies": 1, "reviewers": 1, "sampling": 1, "turns": 1,
+    "yamltext": 1,
     "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1, "mining.fusion": 1, "mining.figures": 1,
     "mining.tallies": 1, "formats.corpora.base": 1,
@@ -25,8 +26,8 @@ FLOORS = {
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4, "converting": 4, "concluding": 4, "refill": 4,
     "recipe": 4, "material": 4, "seeking": 4, "choosing": 4, "minerun": 4, "rehearsal": 4,
     "shards": 4, "sources": 4, "merging": 4, "filtering": 4, "pairs": 4, "shaping": 4, "adapting": 4, "gold": 4,
-    "asking": 4, "auditing": 4, "comparing": 4, "diagnosing": 4, "gleaning": 4, "interview": 4, "labelled": 4,
-    "reportrun": 4, "serving": 4, "symptoms": 4,
+    "asking": 4, "auditing": 4, "calibrating": 4, "comparing": 4, "diagnosing": 4, "gleaning": 4, "interview": 4,
+    "labelled": 4, "reportrun": 4, "serving": 4, "symptoms": 4,
     "api": 5, "screen": 5, "screen_mined": 5, "cli": 5, "cli_mining": 5, "options": 5, "__init__": 5, "__main__": 5,
     "hard_negatives": 5, "screen_stats": 5, "cli_trust": 5, "screen_trust": 5, "api_trust": 5,
 }  # fmt: skip
