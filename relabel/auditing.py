@@ -283,6 +283,15 @@ def read_sample(path: Path) -> Sample:
         ) from error
 
 
+def samples_of(folder: Path) -> list[Sample]:
+    """Read all samples of a run, by name.
+
+    Raises:
+        RunError: one is not what `audit_sample` writes.
+    """
+    return [read_sample(path) for path in sorted((folder / SAMPLES).glob("*.jsonl"))]
+
+
 def audit_estimate(
     folder: Path,
     *,
@@ -303,7 +312,7 @@ def audit_estimate(
     Raises:
         RunError: nobody labelled a pair, no sample has that name, or the run is not the one that was sampled.
     """
-    samples = [read_sample(path) for path in sorted((folder / SAMPLES).glob("*.jsonl"))]
+    samples = samples_of(folder)
     if sample is not None and sample not in {each.name for each in samples}:
         there = ", ".join(each.name for each in samples) or "none"
         raise RunError(f"{folder} has no sample {sample!r} (it has: {there})", hint=f"relabel audit sample {folder}")

@@ -13,10 +13,12 @@ from typing import Any, Final
 import yaml
 
 from relabel import config
+from relabel.auditing import samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
 from relabel.cascade import By, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
 from relabel.errors import InputError, RunError, SettingsError
+from relabel.evenness import Even, even
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import LABELS, Judgment, Label
@@ -111,7 +113,7 @@ class Calibration:
 
     Attributes:
         targets: what was to be promised.
-        labels: of how many pairs there was a label that people agree on.
+        labels: how many labelled pairs the thresholds rest on, people agreeing on each.
         queries: theirs.
         divided: pairs whose labels tie: left out.
         where: the file of labels, "" = the run's own.
@@ -119,6 +121,7 @@ class Calibration:
         stages: in the cascade's order.
         coverage: of all pairs.
         config: the text of the config with the thresholds.
+        basis: which labelled pairs count, and why these.
         files: what was written.
     """
 
@@ -131,6 +134,7 @@ class Calibration:
     stages: tuple[StageResult, ...]
     coverage: Coverage
     config: str
+    basis: Even
     files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -145,7 +149,7 @@ class Calibration:
         return {
             "labels": {
                 "file": Path(self.where).name, "sha256": self.digest, "pairs": self.labels, "queries": self.queries,
-                "divided": self.divided,
+                "divided": self.divided, "basis": self.basis.basis,
             },
             "delta": self.targets.delta,
             "delta_is_of": "all promises together" if self.targets.jointly else "each promise by itself",
@@ -185,7 +189,7 @@ def calibrate(
     targets.check()
     labels = Labels(gold, threshold) if gold is not None else None
     with open_run(folder, path=path) as (plan, store):
-        labelled, divided = _labelled(plan, store, labels)
+        labelled, divided, pairs = _labelled(plan, store, labels)
         if labels is not None:
             labels.check()
         if not labelled:
@@ -193,12 +197,13 @@ def calibrate(
                 f"there is no label to calibrate {folder} by" + (f" ({divided:,} are divided)" if divided else ""),
                 hint=f"take labels in: relabel audit import {folder} FILE.csv, or give a file: --gold FILE",
             )
-        stages, results = _stages(plan, labelled, targets)
+        counted = even(labelled, samples_of(folder), complete=len(labelled) + divided == pairs)
+        stages, results = _stages(plan, counted.pairs, targets)
         coverage = _coverage(plan, store, stages)
     digest = _digest(gold)
     done = Calibration(
-        targets, len(labelled), len({pair.query for pair in labelled}), divided, gold or "", digest, results, coverage,
-        "",
+        targets, len(counted.pairs), len({pair.query for pair in counted.pairs}), divided, gold or "", digest, results,
+        coverage, "", counted,
     )  # fmt: skip
     done = replace(done, config=_config_text(plan.settings, done))
     files = {"config": output or folder / CONFIG, "result": folder / RESULT}
@@ -215,15 +220,16 @@ def _digest(gold: str | None) -> str:
     return sha256_of(Path(gold)) if gold is not None and Path(gold).exists() else ""
 
 
-def _labelled(plan: Plan, store: Store, labels: Labels | None) -> tuple[list[JudgedPair], int]:
-    """Gather the pairs on whose label people agree; count those on which they are divided."""
-    found, divided = [], 0
+def _labelled(plan: Plan, store: Store, labels: Labels | None) -> tuple[list[JudgedPair], int, int]:
+    """Gather the pairs on whose label people agree; count those on which they are divided, and all."""
+    found, divided, count = [], 0, 0
     for pairs in judged_pairs(plan, store, labels):
+        count += len(pairs)
         for pair in pairs:
             if pair.gold is not None:
                 found.append(pair)
             divided += bool(pair.people) and pair.gold is None
-    return found, divided
+    return found, divided, count
 
 
 def _stages(

@@ -31,7 +31,8 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
     put_line(console, f"{done.labels:,} labelled pairs of {done.queries:,} queries, from {where}{divided}")
     sure = f"{1 - done.targets.delta:.0%}"
     held = f"all promises together hold with {sure}" if done.targets.jointly else f"each by itself holds with {sure}"
-    put_line(console, f"promises: {held}, if labels were drawn by the same chance for all queries")
+    put_line(console, as_text(done.basis.basis, "bold" if done.basis.chosen else ""))
+    put_line(console, f"promises: {held}")
     for stage in done.stages:
         _stage(console, stage, done)
     covered = done.coverage

@@ -1,0 +1,95 @@
+"""Which labels a promise about all pairs may rest on."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import relabel
+from relabel.auditing import read_sample
+from relabel.evenness import ALL, even
+from relabel.inferring import Sample
+from relabel.labelled import JudgedPair, Labels, judged_pairs
+from relabel.pipeline import open_run
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of the simulated cascade over the sample."""
+    folder = tmp_path_factory.mktemp("runs") / "sample"
+    relabel.run(DATA / "sample.jsonl", DATA / "cascade.simulated.yaml", output=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(run: Path) -> list[JudgedPair]:
+    """Return all its judged pairs, each with its reference label."""
+    labels = Labels(str(DATA / "reference_labels.csv"))
+    with open_run(run) as (plan, store):
+        return [pair for group in judged_pairs(plan, store, labels) for pair in group]
+
+
+def drawn(run: Path, tmp_path: Path, name: str, **design: str) -> Sample:
+    """Draw a sample."""
+    relabel.audit_sample(run, tmp_path / "sample.csv", 180, name=name, **design)  # type: ignore[arg-type]
+    return read_sample(run / "samples" / f"{name}.jsonl")
+
+
+def of(pairs: list[JudgedPair], sample: Sample, most: int | None = None) -> list[JudgedPair]:
+    """Return those of the pairs that stand in the first rows of a sample."""
+    names = {row.pair for row in sample.rows[:most]}
+    return [pair for pair in pairs if pair.fingerprint in names]
+
+
+def shares(found: tuple[JudgedPair, ...], pairs: list[JudgedPair]) -> dict[str, float]:
+    """Return the share of each verdict's pairs that was kept."""
+    kept, there = (Counter(pair.unaided.outcome for pair in each) for each in (found, pairs))
+    return {outcome: kept[outcome] / count for outcome, count in there.items()}
+
+
+def test_an_uneven_sample_is_evened_out(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """As many of each verdict were labelled; those kept are of each verdict's pairs the same share."""
+    sample = drawn(run, tmp_path, "equal", design="stratified", allocation="equal")
+    labelled = of(pairs, sample)
+    before, found = shares(tuple(labelled), pairs), even(labelled, [sample], complete=False)
+    after = shares(found.pairs, pairs)
+    assert before["true negative"] < 0.5 * before["false negative"]
+    assert after["false negative"] == pytest.approx(after["true negative"], abs=0.07)
+    assert not found.chosen
+    assert f"{len(found.pairs):,} pairs of the sample equal; {len(labelled) - len(found.pairs):,} others" in found.basis
+
+
+def test_an_even_sample_is_kept_whole(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """Random pairs, or the first of them; labels beside the sample do not count."""
+    sample = drawn(run, tmp_path, "random", design="random")
+    for most in (None, 60):
+        assert list(even(of(pairs, sample, most), [sample], complete=False).pairs) == of(pairs, sample, most)
+    rest = [pair for pair in pairs if pair not in of(pairs, sample)][:30]
+    assert list(even(of(pairs, sample) + rest, [sample], complete=False).pairs) == of(pairs, sample)
+
+
+def test_labels_of_peoples_choice(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """Without a sample, with an active one, or one that people did not work off: all count, and it is said of what."""
+    active, random = (drawn(run, tmp_path, name, design=name) for name in ("active", "random"))
+    for labelled, samples in (
+        (pairs[:50], []),
+        (of(pairs, active), [active]),
+        (of(pairs, random)[-1:], [random]),
+    ):
+        found = even(labelled, samples, complete=False)
+        assert (found.chosen, found.pairs) == (True, tuple(labelled))
+        assert "people chose which pairs to label" in found.basis
+    assert even(pairs, [random], complete=True).basis == ALL
+
+
+def test_calibration_says_what_it_rests_on(run: Path, tmp_path: Path) -> None:
+    """All pairs labelled, or some by people's choice: it stands in the result and in the file."""
+    whole = relabel.calibrate(run, keep=0.2, gold=DATA / "reference_labels.csv", output=tmp_path / "a.yaml")
+    assert (whole.basis.basis, whole.labels) == (ALL, 887)
+    some = tmp_path / "labels.csv"
+    some.write_text("\n".join((DATA / "reference_labels.csv").read_text("utf-8").splitlines()[:200]), "utf-8")
+    part = relabel.calibrate(run, keep=0.2, gold=some, output=tmp_path / "b.yaml")
+    assert part.basis.chosen or "drawn with equal chances" in part.basis.basis
+    assert part.labels < 200
