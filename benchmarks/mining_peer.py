@@ -141,18 +141,21 @@ def same_but_for_ties(query: str, ours: list[str], theirs: list[str], scores: Ma
 
 
 def at_the_edge(query: str, mined: Any, other: Any, options: Mapping[str, Any]) -> bool:
-    """Whether what only one of them took has a score at the very margin or bound, as far as float32 tells."""
-    rows = [
+    """Whether only one of them took something whose score is at the very bound, as far as float32 tells.
+
+    Where the other left it out, its next one moved up.
+    """
+    ours, theirs = (
         {(row["positive"], row["negative"]): row["scores"] for row in each if row["query"] == query}
         for each in (mined, other)
-    ]
-    for pair in rows[0].keys() ^ rows[1].keys():
-        positive, negative = rows[0].get(pair) or rows[1][pair]
+    )
+    for pair in ours.keys() ^ theirs.keys():
+        positive, negative = ours.get(pair) or theirs[pair]
         gaps = [positive - negative - options["absolute_margin"]] if "absolute_margin" in options else []
         gaps += [options[bound] - negative for bound in ("max_score", "min_score") if bound in options]
-        if not any(abs(gap) <= TIE for gap in gaps):
-            return False
-    return True
+        if any(abs(gap) <= TIE for gap in gaps):
+            return True
+    return False
 
 
 def compare(title: str, mined: Any, other: Any, folder: Path, options: Mapping[str, Any]) -> Counter[str]:
