@@ -1,11 +1,12 @@
 """From a finished run and people's labels to a config that keeps a promise: how `relabel calibrate` works.
 
-Two walks over the run: the first gathers the pairs that people labelled, which are held in memory; the second counts
-what the chosen thresholds would settle of all pairs. Nobody is asked.
+One walk over the run gathers the pairs that people labelled, which are held in memory; one for each judge counts the
+pairs that would come to it and that it was not asked about; the last counts what the chosen thresholds would settle of
+all pairs. Nobody is asked.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ import yaml
 from relabel import config
 from relabel.auditing import samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
-from relabel.cascade import By, Settle, Stage, number_of, settles
+from relabel.cascade import By, Cuts, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.evenness import Even, even
@@ -73,12 +74,15 @@ class StageResult:
 
     Attributes:
         name: the stage's.
-        by: the number that settles, None where the stage keeps its routing; then `why` says so.
+        by: the number that settles, None where the stage keeps its routing (rules, people); then `why` says so.
         why: "" or why it was not calibrated.
-        parts: the choices.
+        parts: the choices; None where there are none to be made, and a judge then settles nothing.
         left: labelled pairs that earlier stages left to it and that have its number.
         lacking: labelled pairs that earlier stages left to it without its number: not asked, or no word.
         reliability: its number recalibrated, plain JSON; None where there are too few labels.
+        unasked: pairs, labelled or not, that earlier stages now leave to it and that it was not asked about in this
+            run. A promise about what comes to it would rest on a part that the old routing picked: with one such pair
+            none is made.
     """
 
     name: str
@@ -88,6 +92,7 @@ class StageResult:
     left: int = 0
     lacking: int = 0
     reliability: Mapping[str, Any] | None = None
+    unasked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,7 @@ class Calibration:
         coverage: of all pairs.
         config: the text of the config with the thresholds.
         basis: which labelled pairs count, and why these.
+        source: the input of the run.
         files: what was written.
     """
 
@@ -135,6 +141,7 @@ class Calibration:
     coverage: Coverage
     config: str
     basis: Even
+    source: Path
     files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -171,7 +178,8 @@ def calibrate(
 ) -> Calibration:
     """Choose for each stage what its number may settle, and write the config that does so.
 
-    Writes `calibration.json` into the run, and the config where `output` says (`calibrated.yaml` in the run).
+    Writes `calibration.json` into the run, and the config where `output` says (`calibrated.yaml` in the run). Where no
+    promise can be made too: a run under it asks every judge about all that is open, and can then be calibrated.
 
     Args:
         folder: a finished run.
@@ -198,12 +206,13 @@ def calibrate(
                 hint=f"take labels in: relabel audit import {folder} FILE.csv, or give a file: --gold FILE",
             )
         counted = even(labelled, samples_of(folder), complete=len(labelled) + divided == pairs)
-        stages, results = _stages(plan, counted.pairs, targets)
+        judges = [stage.judge for stage in plan.settings.stages]
+        stages, results = calibrate_stages(plan.stages, judges, counted.pairs, lambda: _every(plan, store), targets)
         coverage = _coverage(plan, store, stages)
     digest = _digest(gold)
     done = Calibration(
         targets, len(counted.pairs), len({pair.query for pair in counted.pairs}), divided, gold or "", digest, results,
-        coverage, "", counted,
+        coverage, "", counted, plan.source.path,
     )  # fmt: skip
     done = replace(done, config=_config_text(plan.settings, done))
     files = {"config": output or folder / CONFIG, "result": folder / RESULT}
@@ -232,28 +241,56 @@ def _labelled(plan: Plan, store: Store, labels: Labels | None) -> tuple[list[Jud
     return found, divided, count
 
 
-def _stages(
-    plan: Plan, labelled: Sequence[JudgedPair], targets: Targets
+def calibrate_stages(
+    routing: Sequence[Stage],
+    judges: Sequence[str],
+    labelled: Sequence[JudgedPair],
+    everything: Callable[[], Iterator[JudgedPair]],
+    targets: Targets,
 ) -> tuple[tuple[Stage, ...], tuple[StageResult, ...]]:
-    """Calibrate stage after stage, each on what those before it leave."""
-    judges = [stage.judge for stage in plan.settings.stages]
+    """Calibrate stage after stage, each on what those before it leave.
+
+    Args:
+        routing: of the run.
+        judges: kinds of the stages, in the same order.
+        labelled: pairs on whose label people agree.
+        everything: walks all judged pairs of the run.
+        targets: what shall be promised.
+
+    Returns:
+        The new routing, and what came of each stage.
+    """
     promises = _promises(targets, sum(judge not in _WITHOUT for judge in judges), len({p.source for p in labelled}))
-    stages, results = [], []
+    stages: list[Stage] = []
+    results = []
     left = list(labelled)
-    for index, (stage, judge) in enumerate(zip(plan.stages, judges, strict=True)):
+    for index, (stage, judge) in enumerate(zip(routing, judges, strict=True)):
         words = [(pair, word) for pair in left if (word := own_word(pair, index)) is not None]
-        by = _number_of([word for _, word in words])
-        if judge in _WITHOUT or by is None:
-            why = "it has no number" if judge in _WITHOUT else "no labelled pair has its word"
+        if judge in _WITHOUT:
+            why = "it has no number"
             result, now = StageResult(stage.name, why=why, left=len(words), lacking=len(left) - len(words)), stage
         else:
-            result = _one(stage.name, by, words, promises, targets, len(left))
+            result = _one(stage.name, words, promises, targets, len(left), _unasked(stages, everything()))
             now = Stage(stage.name, sample=stage.sample, settle=_settle(result))
         stages.append(now)
         results.append(result)
         gone = {id(pair) for pair, word in words if settles(now, word, pair.source)}
         left = [pair for pair in left if id(pair) not in gone]
     return tuple(stages), tuple(results)
+
+
+def _unasked(before: Sequence[Stage], pairs: Iterator[JudgedPair]) -> tuple[int, int]:
+    """Count the pairs that these stages leave to the next one and that it was not asked about, and all that they leave.
+
+    A pair that one of them was not asked about itself is taken to be left.
+    """
+    unasked = left = 0
+    for pair in pairs:
+        words = [own_word(pair, index) for index in range(len(before) + 1)]
+        if not any(word and settles(stage, word, pair.source) for stage, word in zip(before, words, strict=False)):
+            left += 1
+            unasked += words[-1] is None
+    return unasked, left
 
 
 def own_word(pair: JudgedPair, stage: int) -> Judgment | None:
@@ -280,13 +317,22 @@ def _number_of(words: Sequence[Judgment]) -> By | None:
 
 def _one(
     name: str,
-    by: By,
     words: Sequence[tuple[JudgedPair, Judgment]],
     promises: Sequence[Promise],
     targets: Targets,
     left: int,
+    unasked: tuple[int, int],
 ) -> StageResult:
-    """Calibrate one stage."""
+    """Calibrate one stage, where its words are on all that comes to it."""
+    by = _number_of([word for _, word in words])
+    if by is None or unasked[0]:
+        why = "no labelled pair has its word"
+        if unasked[0]:
+            why = (
+                f"in this run it was not asked about {unasked[0]:,} of the {unasked[1]:,} pairs that now come to it;"
+                " let relabel run ask it under this config, and calibrate again"
+            )
+        return StageResult(name, by or "word", why, left=len(words), lacking=left - len(words), unasked=unasked[0])
     numbered = [
         (Labelled(pair.query, pair.source, number, pair.gold), word)
         for pair, word in words
@@ -305,8 +351,11 @@ def _one(
 
 
 def _settle(result: StageResult) -> Settle | None:
-    if result.by is None or result.parts is None:
+    """Return what a stage settles by its number: nothing without choices; None where it keeps its routing."""
+    if result.by is None:
         return None
+    if result.parts is None:
+        return Settle(result.by, Cuts())
     return Settle(result.by, result.parts.rest.cuts, {part.source or "": part.cuts for part in result.parts.own})
 
 
@@ -348,6 +397,7 @@ def _stage_to_json(stage: StageResult, covered: Coverage) -> dict[str, Any]:
         "labels_without_its_number": stage.lacking,
         "settled": {label: covered.settled.get((stage.name, label), 0) for label in LABELS},
         "unasked": covered.unasked.get(stage.name, 0),
+        "unasked_of_what_comes": stage.unasked,
         "parts": [],
         "reliability": stage.reliability,
     }
@@ -372,9 +422,9 @@ def _config_text(settings: config.Settings, done: Calibration) -> str:
                 **_cuts(settle.cuts),
                 sources={source: config.CutSettings(**_cuts(cuts)) for source, cuts in settle.sources.items()},
             )
-            # thresholds are of pairs: a query that goes up whole would be judged by what was calibrated on others
-            stage = stage.model_copy(update={"settle": chosen, "final": None, "escalate": "pair"})  # noqa: PLW2901
-        stages.append(stage)
+            stage = stage.model_copy(update={"settle": chosen, "final": None})  # noqa: PLW2901
+        # thresholds are of pairs: a query that goes up whole would be judged by what was calibrated on others
+        stages.append(stage.model_copy(update={"escalate": "pair"}))
     placed = config.anchored(settings.model_copy(update={"stages": stages}), Path.cwd())  # wherever the file is put
     told = placed.model_dump(mode="json", exclude_defaults=True)
     for stage in told["stages"]:
@@ -393,8 +443,13 @@ def _provenance(done: Calibration) -> Iterator[str]:
     where = f"{Path(done.where).name} (sha256 {done.digest or 'unknown'})" if done.where else "the run's own labels"
     each = "all promises together hold" if done.targets.jointly else "each promise by itself holds"
     yield f"Thresholds by relabel calibrate, from {where!r}: {done.labels} labelled pairs of {done.queries} queries."
+    yield f"Basis: {done.basis.basis}."
     yield f"Bound: {BOUND}; {each} with confidence {1 - done.targets.delta:g}."
+    if not done.promises:
+        yield "NO PROMISE can be made: no judge settles anything here, and people get all that rules leave."
     for stage in done.stages:
+        if stage.by is not None and stage.parts is None:
+            yield f"{stage.name}: no promise, it settles nothing: {stage.why}"
         for part in (stage.parts.rest, *stage.parts.own) if stage.parts else ():
             of = f"{stage.name}, source {part.source!r}" if part.source is not None else stage.name
             for choice in part.choices:

@@ -43,18 +43,30 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
     )
     put_line(console)
     if not done.promises:
-        put_line(console, as_text("no promise can be made with these labels", "bold"))
+        none = "NO PROMISE can be made: under the config that was written no judge settles anything"
+        put_line(console, as_text(none, "bold"))
     for name, path in done.files.items():
         purpose = "the cascade with these thresholds" if name == "config" else "every test, and reliability"
         put_line(console, as_text(path, "bold"), "  ", as_text(purpose, "dim"))
-    put_line(console, as_text(f"next: relabel apply {run} -c {done.files['config']}", "bold"))
+    put_line(console, as_text(f"next: {_next(done, run)}", "bold"))
+
+
+def _next(done: Calibration, run: Path) -> str:
+    """Say what to type."""
+    config = done.files["config"]
+    if any(stage.unasked for stage in done.stages):
+        return f"relabel run {done.source} -c {config} -o {run}, then relabel calibrate {run} again"
+    if not done.promises:
+        return f"more labels: relabel audit sample {run} -o sample.csv --design random"
+    return f"relabel apply {run} -c {config}"
 
 
 def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
     """Show one stage."""
     put_line(console)
     if stage.parts is None:
-        put_line(console, as_text(stage.name, "bold"), f" as it was: {stage.why}")
+        what = "as it was" if stage.by is None else "settles nothing, no promise"
+        put_line(console, as_text(stage.name, "bold"), f" {what}: {stage.why}")
     else:
         put_line(
             console, as_text(stage.name, "bold"), f" by its {stage.by}: {stage.left:,} labelled pairs are left to it"
@@ -69,7 +81,7 @@ def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
     shown = ", ".join(f"{count:,} {label}" for label, count in settled.items())
     share = percent(_share(sum(settled.values()), done.coverage.pairs))
     put_line(console, f"  settles {share} of all pairs: {shown}")
-    if unasked := done.coverage.unasked.get(stage.name, 0):
+    if stage.by is None and (unasked := done.coverage.unasked.get(stage.name, 0)):
         put_line(console, f"  {unasked:,} pairs come to it that it was not asked about: relabel run asks it")
     if stage.reliability:
         put_line(console, f"  {_reliability(stage.reliability)}")

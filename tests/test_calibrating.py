@@ -5,14 +5,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import relabel
 from relabel import config
-from relabel.calibrating import Targets, calibrate
+from relabel.calibrating import Targets, calibrate, calibrate_stages
+from relabel.cascade import Cuts, Stage
 from relabel.cli import app
 from relabel.errors import InputError, SettingsError
+from relabel.labelled import UNDECIDED, JudgedPair
+from relabel.records import Example, Finding, Judgment, Passage
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -167,6 +171,90 @@ def test_too_few_labels_promise_nothing(run: Path, gold: Path, tmp_path: Path) -
     verdicts = relabel.apply(run, done.files["config"]).statistics["verdicts"]
     assert verdicts["true_negative"] == 0
     assert verdicts["undecided"] > 800
+
+
+def test_a_stage_is_first_asked_about_all_that_comes_to_it(run: Path, gold: Path) -> None:
+    """The cheap judge may promote nothing, so all go up: no promise for the strong one until a run asked it that."""
+    first = relabel.calibrate(run, gold=gold, promote=0.3)
+    cheap, strong = first.stages[1:]
+    assert cheap.parts is not None
+    assert [choice.threshold for choice in cheap.parts.rest.choices] == [None]
+    assert (strong.parts, strong.by, first.promises) == (None, "word", 0)
+    assert f"not asked about {strong.unasked:,} of the 851 pairs" in strong.why
+    assert "NO PROMISE can be made" in first.config
+    assert "strong: no promise, it settles nothing: in this run it was not asked" in first.config
+    settle = config.load(first.files["config"]).stages[2].settle
+    assert settle is not None
+    assert settle.settle().cuts == Cuts()
+    relabel.run(DATA / "sample.jsonl", first.files["config"], output=run)
+    second = relabel.calibrate(run, gold=gold, promote=0.3)
+    strong = second.stages[2]
+    assert strong.parts is not None
+    assert (strong.why, strong.unasked, strong.left, second.promises) == ("", 0, 851, 1)
+    assert second.coverage.settled["strong", "relevant"] > 80
+
+
+def test_the_command_says_how_to_go_on(run: Path, gold: Path) -> None:
+    """A stage that was not asked all is shown with the reason, and the next command asks it."""
+    told = CliRunner().invoke(app, ["calibrate", str(run), "--gold", str(gold), "--promote", "0.3"])
+    shown = " ".join(told.output.split())
+    assert "strong settles nothing, no promise: in this run it was not asked" in shown
+    assert "NO PROMISE can be made" in shown
+    assert f"-o {run}, then relabel calibrate {run} again" in shown
+
+
+def test_a_judge_without_words_settles_nothing() -> None:
+    """Its `final` does not stand in a config headed by promises; what rules say does."""
+    targets = Targets({"relevant": 0.1})
+    (now,), (result,) = calibrate_stages((Stage("a"),), ("llm",), (), lambda: iter(()), targets)
+    assert (result.by, result.why) == ("word", "no labelled pair has its word")
+    assert now.settle is not None
+    assert now.settle.cuts == Cuts()
+    (kept,), (result,) = calibrate_stages((Stage("r"),), ("rules",), (), lambda: iter(()), targets)
+    assert kept == Stage("r")
+    assert result.by is None
+
+
+def two_judges(seed: int, asked_from: float) -> list[JudgedPair]:
+    """Draw pairs of 300 queries: the cheap judge's score is noise, the strong one errs by half where that is low.
+
+    The strong judge was asked where the cheap score is above `asked_from`.
+    """
+    pairs = []
+    for i, (score, truth, dice) in enumerate(np.random.default_rng(seed).random((300, 3)).tolist()):
+        errs = dice < (0.55 if score <= 0.5 else 0.05)
+        said = Judgment("relevant" if (truth < 0.5) != errs else "irrelevant")
+        asked = score > asked_from
+        example = Example(f"q{i}", f"q{i}", (), (Passage("n", "n"),))
+        finding = Finding(example, (), example.negatives[0], UNDECIDED, "ask", "undecided", {}, f"r{i}")
+        words = (Judgment("irrelevant", score=score), said if asked else None)
+        people = {"anna": "relevant" if truth < 0.5 else "irrelevant"}
+        pairs.append(JudgedPair(finding, 0, words, ("open", "open" if asked else ""), people))  # type: ignore[arg-type]
+    return pairs
+
+
+def promoted_from(labelled: Sequence[JudgedPair], everyone: Sequence[JudgedPair]) -> float | None:
+    """Calibrate at α = .25, and return from which word on the strong judge promotes."""
+    stages, _ = calibrate_stages(
+        (Stage("cheap"), Stage("strong")), ("embedding", "llm"), labelled, lambda: iter(everyone),
+        Targets({"relevant": 0.25}),
+    )  # fmt: skip
+    assert all(stage.settle for stage in stages)
+    return stages[1].settle.cuts.relevant if stages[1].settle else None
+
+
+def test_no_promise_rests_on_what_the_old_routing_picked() -> None:
+    """Where the strong judge was heard it errs by 5 %, on all that comes to it now by 30 %: .25 cannot be promised."""
+    naive, mended, whole = [], [], []
+    for seed in range(20):
+        half, every = two_judges(seed, 0.5), two_judges(seed, 0.0)
+        heard = [pair for pair in half if pair.words[1] is not None]
+        naive.append(promoted_from(heard, heard))  # as if there were no others: a promise that the next run breaks
+        mended.append(promoted_from(half, half))
+        whole.append(promoted_from(every, every))
+    assert sum(cut is not None for cut in naive) >= 18
+    assert mended == [None] * 20
+    assert sum(cut is not None for cut in whole) <= 5  # each with probability δ = .1 at most: more than 5 in 1 of 90
 
 
 @pytest.mark.parametrize(

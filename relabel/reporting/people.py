@@ -137,6 +137,10 @@ def _promises(stages: Sequence[Json]) -> Iterator[tuple[Cell, ...]]:
 
 def _refusals(stages: Sequence[Json]) -> Iterator[Text]:
     """Yield why there is no promise, where there is none."""
+    for stage in stages:
+        if stage["by"] is not None and not stage["parts"]:
+            told = Markup("No promise by {}, which settles nothing: {}.")
+            yield Text(told.format(name(stage["name"]), name(stage["why"], longest=300)), "note")
     for stage, part, choice in _choices(stages):
         if choice["chosen"] is None:
             told = Markup("No promise for “{}” by {}, of source {}: {}.").format(
