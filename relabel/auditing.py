@@ -322,7 +322,7 @@ def audit_estimate(
     with open_run(folder, path=source) as (plan, store):
         for group in judged_pairs(plan, store, labels):
             for pair in group:
-                known.add(_labelled(pair), keep=pair.fingerprint in wanted)
+                known.add(facts_for_estimates(pair), keep=pair.fingerprint in wanted)
         names = [stage.name for stage in plan.stages]
     if labels is not None:
         labels.check()
@@ -353,7 +353,7 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
         return None, []
     there, notes = {}, []
     for each in samples:
-        problem = _changed(each, known)
+        problem = changed(each, known)
         if problem and each.name == name:
             hint = "draw again; labels that are there count again: relabel audit sample RUN -o sample.csv --name NEW"
             raise RunError(problem, hint=hint)
@@ -386,7 +386,7 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     return chosen, notes
 
 
-def _changed(sample: Sample, known: Known) -> str:
+def changed(sample: Sample, known: Known) -> str:
     """Say why a sample is not of this data set; "" if it is."""
     gone = sum(row.pair not in known.rows for row in sample.rows)
     if sample.pairs == known.pairs and not gone:
@@ -397,7 +397,8 @@ def _changed(sample: Sample, known: Known) -> str:
     )
 
 
-def _labelled(pair: JudgedPair) -> Labelled:
+def facts_for_estimates(pair: JudgedPair) -> Labelled:
+    """Return what estimates look at."""
     words = [
         word.label if word is not None and why != "sampled" else None
         for word, why in zip(pair.words, pair.due, strict=True)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from relabel.inferring import Sample, SampleRow
+from relabel.auditing import changed
+from relabel.inferring import Known, Sample, SampleRow, worked_off
 from relabel.labelled import JudgedPair
 from relabel.records import chance
 
@@ -18,57 +19,84 @@ CHOSEN: Final = (
     "people chose which pairs to label, and the promises are about pairs chosen like these; for all pairs draw some by"
     " chance first: relabel audit sample RUN -o sample.csv --design random"
 )
+NEARLY_ALL: Final = 0.9
+"""Share of the pairs worked off that must have a label: whoever skips the hard ones has chosen the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Even:
-    """The labelled pairs that count, and why these (`chosen`: people picked them, and they stand for no others)."""
+    """The labelled pairs that count, and why these (`chosen`: they do not stand for all pairs of the run)."""
 
     pairs: tuple[JudgedPair, ...]
     basis: str
     chosen: bool = False
 
 
-def even(labelled: Sequence[JudgedPair], samples: Sequence[Sample], *, complete: bool) -> Even:
-    """Keep the labelled pairs that had the same chance, by the sample with most labels.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is left of a sample after thinning: pairs by fingerprint, and its strata without any label."""
+
+    sample: Sample
+    pairs: frozenset[str]
+    bare: tuple[str, ...]
+
+
+def even(labelled: Sequence[JudgedPair], samples: Sequence[Sample], known: Known, *, complete: bool) -> Even:
+    """Keep the labelled pairs that had the same chance, of the sample that leaves most of them.
+
+    A sample counts as far as people worked it off (`inferring.worked_off`), if it was drawn from this run, and nearly
+    all of that has a label.
 
     Args:
         labelled: pairs with a label.
         samples: what was drawn from the run; active samples, whose chances change at every turn, are of no use here.
+        known: the run in counts, with the labelled and the drawn pairs.
         complete: whether every pair of the run was labelled.
     """
     if complete:
         return Even(tuple(labelled), ALL)
-    names = {pair.fingerprint for pair in labelled}
-    found = [
-        (told, sample) for sample in samples if sample.design.get("kind") != "active" and (told := _told(sample, names))
-    ]
+    found, problems = [], []
+    for sample in samples:
+        if sample.design.get("kind") != "active":
+            told, problem = _told(sample, known)
+            found += [_thinned(told, sample)] if told else []
+            problems += [f"; {problem}"] if problem else []
     if not found:
-        return Even(tuple(labelled), CHOSEN, chosen=True)
-    told, sample = max(found, key=lambda each: len(each[0]))
-    kept = _thinned(told, sample)
-    pairs = tuple(pair for pair in labelled if pair.fingerprint in kept)
+        return Even(tuple(labelled), CHOSEN + "".join(problems), chosen=True)
+    best = max(found, key=lambda each: (not each.bare, len(each.pairs)))
+    pairs = tuple(pair for pair in labelled if pair.fingerprint in best.pairs)
     left = len(labelled) - len(pairs)
     why = f"; {left:,} others are left out, that had another chance or were not drawn" if left else ""
-    return Even(pairs, f"drawn with equal chances: {len(pairs):,} pairs of the sample {sample.name}{why}")
+    if best.bare:
+        part, whole = sum(best.sample.strata[name] for name in best.bare), sum(best.sample.strata.values())
+        names = ", ".join(map(repr, best.bare))
+        why += f"; no label in the stratum {names} ({part / whole:.1%} of the run): the promises are not about it"
+    basis = f"drawn with equal chances: {len(pairs):,} pairs of the sample {best.sample.name}{why}"
+    return Even(pairs, basis, chosen=bool(best.bare))
 
 
-def _told(sample: Sample, names: set[str]) -> list[SampleRow]:
-    """Return the rows of a sample that were labelled; none where people did not work it off."""
-    rows = [(place, row) for place, row in enumerate(sample.rows) if row.pair in names]
-    return [row for _, row in rows] if rows and 2 * len(rows) > rows[-1][0] else []
+def _told(sample: Sample, known: Known) -> tuple[list[SampleRow], str]:
+    """Return the rows of a sample that were worked off and labelled; none, and why, where they are of no use."""
+    if problem := changed(sample, known):
+        return [], problem
+    drawn = worked_off(known, sample)
+    told = [row for row in drawn if known.gold(row.pair) is not None]
+    if len(told) < NEARLY_ALL * len(drawn):
+        few = f"of the first {len(drawn):,} pairs of the sample {sample.name} only {len(told):,} have a label"
+        return [], f"{few}: label the others too, also where it is hard to say"
+    return told, ""
 
 
-def _thinned(told: Sequence[SampleRow], sample: Sample) -> set[str]:
+def _thinned(told: Sequence[SampleRow], sample: Sample) -> _Kept:
     """Return the pairs that are left when every stratum is labelled at the rate of the least labelled one."""
     units = {(row.stratum, row.order) for row in told}
     rates = {
         stratum: count / sample.strata[stratum] for stratum, count in Counter(stratum for stratum, _ in units).items()
     }
-    # a stratum without any label cannot be evened out: the promise is then about the others
     lowest = min(rates.values())
-    return {
+    kept = [
         row.pair
         for row in told
         if chance("even", sample.name, row.stratum, str(row.order)) < lowest / rates[row.stratum]
-    }
+    ]
+    return _Kept(sample, frozenset(kept), tuple(sorted(set(sample.strata) - set(rates))))

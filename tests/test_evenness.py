@@ -1,14 +1,16 @@
 """Which labels a promise about all pairs may rest on."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import relabel
-from relabel.auditing import read_sample
-from relabel.evenness import ALL, even
-from relabel.inferring import Sample
+from relabel.auditing import facts_for_estimates, read_sample
+from relabel.evenness import ALL, Even, even
+from relabel.inferring import Known, Sample
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 
@@ -43,6 +45,17 @@ def of(pairs: list[JudgedPair], sample: Sample, most: int | None = None) -> list
     return [pair for pair in pairs if pair.fingerprint in names]
 
 
+def evened(
+    pairs: list[JudgedPair], labelled: Sequence[JudgedPair], samples: Sequence[Sample], *, complete: bool = False
+) -> Even:
+    """Even out labels of some of the pairs; nobody looked at the others."""
+    seen = {id(pair) for pair in labelled}
+    known = Known()
+    for pair in pairs:
+        known.add(facts_for_estimates(pair if id(pair) in seen else replace(pair, people={})), keep=True)
+    return even(labelled, samples, known, complete=complete)
+
+
 def shares(found: tuple[JudgedPair, ...], pairs: list[JudgedPair]) -> dict[str, float]:
     """Return the share of each verdict's pairs that was kept."""
     kept, there = (Counter(pair.unaided.outcome for pair in each) for each in (found, pairs))
@@ -53,7 +66,7 @@ def test_an_uneven_sample_is_evened_out(run: Path, pairs: list[JudgedPair], tmp_
     """As many of each verdict were labelled; those kept are of each verdict's pairs the same share."""
     sample = drawn(run, tmp_path, "equal", design="stratified", allocation="equal")
     labelled = of(pairs, sample)
-    before, found = shares(tuple(labelled), pairs), even(labelled, [sample], complete=False)
+    before, found = shares(tuple(labelled), pairs), evened(pairs, labelled, [sample])
     after = shares(found.pairs, pairs)
     assert before["true negative"] < 0.5 * before["false negative"]
     assert after["false negative"] == pytest.approx(after["true negative"], abs=0.07)
@@ -65,9 +78,9 @@ def test_an_even_sample_is_kept_whole(run: Path, pairs: list[JudgedPair], tmp_pa
     """Random pairs, or the first of them; labels beside the sample do not count."""
     sample = drawn(run, tmp_path, "random", design="random")
     for most in (None, 60):
-        assert list(even(of(pairs, sample, most), [sample], complete=False).pairs) == of(pairs, sample, most)
+        assert list(evened(pairs, of(pairs, sample, most), [sample]).pairs) == of(pairs, sample, most)
     rest = [pair for pair in pairs if pair not in of(pairs, sample)][:30]
-    assert list(even(of(pairs, sample) + rest, [sample], complete=False).pairs) == of(pairs, sample)
+    assert list(evened(pairs, of(pairs, sample) + rest, [sample]).pairs) == of(pairs, sample)
 
 
 def test_labels_of_peoples_choice(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
@@ -78,10 +91,61 @@ def test_labels_of_peoples_choice(run: Path, pairs: list[JudgedPair], tmp_path: 
         (of(pairs, active), [active]),
         (of(pairs, random)[-1:], [random]),
     ):
-        found = even(labelled, samples, complete=False)
+        found = evened(pairs, labelled, samples)
         assert (found.chosen, found.pairs) == (True, tuple(labelled))
         assert "people chose which pairs to label" in found.basis
-    assert even(pairs, [random], complete=True).basis == ALL
+    assert evened(pairs, pairs, [random], complete=True).basis == ALL
+
+
+def test_labels_behind_the_worked_off_part_do_not_count(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """Sixty pairs in turn, then some flagged ones that stand in the sample by chance: the sixty."""
+    sample = drawn(run, tmp_path, "late", design="random")
+    first = of(pairs, sample, 60)
+    late = [pair for pair in of(pairs, sample) if pair not in first and pair.unaided.outcome == "false negative"]
+    assert late
+    found = evened(pairs, first + late, [sample])
+    assert (list(found.pairs), found.chosen) == (first, False)
+    assert f"{len(late)} others are left out" in found.basis
+
+
+def test_whoever_skips_many_has_chosen(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """Up to a tenth may be missing; where every fourth is, or the sample is of another run, no chance drew the rest."""
+    sample = drawn(run, tmp_path, "skipped", design="random")
+    there = of(pairs, sample)
+    few, many = [pair for i, pair in enumerate(there) if i % 15], [pair for i, pair in enumerate(there) if i % 4]
+    assert evened(pairs, few, [sample]).pairs == tuple(few)
+    found = evened(pairs, many, [sample])
+    assert (found.chosen, found.pairs) == (True, tuple(many))
+    assert "pairs of the sample skipped only 13" in found.basis  # of the 135: some lie behind what was worked off
+    found = evened(pairs, there, [replace(sample, pairs=sample.pairs - 1)])
+    assert found.chosen
+    assert "the sample skipped was drawn from 886 pairs, of which the run has 887 now" in found.basis
+
+
+def test_a_stratum_without_labels_is_named(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """The promise is not about it; a sample that has labels in all strata is taken, even with fewer pairs."""
+    sample = drawn(run, tmp_path, "strata", design="stratified", allocation="equal")
+    wider = replace(sample, strata={**sample.strata, "elsewhere": 99})
+    labelled = of(pairs, sample)
+    found = evened(pairs, labelled, [wider])
+    assert found.chosen
+    assert "no label in the stratum 'elsewhere' (10.0% of the run)" in found.basis
+    random = drawn(run, tmp_path, "small", design="random")
+    both = list({pair.fingerprint: pair for pair in labelled + of(pairs, random, 40)}.values())
+    found = evened(pairs, both, [wider, random])
+    assert not found.chosen
+    assert "pairs of the sample small" in found.basis
+
+
+def test_the_sample_that_leaves_most_is_taken(run: Path, pairs: list[JudgedPair], tmp_path: Path) -> None:
+    """Not the one with most labels: of the uneven one, thinning leaves fewer."""
+    uneven = drawn(run, tmp_path, "uneven", design="stratified", allocation="equal")
+    random = drawn(run, tmp_path, "whole", design="random")
+    left = len(evened(pairs, of(pairs, uneven), [uneven]).pairs)
+    most = left + 15
+    assert most < len(of(pairs, uneven))
+    both = list({pair.fingerprint: pair for pair in of(pairs, uneven) + of(pairs, random, most)}.values())
+    assert "pairs of the sample whole" in evened(pairs, both, [uneven, random]).basis
 
 
 def test_calibration_says_what_it_rests_on(run: Path, tmp_path: Path) -> None:
