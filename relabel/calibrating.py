@@ -14,12 +14,13 @@ from typing import Any, Final
 import yaml
 
 from relabel import config
-from relabel.auditing import samples_of
+from relabel.auditing import facts_for_estimates, samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
 from relabel.cascade import By, Cuts, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.evenness import Even, even
+from relabel.inferring import Known, Sample
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import LABELS, Judgment, Label
@@ -197,7 +198,8 @@ def calibrate(
     targets.check()
     labels = Labels(gold, threshold) if gold is not None else None
     with open_run(folder, path=path) as (plan, store):
-        labelled, divided, pairs = _labelled(plan, store, labels)
+        samples = samples_of(folder)
+        labelled, divided, known = _labelled(plan, store, labels, samples)
         if labels is not None:
             labels.check()
         if not labelled:
@@ -205,7 +207,7 @@ def calibrate(
                 f"there is no label to calibrate {folder} by" + (f" ({divided:,} are divided)" if divided else ""),
                 hint=f"take labels in: relabel audit import {folder} FILE.csv, or give a file: --gold FILE",
             )
-        counted = even(labelled, samples_of(folder), complete=len(labelled) + divided == pairs)
+        counted = even(labelled, samples, known, complete=len(labelled) + divided == known.pairs)
         judges = [stage.judge for stage in plan.settings.stages]
         stages, results = calibrate_stages(plan.stages, judges, counted.pairs, lambda: _every(plan, store), targets)
         coverage = _coverage(plan, store, stages)
@@ -229,16 +231,18 @@ def _digest(gold: str | None) -> str:
     return sha256_of(Path(gold)) if gold is not None and Path(gold).exists() else ""
 
 
-def _labelled(plan: Plan, store: Store, labels: Labels | None) -> tuple[list[JudgedPair], int, int]:
-    """Gather the pairs on whose label people agree; count those on which they are divided, and all."""
-    found, divided, count = [], 0, 0
-    for pairs in judged_pairs(plan, store, labels):
-        count += len(pairs)
-        for pair in pairs:
-            if pair.gold is not None:
-                found.append(pair)
-            divided += bool(pair.people) and pair.gold is None
-    return found, divided, count
+def _labelled(
+    plan: Plan, store: Store, labels: Labels | None, samples: Sequence[Sample]
+) -> tuple[list[JudgedPair], int, Known]:
+    """Gather the pairs on whose label people agree; count those on which they are divided; know all, and the drawn."""
+    found, divided, known = [], 0, Known()
+    drawn = {row.pair for sample in samples for row in sample.rows}
+    for pair in _every(plan, store, labels):
+        known.add(facts_for_estimates(pair), keep=pair.fingerprint in drawn)
+        if pair.gold is not None:
+            found.append(pair)
+        divided += bool(pair.people) and pair.gold is None
+    return found, divided, known
 
 
 def calibrate_stages(
@@ -308,7 +312,10 @@ def _promises(targets: Targets, stages: int, sources: int) -> tuple[Promise, ...
 
 
 def _number_of(words: Sequence[Judgment]) -> By | None:
-    """Choose by which number a judge settles: the first kind that stands beside all its words, else the words."""
+    """Choose by which number a judge settles: the first kind that stands beside all its words, else the words.
+
+    A probability is that of relevance only of a judge with two labels, so one that says "partial" settles by its words.
+    """
     said = [word for word in words if word.label is not None or word.score is not None]
     if not said:
         return None
@@ -344,7 +351,7 @@ def _one(
         [pair.number for pair in pairs],
         [pair.gold == "relevant" for pair in pairs],
         [pair.query for pair in pairs],
-        [number_of(word, "probability") for _, word in numbered],
+        [number_of(word, "probability") for _, word in numbered],  # not of all where it says "partial": no `before`
     )
     reliability = found.to_json() if found else None
     return StageResult(name, by, "", parts, len(pairs), left - len(pairs), reliability)
@@ -380,8 +387,8 @@ def _coverage(plan: Plan, store: Store, stages: Sequence[Stage]) -> Coverage:
     return Coverage(total, settled, unasked, people)
 
 
-def _every(plan: Plan, store: Store) -> Iterator[JudgedPair]:
-    for pairs in judged_pairs(plan, store):
+def _every(plan: Plan, store: Store, labels: Labels | None = None) -> Iterator[JudgedPair]:
+    for pairs in judged_pairs(plan, store, labels):
         yield from pairs
 
 

@@ -26,7 +26,8 @@ OUTCOMES: Final[Mapping[Label, Outcome]] = {
 ALL_FINAL: Final[Mapping[Label, float]] = dict.fromkeys(LABELS, 0.0)
 
 By = Literal["score", "probability", "word"]
-"""A judge's number: its score; the probability that the pair is relevant; or its word as a grade."""
+"""A judge's number: its score; the probability that the pair is relevant, of judges with two labels; or its word as a
+grade."""
 
 GRADES: Final[Mapping[Label, float]] = {"relevant": 2.0, "partial": 1.0, "irrelevant": 0.0}
 
@@ -85,7 +86,8 @@ def number_of(judgment: Judgment, by: By) -> float | None:
     """Return a judgment's number, higher = more likely relevant; None where it has none.
 
     A judge that found a score has one beside no word too ("in the ask band"). `probability` is that of relevance: p
-    beside "relevant" or "partial", 1 − p beside "irrelevant".
+    beside "relevant", 1 − p beside "irrelevant". Beside "partial" there is none: how sure a judge is of that says
+    nothing about relevant against the rest.
     """
     if by == "score":
         return judgment.score
@@ -93,7 +95,7 @@ def number_of(judgment: Judgment, by: By) -> float | None:
         return None
     if by == "word":
         return GRADES[judgment.label]
-    if judgment.probability is None:
+    if judgment.probability is None or judgment.label == "partial":
         return None
     return 1 - judgment.probability if judgment.label == "irrelevant" else judgment.probability
 

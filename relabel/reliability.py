@@ -71,7 +71,8 @@ def recalibrate(
         numbers: the judge's, one for each labelled pair.
         relevant: whether people say "relevant".
         queries: the pair's query.
-        probabilities: the judge's own probability of relevance, where it has one; compared if all pairs have it.
+        probabilities: the judge's own probability of relevance, where it has one; compared if all pairs have it,
+            so never of a judge that calls some "partial" (`cascade.number_of`).
     """
     import numpy as np
 

@@ -316,7 +316,10 @@ def test_numbers_of_a_judgment() -> None:
     """A probability is that of relevance; a word is a grade; no label has neither."""
     sure_no = Judgment("irrelevant", probability=0.9, score=0.2)
     assert number_of(sure_no, "probability") == pytest.approx(0.1)
-    assert number_of(Judgment("partial", probability=0.7), "probability") == 0.7
+    assert number_of(Judgment("relevant", probability=0.7), "probability") == 0.7
+    assert number_of(Judgment("partial", probability=0.7), "probability") is None
+    band = Stage("s", settle=Settle("probability", Cuts(relevant=0.6)))
+    assert not settles(band, Judgment("partial", probability=0.9))
     assert [number_of(word, "word") for word in (YES, SOME, NO, LOST)] == [2.0, 1.0, 0.0, None]
     assert number_of(sure_no, "score") == 0.2
     assert number_of(Judgment(None, "unreadable", probability=0.5), "probability") is None
