@@ -4,7 +4,7 @@ People's labels are those that the run took in (`relabel audit import`), or thos
 table of query, candidate and label, or judgments in TREC's or BEIR's form.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -80,9 +80,9 @@ class Labels:
 
     Args:
         where: an audit CSV; a CSV or TSV of `query_id`, `candidate_id` (or `passage_id`, `docid`), `label` (and
-            `reviewer`); or judgments (TREC
-            qrels, BEIR).
+            `reviewer`); or judgments (TREC qrels, BEIR).
         threshold: of judgments: the lowest grade that is relevant. 0 and less is irrelevant, between them partial.
+            Labels of a table are grades too where all are whole numbers, and one is above 1; else 1 is relevant.
 
     Raises:
         InputError: none of these, or a word that is no label (with its line).
@@ -102,17 +102,20 @@ class Labels:
             for each in audit.read_labels(path, NOBODY).labels:
                 self._by_pair.setdefault(each.pair, {})[each.reviewer] = each.label
         elif "query_id" in there and {*_CANDIDATES} & {*there} and {*_WORDS} & {*there}:
-            self._read(path, rows)
+            self._read(path, list(rows), threshold)
         else:
             self._read_judgments(threshold)
         if not self._by_pair and not self._by_ids:
             raise InputError(f"{where}: holds no labels", hint=_FORMS)
 
-    def _read(self, path: Path, rows: Iterator[tuple[int, dict[str, str]]]) -> None:
+    def _read(self, path: Path, rows: Sequence[tuple[int, dict[str, str]]], threshold: int) -> None:
         problems = []
-        for line, cells in rows:
+        said_of = [(cells["human_label"] or cells["label"]).strip() for _, cells in rows]
+        numbers = {word for word in said_of if word}
+        graded = all(word.isdecimal() for word in numbers) and any(int(word) > 1 for word in numbers)
+        for (line, cells), word in zip(rows, said_of, strict=True):
             try:
-                label = read_label(cells["human_label"] or cells["label"])
+                label = _of_grade(int(word), threshold) if graded and word else read_label(word)
             except ValueError as error:
                 problems.append(f"  line {line}: {error}")
                 continue
@@ -131,8 +134,7 @@ class Labels:
     def _read_judgments(self, threshold: int) -> None:
         judged = open_judged(self.where).judged
         for each in judged() if judged is not None else ():
-            label: Label = "relevant" if each.grade >= threshold else "partial" if each.grade > 0 else "irrelevant"
-            self._by_ids[each.query_id, each.document_id] = {NOBODY: label}
+            self._by_ids[each.query_id, each.document_id] = {NOBODY: _of_grade(each.grade, threshold)}
 
     def of(self, finding: Finding) -> Mapping[str, Label]:
         """Return what people said of a pair, by reviewer; empty where nobody did."""
@@ -155,6 +157,10 @@ class Labels:
             f"{self.where}: no label is about a pair of the run: it labels {known!r}, the run has {self._asked_of!r}",
             hint="Are ids written the same way, and are these the labels of this run?",
         )
+
+
+def _of_grade(grade: int, threshold: int) -> Label:
+    return "relevant" if grade >= threshold else "partial" if grade > 0 else "irrelevant"
 
 
 def judged_pairs(plan: Plan, store: Store, labels: Labels | None = None) -> Iterator[list[JudgedPair]]:

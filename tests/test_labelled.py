@@ -53,6 +53,27 @@ def test_labels_of_a_table(run: Path, tmp_path: Path) -> None:
     assert labels.matched == 3
 
 
+@pytest.mark.parametrize(
+    ("cells", "threshold", "labels"),
+    [
+        ("0 1 2 3", 2, ["irrelevant", "partial", "relevant", "relevant"]),
+        ("0 1 2 3", 3, ["irrelevant", "partial", "partial", "relevant"]),
+        ("0 1 1 0", 2, ["irrelevant", "relevant", "relevant", "irrelevant"]),
+    ],
+)
+def test_grades_in_a_table(run: Path, tmp_path: Path, cells: str, threshold: int, labels: list[str]) -> None:
+    """Whole numbers of which one is above 1 are grades, held against the threshold; 0 and 1 alone are no and yes."""
+    pairs = pairs_of(run)[:4]
+    rows = [f"{p.finding.example.id},{p.finding.candidate.id},{n}" for p, n in zip(pairs, cells.split(), strict=True)]
+    path = tmp_path / "grades.csv"
+    path.write_text("\n".join(["query_id,candidate_id,label", *rows]), encoding="utf-8")
+    assert [pair.gold for pair in pairs_of(run, Labels(str(path), threshold))[:4]] == labels
+    path.write_text(path.read_text("utf-8") + "\nx,y,yes", encoding="utf-8")
+    if "2" in cells:
+        with pytest.raises(InputError, match="'2' is not a label"):
+            Labels(str(path), threshold)
+
+
 def test_the_reference_labels_of_the_sample(run: Path) -> None:
     """A table that calls candidates passages is one too: every pair of the sample has its label."""
     assert all(pair.gold for pair in pairs_of(run, Labels(str(DATA / "reference_labels.csv"))))
