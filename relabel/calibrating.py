@@ -82,8 +82,8 @@ class StageResult:
         lacking: labelled pairs that earlier stages left to it without its number: not asked, or no word.
         reliability: its number recalibrated, plain JSON; None where there are too few labels.
         unasked: pairs, labelled or not, that earlier stages now leave to it and that it was not asked about in this
-            run. A promise about what comes to it would rest on a part that the old routing picked: with one such pair
-            none is made.
+            run, or as a second opinion only. A promise about what comes to it would rest on a part that the old
+            routing picked: with one such pair none is made.
     """
 
     name: str
@@ -336,8 +336,8 @@ def _one(
         why = "no labelled pair has its word"
         if unasked[0]:
             why = (
-                f"in this run it was not asked about {unasked[0]:,} of the {unasked[1]:,} pairs that now come to it;"
-                " let relabel run ask it under this config, and calibrate again"
+                f"in this run it was not asked about {unasked[0]:,} of the {unasked[1]:,} pairs that now come to it,"
+                " second opinions aside; let relabel run ask it under the new config, and calibrate again"
             )
         return StageResult(name, by or "word", why, left=len(words), lacking=left - len(words), unasked=unasked[0])
     numbered = [
@@ -404,7 +404,7 @@ def _stage_to_json(stage: StageResult, covered: Coverage) -> dict[str, Any]:
         "labels_without_its_number": stage.lacking,
         "settled": {label: covered.settled.get((stage.name, label), 0) for label in LABELS},
         "unasked": covered.unasked.get(stage.name, 0),
-        "unasked_of_what_comes": stage.unasked,
+        "unasked_or_second_opinion": stage.unasked,
         "parts": [],
         "reliability": stage.reliability,
     }

@@ -36,10 +36,12 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
     for stage in done.stages:
         _stage(console, stage, done)
     covered = done.coverage
+    waiting = sum(covered.unasked.values())
     put_line(
         console,
         f"of {covered.pairs:,} pairs {covered.people:,} ({percent(_share(covered.people, covered.pairs))}) are left to"
-        " people: no stage may settle them",
+        " people: no stage may settle them"
+        + (f"; {waiting:,} come to a stage that was not asked: relabel run asks it" if waiting else ""),
     )
     put_line(console)
     if not done.promises:
@@ -72,7 +74,7 @@ def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
             console, as_text(stage.name, "bold"), f" by its {stage.by}: {stage.left:,} labelled pairs are left to it"
         )
         if stage.lacking:
-            put_line(console, f"  {stage.lacking:,} more without its {stage.by}: not asked in this run, or no word")
+            put_line(console, f"  {stage.lacking:,} more without its {stage.by}: no answer that can be used")
         parts = (*stage.parts.own, stage.parts.rest) if stage.parts.rest.choices else stage.parts.own
         console.print(_choices(parts))
         for line in _notes(stage, parts):
@@ -81,8 +83,6 @@ def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
     shown = ", ".join(f"{count:,} {label}" for label, count in settled.items())
     share = percent(_share(sum(settled.values()), done.coverage.pairs))
     put_line(console, f"  settles {share} of all pairs: {shown}")
-    if stage.by is None and (unasked := done.coverage.unasked.get(stage.name, 0)):
-        put_line(console, f"  {unasked:,} pairs come to it that it was not asked about: relabel run asks it")
     if stage.reliability:
         put_line(console, f"  {_reliability(stage.reliability)}")
 

@@ -202,6 +202,8 @@ def test_the_command_says_how_to_go_on(run: Path, gold: Path) -> None:
     assert "strong settles nothing, no promise: in this run it was not asked" in shown
     assert "NO PROMISE can be made" in shown
     assert f"-o {run}, then relabel calibrate {run} again" in shown
+    page = relabel.report(run).path.read_text("utf-8")
+    assert "which settles nothing: " in page
 
 
 def test_a_judge_without_words_settles_nothing() -> None:
