@@ -292,10 +292,9 @@ def test_judges_together_and_what_they_hold_for_true(three: Path) -> None:
     _, page = seen(three)
     figures = relabel.stats(three)
     whole = figures["judges_together"][1]
-    assert (
-        f"3 judges, ≥ 3 labels {whole['n']} – {whole['clusters']} {shown(whole['figures']['agreement'], 100)}"
-        in page.text
-    )
+    relevant = f"{100 * whole['figures']['prevalence_relevant']['value']:.1f} %"
+    counts = f"{whole['n']} – {whole['clusters']}"
+    assert f"3 judges, ≥ 3 labels {counts} {relevant} {shown(whole['figures']['agreement'], 100)}" in page.text
     assert "More than two at once: every coefficient" in page.text
     assert f"Gwet’s AC2, ordinal weights {shown(whole['figures']['ac2_ordinal'])}" in page.text
     first = figures["agreement"][0]

@@ -38,7 +38,7 @@ _DRAWN: Final = (("kappa", "κ"), ("ac1", "AC1"))
 _MAIN: Final = ("agreement", "kappa", "ac1", "alpha_ordinal")
 """The figures that stand in every table; the others are folded away."""
 
-_HEADS: Final = ("pairs", "eff. n", "queries", "same label", "κ", "AC1", "α", "relevant")
+_HEADS: Final = ("pairs", "eff. n", "queries", "relevant", "same label", "κ", "AC1", "α")
 _SHARES: Final = frozenset({"agreement"})
 DRAWN_PEOPLE: Final = 3
 """So many people, those with the most labels, are drawn one by one; the table has the others too."""
@@ -80,7 +80,7 @@ class _Row:
         effective = self.entry.get("effective_n")
         return (
             count(self.entry["n"]), DASH if effective is None else f"{effective:,.0f}", count(self.entry["clusters"]),
-            *shown, self.prevalences,
+            self.prevalences, *shown,
         )  # fmt: skip
 
     def drawn(self) -> Iterator[Whisker]:
@@ -348,7 +348,10 @@ def _dawid_skene(found: Json | None) -> Iterator[Block]:
     )
     yield Table(
         ("judge", "class", "sensitivity", "specificity"), rows, words=2,
-        caption="Dawid and Skene’s estimate of each judge, from the judges’ words alone",
+        caption="Dawid and Skene’s estimate of each judge",
     )  # fmt: skip
     pairs = f"{many(found['n'], 'pair')}, {found['thrice']:,} of them with three labels or more"
-    yield Text(f"By it, of {pairs}, the true labels are: {prevalence}.{ended} {_OF_DAWID_SKENE}", "note")
+    yield Text(
+        f"By it, from the judges’ words alone, the true labels of {pairs}, are: {prevalence}.{ended} {_OF_DAWID_SKENE}",
+        "note",
+    )
