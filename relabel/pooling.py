@@ -21,6 +21,9 @@ ENOUGH: Final = 30
 APART: Final = 0.1
 """Pooled and averaged figures that differ by more are worth a word."""
 
+WARNINGS: Final = {"outside": "outside the range of the sources", "apart": "far from their average", "": ""}
+"""What each `warning` of `side_by_side` says of the pooled figure."""
+
 
 def side_by_side(pooled: Agreement, sources: Mapping[str, Agreement]) -> dict[str, Any] | None:
     """Return pooled figures of two judges beside their average over sources, each source counting the same.
