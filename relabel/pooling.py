@@ -32,8 +32,8 @@ def side_by_side(pooled: Agreement, sources: Mapping[str, Agreement]) -> dict[st
     """Return pooled figures of two judges beside their average over sources, each source counting the same.
 
     The interval of an average is that of a sum of independent figures, whose standard errors are read off their own
-    intervals. `warning` is "outside" where the pooled figure lies below or above all of theirs by `VISIBLY`, "apart" where it
-    is more than `APART` from their average, "" where neither.
+    intervals. `warning` is "outside" where the pooled figure lies below or above all of theirs by `VISIBLY`, "apart"
+    where it is more than `APART` from their average, "" where neither.
 
     Args:
         pooled: of all sources together.
