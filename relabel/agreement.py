@@ -59,7 +59,8 @@ class Agreement:
         clusters: queries with at least one of the n pairs.
         effective_n: how many independent pairs would show the raw agreement as surely as these do (Kish 1965, Survey
             Sampling, ch. 8): p (1 − p) / v, where v is the variance of p over queries. None where it is undefined: one
-            query, or full agreement or none in every query.
+            query, or full agreement or none in every query. Above n, where queries happen to be more alike than chance
+            makes them, it is told as n: that is no more than luck of few queries.
         confusion: (K + 1) × (K + 1) counts, the last row and column for "no label".
         figures: by the names that `measure` gives them.
         labels: the K categories, in order.
@@ -79,7 +80,7 @@ class Agreement:
     @property
     def design_effect(self) -> float | None:
         """How many times the variance is that of n independent pairs; above 1 where pairs of a query are alike."""
-        return None if self.effective_n is None else self.n / self.effective_n
+        return None if self.effective_n is None else self.n / min(self.effective_n, self.n)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dicts and lists, whole counts as integers, floats rounded to 6 decimals."""
@@ -90,7 +91,7 @@ class Agreement:
             "none_first": _count(self.none_first),
             "none_second": _count(self.none_second),
             "clusters": self.clusters,
-            "effective_n": rounded(self.effective_n),
+            "effective_n": None if self.effective_n is None else rounded(min(self.effective_n, self.n)),
             "design_effect": rounded(self.design_effect),
             "labels": list(self.labels),
             "confusion": [[_count(cell) for cell in row] for row in self.confusion],

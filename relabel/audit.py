@@ -9,6 +9,7 @@ for a number or a date (OWASP, "CSV Injection"), and comes back through `records
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -163,13 +164,44 @@ def set_aside(path: Path, imported: Callable[[Path], bool]) -> Path | None:
     with _in_the_way(path):
         if not path.exists() or imported(path):
             return None
-        try:
-            if not read_labels(path, "anyone").labels:
-                return None
-        except InputError:  # somebody worked on it, if not well: theirs to mend, not ours to overwrite
-            pass
+        if not _holds_labels(path):
+            return None
         free = (path.with_name(f"{path.stem}-labelled{number or ''}{path.suffix}") for number in count())
         return path.rename(next(name for name in free if not name.exists()))
+
+
+def check_place(path: Path, source: Path, imported: Callable[[Path], bool]) -> None:
+    """Refuse a place for a new CSV where something would be lost: another kind of file, the input, labels.
+
+    Args:
+        path: where the CSV is to be written.
+        source: the run's input.
+        imported: whether the labels of a file were taken in already; such a file may be overwritten.
+
+    Raises:
+        InputError: it is not called .csv, no plain file, in no folder, or the input.
+        RunError: people wrote labels into the file that is there, which the run has not taken in.
+    """
+    another = "name another: -o FILE.csv"
+    if path.suffix.casefold() != ".csv":
+        raise InputError(f"{path}: what is written is a CSV, and its name says so", hint=another)
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir() or path.resolve() == source.resolve():
+        raise InputError(
+            f"{path} cannot be written: it is the input, or no file in a folder that is there", hint=another
+        )
+    with _in_the_way(path):
+        if path.exists() and not imported(path) and _holds_labels(path):
+            raise RunError(
+                f"{path} holds labels that the run has not taken in",
+                hint=f"first: relabel audit import RUN {shlex.quote(str(path))}; or {another}",
+            )
+
+
+def _holds_labels(path: Path) -> bool:
+    try:
+        return bool(read_labels(path, "anyone").labels)
+    except InputError:  # somebody worked on it, if not well: theirs to mend, not ours to overwrite
+        return True
 
 
 def reviewer_of(path: Path) -> str:

@@ -23,7 +23,7 @@ from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, wo
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import Finding, digest
-from relabel.rundir import json_line, replacing
+from relabel.rundir import json_line, replacing, sha256_of
 from relabel.sampling import (
     AT_LEAST,
     Allocation,
@@ -163,6 +163,7 @@ def audit_sample(
     if not _NAME.match(named):
         raise SettingsError(f"--name {named!r}: letters, digits, - and _ only")
     with open_run(folder, path=source) as (plan, store):
+        audit.check_place(path, plan.source.path, lambda there: store.imported(sha256_of(there)))
         census = Census(design)
         for group in judged_pairs(plan, store):
             census.add([facts_of(pair, design) for pair in group])
@@ -249,7 +250,12 @@ def _keep(folder: Path, sample: Sample) -> None:
         old = read_sample(path)
         if old.design != sample.design:
             raise RunError(f"{path} is a sample of another design", hint="give this one another --name")
-        if len(old.rows) > len(sample.rows) and old.pairs == sample.pairs:
+        if (old.pairs, old.strata) != (sample.pairs, sample.strata):
+            raise RunError(
+                f"{path} was drawn from another state of the run (its pairs or verdicts have changed since)",
+                hint="draw a new one beside it: --name NEW; labels that are there count again",
+            )
+        if len(old.rows) > len(sample.rows):
             raise RunError(
                 f"{path} has {len(old.rows):,} pairs, and {len(sample.rows):,} would take their place",
                 hint="a larger -n extends it; for another sample: --name",
@@ -272,7 +278,7 @@ def read_sample(path: Path) -> Sample:
         RunError: it is not what `audit_sample` writes.
     """
     try:
-        first, *lines = path.read_text("utf-8").splitlines()
+        first, *lines = path.read_text("utf-8").rstrip("\n").split("\n")  # a source may hold U+2028
         header = json.loads(first)
         rows = tuple(SampleRow(**json.loads(line)) for line in lines)
         return Sample(path.stem, header["design"], header["pairs"], header["strata"], rows)

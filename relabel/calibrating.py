@@ -28,8 +28,12 @@ from relabel.reliability import recalibrate
 from relabel.rundir import replacing, sha256_of, write_json
 from relabel.store import Store
 
+SMALLEST: Final = 1e-4
+"""The least alpha that is tested: it takes 23,025 queries without an error."""
+
 RESULT: Final = "calibration.json"
 CONFIG: Final = "calibrated.yaml"
+HEAD: Final = "Thresholds by relabel calibrate"
 BOUND: Final = "query-clustered (Korn and Graubard 1998)"
 
 _NUMBERS: Final[tuple[By, ...]] = ("score", "probability")
@@ -65,6 +69,10 @@ class Targets:
             raise SettingsError("nothing to promise", hint="say what: --promote 0.25, --drop 0.2 or --keep 0.1")
         if bad := [alpha for alpha in self.alpha.values() if not 0 < alpha < 1]:
             raise SettingsError(f"{bad[0]:g} is no share of pairs", hint="give a number between 0 and 1, such as 0.1")
+        if min(self.alpha.values()) < SMALLEST:
+            raise SettingsError(
+                f"{min(self.alpha.values()):g} is less than labels can show", hint=f"give {SMALLEST:g} or more"
+            )
         if not 0 < self.delta < 0.5:
             raise SettingsError(f"a delta of {self.delta:g} promises nothing", hint="give one between 0 and 0.5: 0.1")
 
@@ -218,12 +226,20 @@ def calibrate(
     )  # fmt: skip
     done = replace(done, config=_config_text(plan.settings, done))
     files = {"config": output or folder / CONFIG, "result": folder / RESULT}
-    if files["config"].is_dir() or not files["config"].parent.is_dir():
-        raise RunError(f"{files['config']} cannot be written", hint="name a file in a folder that is there: -o FILE")
+    _check_place(files["config"])
     with replacing(files["config"]) as file:
         file.write(done.config)
     write_json(files["result"], done.to_json())
     return replace(done, files=files)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse to write the config where there is no folder, or over what somebody else wrote."""
+    another = "name a new .yaml in a folder that is there: -o FILE.yaml"
+    if path.suffix.casefold() not in (".yaml", ".yml") or not path.parent.is_dir():
+        raise RunError(f"{path} cannot be written: a config is a .yaml in a folder", hint=another)
+    if path.exists() and not (path.is_file() and path.read_text("utf-8", "replace").startswith(f"# {HEAD}")):
+        raise RunError(f"{path} is there, and relabel calibrate did not write it", hint=another)
 
 
 def _digest(gold: str | None) -> str:
@@ -449,7 +465,7 @@ def _provenance(done: Calibration) -> Iterator[str]:
     """Say in lines where the thresholds come from."""
     where = f"{Path(done.where).name} (sha256 {done.digest or 'unknown'})" if done.where else "the run's own labels"
     each = "all promises together hold" if done.targets.jointly else "each promise by itself holds"
-    yield f"Thresholds by relabel calibrate, from {where!r}: {done.labels} labelled pairs of {done.queries} queries."
+    yield f"{HEAD}, from {where!r}: {done.labels} labelled pairs of {done.queries} queries."
     yield f"Basis: {done.basis.basis}."
     yield f"Bound: {BOUND}; {each} with confidence {1 - done.targets.delta:g}."
     if not done.promises:

@@ -6,7 +6,8 @@ All but agreement and prevalence are corrected for chance: 1 is perfect, 0 is ch
 NaN stands for undefined.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from relabel.records import LABELS
@@ -26,6 +27,33 @@ Weights = Literal["identity", "linear", "quadratic", "ordinal"]
 METRICS: Final[tuple[Metric, ...]] = ("nominal", "ordinal", "interval")
 PARTIAL: Final[tuple[Weights, ...]] = ("linear", "quadratic", "ordinal")
 """The weights of AC2."""
+
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "agreement": "raw agreement",
+        "kappa": "Cohen's κ",
+        "kappa_linear": "Cohen's κ, linear weights",
+        "kappa_quadratic": "Cohen's κ, quadratic weights",
+        "kappa_relevant": "Cohen's κ, relevant against rest",
+        "kappa_relevant_or_partial": "Cohen's κ, relevant or partial against rest",
+        "fleiss_kappa": "Fleiss's κ",
+        "pabak": "PABAK",
+        "ac1": "Gwet's AC1",
+        "ac2_linear": "Gwet's AC2, linear weights",
+        "ac2_quadratic": "Gwet's AC2, quadratic weights",
+        "ac2_ordinal": "Gwet's AC2, ordinal weights",
+        "alpha_nominal": "Krippendorff's α, nominal",
+        "alpha_ordinal": "Krippendorff's α, ordinal",
+        "alpha_interval": "Krippendorff's α, interval",
+        "mcc": "Matthews correlation",
+        "mcc_relevant": "Matthews correlation, relevant against rest",
+        "mcc_relevant_or_partial": "Matthews correlation, relevant or partial",
+        "prevalence_first_relevant": "prevalence of relevant, first judge",
+        "prevalence_second_relevant": "prevalence of relevant, second judge",
+        "prevalence_relevant": "prevalence of relevant",
+    }
+)
+"""What the figures of `measure` and `measure_many` are called where people read them, in the order to show them in."""
 
 
 def measure(confusion: "ArrayLike", labels: Sequence[str] = LABELS) -> "dict[str, Floats]":

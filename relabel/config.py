@@ -458,7 +458,7 @@ def load(path: Path | None, *, prompt: str | None = None, policy: str | None = N
         text = EMBEDDED if path is None else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read the config {path}: {error}", hint="give a YAML file: -c FILE") from error
-    settings = anchored(parse(text, str(path or "the embedded cascade")), path.parent if path else Path())
+    settings = anchored(parse(text, str(path or "the embedded cascade")), path.resolve().parent if path else Path())
     update: dict[str, Any] = {}
     if prompt is not None:
         if not any(isinstance(stage, LLM) for stage in settings.stages):

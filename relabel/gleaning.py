@@ -77,9 +77,10 @@ def _coarser(histogram: Histogram, width: float) -> Counter[int]:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A stage's word on a pair that people labelled."""
+    """A stage's word on a pair that people labelled, and the query of that pair."""
 
     stage: str
+    query: str
     label: Label
     probability: float | None
     score: float | None
@@ -167,7 +168,7 @@ def _count(found: Gleaned, pair: JudgedPair, stages: Sequence[str]) -> None:
                 counted = min(value, CERTAINTY) if measure == "probability" else value
                 groups.setdefault(verdict.outcome, Histogram()).add(counted)
         if word.label is not None and pair.gold is not None:
-            found.checked.append(Checked(stage, word.label, word.probability, word.score, pair.gold))
+            found.checked.append(Checked(stage, pair.query, word.label, word.probability, word.score, pair.gold))
 
 
 def _last_word(pair: JudgedPair) -> tuple[int, Judgment] | None:

@@ -21,13 +21,19 @@ ENOUGH: Final = 30
 APART: Final = 0.1
 """Pooled and averaged figures that differ by more are worth a word."""
 
+VISIBLY: Final = 0.02
+"""By how much a pooled figure lies outside the range of the sources before that is said: less is rounding."""
+
+WARNINGS: Final = {"outside": "outside the range of the sources", "apart": "far from their average", "": ""}
+"""What each `warning` of `side_by_side` says of the pooled figure."""
+
 
 def side_by_side(pooled: Agreement, sources: Mapping[str, Agreement]) -> dict[str, Any] | None:
     """Return pooled figures of two judges beside their average over sources, each source counting the same.
 
     The interval of an average is that of a sum of independent figures, whose standard errors are read off their own
-    intervals. `warning` is "outside" where the pooled figure lies below or above those of all sources, "apart" where it
-    is more than `APART` from their average, "" where neither.
+    intervals. `warning` is "outside" where the pooled figure lies below or above all of theirs by `VISIBLY`, "apart"
+    where it is more than `APART` from their average, "" where neither.
 
     Args:
         pooled: of all sources together.
@@ -78,6 +84,6 @@ def _average(parts: list[Figure]) -> Figure:
 
 
 def _warning(pooled: float, average: float | None, low: float, high: float) -> str:
-    if not low - 1e-9 <= pooled <= high + 1e-9:
+    if not low - VISIBLY <= pooled <= high + VISIBLY:
         return "outside"
     return "apart" if average is not None and abs(pooled - average) > APART else ""

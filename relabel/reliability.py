@@ -123,7 +123,7 @@ def figures_of(predicted: "Floats", truth: "Floats", clusters: "NDArray[int64]")
         inside = places == place
         mean, share = float(predicted[inside].mean()), float(truth[inside].mean())
         error += float(inside.mean()) * abs(mean - share)
-        low, high = _interval(truth[inside], clusters[inside])
+        low, high = interval_over_queries(truth[inside], clusters[inside])
         bins.append({
             "low": place / BINS,
             "high": (place + 1) / BINS,
@@ -137,8 +137,16 @@ def figures_of(predicted: "Floats", truth: "Floats", clusters: "NDArray[int64]")
     return {"brier": round(float(np.mean((predicted - truth) ** 2)), 6), "ece": round(error, 6), "bins": bins}
 
 
-def _interval(truth: "Floats", clusters: "NDArray[int64]") -> tuple[float, float]:
-    """Return a 95 % interval of a share over queries."""
+def interval_over_queries(truth: "Floats", clusters: "NDArray[int64]") -> tuple[float, float]:
+    """Return the 95 % interval of a share over queries: exact binomial of as many pairs as theirs are worth.
+
+    Korn & Graubard (1998), Survey Methodology 24(2), 193–201; see `bounds.effective_pairs`. Of one query nothing is
+    known of others: 0 to 1.
+
+    Args:
+        truth: 1 = it is so, else 0, of shape (n,).
+        clusters: number of each pair's query, of shape (n,).
+    """
     import numpy as np
     from scipy.special import betaincinv
 

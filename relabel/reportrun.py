@@ -18,7 +18,8 @@ from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_com
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
 from relabel.protocols import Usage
-from relabel.reporting import costs, people, sections, trust
+from relabel.reliability import interval_over_queries
+from relabel.reporting import agreement, costs, people, sections, trust
 from relabel.reporting.content import Cell, Page, Section, code, coefficient, count, many, name, percent, share, usd
 from relabel.reporting.page import render
 from relabel.reporting.pairs import disagreements
@@ -80,6 +81,7 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
     calibrated = _made(folder / "calibration.json", "relabel calibrate", lambda found: list(people.calibration(found)))
     estimated = _made(folder / "estimates.json", "relabel audit estimate", people.estimates)
     headline = _made(folder / "estimates.json", "relabel audit estimate", lambda found: list(people.headline(found)))
+    asked = _made(folder / "diagnostics.json", "relabel diagnose", trust.diagnostics)
     changed = figures["passages"]["promoted"] + figures["passages"]["dropped"]
     curves, scores = list(_curves(gleaned.checked)), list(_scores(gleaned))
     return Page(
@@ -91,10 +93,11 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
             sections.done(manifest, execution),
             sections.accounting(figures),
             sections.rates(figures),
-            trust.agreement(figures, people=looked),
+            agreement.agreement(figures, people=looked),
             trust.reliabilities(curves, calibrated, people=looked, measured=bool(scores), fewest=FEWEST),
             estimated,
             trust.scores(scores),
+            *([asked] if asked is not None else []),
             costs.cost(spent, gleaned.pairs, changed),
             disagreements(gleaned.against_people, gleaned.contradicted, gleaned.certain, people=looked),
             *_left_out(folder, plan, figures),
@@ -140,6 +143,12 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
             many(gleaned.labelled, "pair"), name(last["first"]), f"{last['n']:,}", share(last["figures"]["agreement"]),
             coefficient(last["figures"]["kappa"]),
         )  # fmt: skip
+        if (ceiling := (figures.get("people") or {}).get("together")) and ceiling["n"]:
+            yield (
+                f"People with one another: {share(ceiling['figures']['agreement'])}, κ "
+                + coefficient(ceiling["figures"]["fleiss_kappa"])
+                + f", on {many(ceiling['n'], 'pair')}."
+            )
     elif gleaned.labelled:
         yield Markup("People labelled {}, which the figures do not know yet: {}.").format(
             many(gleaned.labelled, "pair"), code("relabel apply RUN")
@@ -198,6 +207,10 @@ def _scores(gleaned: Gleaned) -> Iterator[trust.Scores]:
             yield trust.Scores(stage, measure, edges, counts)
 
 
+_Said = tuple[float, bool, str]
+"""What a judge said beside its word, whether people bear it out, and the query."""
+
+
 def _curves(checked: Sequence[Checked]) -> Iterator[trust.Curve]:
     """Yield a reliability diagram for each stage and measure with enough labelled pairs."""
     measures: tuple[tuple[Measure, Callable[[Checked], float | None], Callable[[Checked], bool]], ...] = (
@@ -207,7 +220,7 @@ def _curves(checked: Sequence[Checked]) -> Iterator[trust.Curve]:
     for stage in dict.fromkeys(each.stage for each in checked):
         for measure, value, hit in measures:
             said = [
-                (number, hit(each))
+                (number, hit(each), each.query)
                 for each in checked
                 if each.stage == stage and (number := value(each)) is not None and math.isfinite(number)
             ]
@@ -216,19 +229,19 @@ def _curves(checked: Sequence[Checked]) -> Iterator[trust.Curve]:
                 yield trust.Curve(stage, measure, len(said), tuple(bins))
 
 
-def _tenths(said: Sequence[tuple[float, bool]]) -> Iterator[Bin]:
+def _tenths(said: Sequence[_Said]) -> Iterator[Bin]:
     """Bin probabilities by tenths."""
     for tenth in range(10):
-        held = [(value, hit) for value, hit in said if min(int(value * 10), 9) == tenth]
+        held = [each for each in said if min(int(each[0] * 10), 9) == tenth]
         if held:
             yield _bin(tenth / 10, (tenth + 1) / 10, held)
 
 
-def _equal_counts(said: Sequence[tuple[float, bool]]) -> Iterator[Bin]:
+def _equal_counts(said: Sequence[_Said]) -> Iterator[Bin]:
     """Bin scores so that each bin holds about as many pairs; equal scores stay together."""
     ordered = sorted(said)
     size = max(A_BIN, math.ceil(len(ordered) / 10))
-    held: list[tuple[float, bool]] = []
+    held: list[_Said] = []
     for at, each in enumerate(ordered):
         held.append(each)
         left = len(ordered) - at - 1
@@ -237,14 +250,15 @@ def _equal_counts(said: Sequence[tuple[float, bool]]) -> Iterator[Bin]:
             held = []
 
 
-def _bin(low: float, high: float, held: Sequence[tuple[float, bool]]) -> Bin:
-    """Return a bin with Wilson's interval (Wilson 1927, JASA 22(158), 209–212) for its share of hits."""
-    from scipy.stats import binomtest
+def _bin(low: float, high: float, held: Sequence[_Said]) -> Bin:
+    """Return a bin with the interval over queries of its share of hits."""
+    import numpy as np
 
-    hits = sum(hit for _, hit in held)
-    interval = binomtest(hits, len(held)).proportion_ci(method="wilson")
-    mean = math.fsum(value for value, _ in held) / len(held)
-    return Bin(low, high, len(held), mean, hits / len(held), float(interval.low), float(interval.high))
+    truth = np.array([hit for _, hit, _ in held], dtype=np.float64)
+    _, clusters = np.unique([query for _, _, query in held], return_inverse=True)
+    least, most = interval_over_queries(truth, clusters)
+    mean = math.fsum(value for value, _, _ in held) / len(held)
+    return Bin(low, high, len(held), mean, float(truth.mean()), least, most)
 
 
 # -- what was left out ---------------------------------------------------------------------------------------

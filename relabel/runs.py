@@ -106,8 +106,14 @@ class Imported:
 
 
 def audit_export(folder: Path, path: Path, *, everything: bool = False, source: Path | None = None) -> int:
-    """Write the audit CSV of a run anew, with people's labels so far; `everything` lists all judged pairs."""
+    """Write the audit CSV of a run anew, with people's labels so far; `everything` lists all judged pairs.
+
+    Raises:
+        InputError: `path` is no place for a CSV.
+        RunError: labels would be lost that stand there, or there is no finished run.
+    """
     with open_run(folder, path=source) as (plan, store):
+        audit.check_place(path, plan.source.path, lambda there: store.imported(sha256_of(there)))
         pairs = (
             finding
             for one, case in concluded(plan, store, lambda _: None)

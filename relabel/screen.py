@@ -4,7 +4,6 @@ Data is shown as it is and never obeyed: no markup of rich in it means anything,
 spelled out (`printable`).
 """
 
-import re
 import sys
 import threading
 from collections import Counter
@@ -26,10 +25,9 @@ from relabel.records import Finding, Judgment, Passage
 from relabel.refill import NAME as REFILL
 from relabel.runs import Flip
 from relabel.sources import Survey
+from relabel.spelling import spelled
 
 EXCERPT: Final = 420
-_UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""C0 and C1 controls but tab and line feed, what turns the direction of text, and halves of surrogate pairs."""
 _COLOURS: Final = {
     "relevant": "green",
     "partial": "yellow",
@@ -43,7 +41,7 @@ _COLOURS: Final = {
 
 def printable(data: object) -> str:
     r"""Return data as text that a terminal shows and does not act on: ESC becomes the characters \x1b, and so on."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], str(data).replace("\r\n", "\n"))
+    return spelled(str(data).replace("\r\n", "\n"))
 
 
 def as_text(data: object, style: str = "") -> Text:

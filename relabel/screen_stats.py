@@ -8,35 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relabel.coefficients import TITLES
+from relabel.pooling import WARNINGS
 from relabel.screen import accounting, as_text, interval, percent, put_line
 
 _MAIN: Final = {"raw": "agreement", "κ": "kappa", "AC1": "ac1", "α": "alpha_ordinal"}
 """Columns of the small table and the figures that they show."""
-
-_TITLES: Final = {
-    "agreement": "raw agreement",
-    "kappa": "Cohen's κ",
-    "kappa_linear": "Cohen's κ, linear weights",
-    "kappa_quadratic": "Cohen's κ, quadratic weights",
-    "kappa_relevant": "Cohen's κ, relevant against rest",
-    "kappa_relevant_or_partial": "Cohen's κ, relevant or partial against rest",
-    "fleiss_kappa": "Fleiss's κ",
-    "pabak": "PABAK",
-    "ac1": "Gwet's AC1",
-    "ac2_linear": "Gwet's AC2, linear weights",
-    "ac2_quadratic": "Gwet's AC2, quadratic weights",
-    "ac2_ordinal": "Gwet's AC2, ordinal weights",
-    "alpha_nominal": "Krippendorff's α, nominal",
-    "alpha_ordinal": "Krippendorff's α, ordinal",
-    "alpha_interval": "Krippendorff's α, interval",
-    "mcc": "Matthews correlation",
-    "mcc_relevant": "Matthews correlation, relevant against rest",
-    "mcc_relevant_or_partial": "Matthews correlation, relevant or partial",
-    "prevalence_first_relevant": "prevalence of relevant, first judge",
-    "prevalence_second_relevant": "prevalence of relevant, second judge",
-    "prevalence_relevant": "prevalence of relevant",
-}
-_WARNINGS: Final = {"outside": "outside the range of the sources", "apart": "far from their average", "": ""}
 
 
 def statistics(console: Console, figures: Mapping[str, Any], *, everything: bool = False) -> None:
@@ -79,9 +56,9 @@ def _read(console: Console, figures: Mapping[str, Any], *, everything: bool) -> 
             if each["warning"] and (everything or name in _MAIN.values()):
                 put_line(
                     console,
-                    f"{_TITLES[name]} of {entry['first']} and {entry['second']}: {plain(each['pooled']['value'])} over"
+                    f"{TITLES[name]} of {entry['first']} and {entry['second']}: {plain(each['pooled']['value'])} over"
                     f" all pairs, {plain(each['average']['value'])} on average over {each['of']} sources"
-                    f" ({plain(each['lowest'])} to {plain(each['highest'])}): {_WARNINGS[each['warning']]}",
+                    f" ({plain(each['lowest'])} to {plain(each['highest'])}): {WARNINGS[each['warning']]}",
                 )
     console.print(
         "κ is Cohen's (of three and more Fleiss's), AC1 Gwet's, α Krippendorff's ordinal one. As many independent pairs"
@@ -131,7 +108,7 @@ def _people(console: Console, people: Mapping[str, Any]) -> None:
         f" {pairs['divided']:,} of which they are divided",
     )
     for title, name in (
-        ("People with one another: no judge can be expected to agree better with one of them", "agreement"),
+        ("People with one another: a judge that reaches this agrees with them as one more person would", "agreement"),
         ("Judges with single people", "judges"),
         ("People with the majority of the others: as judges are compared with the majority", "others"),
     ):
@@ -149,8 +126,8 @@ def _over_sources(console: Console, entries: Sequence[Mapping[str, Any]]) -> Non
         for name, each in entry["figures"].items():
             whole, average = ([plain(each[key]["value"]), _span(each[key])] for key in ("pooled", "average"))
             table.add_row(
-                as_text(judges), _TITLES[name], "\n".join(whole), "\n".join(average), plain(each["lowest"]),
-                plain(each["highest"]), _WARNINGS[each["warning"]],
+                as_text(judges), TITLES[name], "\n".join(whole), "\n".join(average), plain(each["lowest"]),
+                plain(each["highest"]), WARNINGS[each["warning"]],
             )  # fmt: skip
             judges = ""
     console.print(table)
@@ -240,7 +217,7 @@ def _agreement(console: Console, entry: Mapping[str, Any]) -> None:
 
 
 def _list(console: Console, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, title in _TITLES.items():
+    for name, title in TITLES.items():
         if name in figures:
             put_line(console, f"  {title:44} {plain(figures[name]['value']):>6}   {interval(figures[name], plain)}")
     console.print()

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "relabel"
 
 FLOORS = {
-    "records": 0, "errors": 0, "protocols": 0,
+    "records": 0, "errors": 0, "protocols": 0, "spelling": 0,
     "accounting": 1, "agreement": 1, "bootstrap": 1, "bounds": 1, "calibration": 1, "cascade": 1, "certain": 1,
     "coefficients": 1, "copies": 1, "dawid_skene": 1, "diagnostics": 1, "estimates": 1, "inferring": 1, "policy": 1,
     "pooling": 1, "probes": 1, "raters": 1, "reliability": 1, "replies": 1, "reviewers": 1, "sampling": 1, "turns": 1,

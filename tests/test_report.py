@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judged import three_judges
 from rows import training_file
 from server import FakeServer
 
@@ -26,6 +27,7 @@ from relabel.errors import MissingPart, RunError, SettingsError
 from relabel.gleaning import MOST_BINS, Histogram, on_common_edges
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
+from relabel.reportrun import _tenths
 
 DATA = Path(__file__).parents[1] / "data"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -161,6 +163,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / HOSTILE[7]
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of three judges that were all asked about everything, with labels of two people."""
+    return three_judges(tmp_path_factory.mktemp("three"))
+
+
 @pytest.fixture
 def any_run(request: pytest.FixtureRequest) -> Path:
     """Return the run whose name a test is parametrised with."""
@@ -168,7 +176,7 @@ def any_run(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-every_run = pytest.mark.parametrize("any_run", ["rich", "paid", "hostile"], indirect=True)
+every_run = pytest.mark.parametrize("any_run", ["rich", "paid", "hostile", "three"], indirect=True)
 
 
 @every_run
@@ -245,6 +253,110 @@ def test_people_and_pairs_are_shown(rich: Path) -> None:
         pairs = [pair for query in judged_pairs(plan, store) for pair in query if pair.gold]
     texts = [" ".join(pair.finding.candidate.text.split()) for pair in pairs]
     assert any(text in page.text for text in texts if text)
+
+
+def test_people_are_the_ceiling(three: Path) -> None:
+    """People with one another beside every judge with single people: a sentence, a drawing, and what each rests on."""
+    _, page = seen(three)
+    people = relabel.stats(three)["people"]
+    together = people["together"]["figures"]
+    assert f"same label on {shown(together['agreement'], 100)} of 240 pairs that two or more labelled" in page.text
+    assert f"κ {shown(together['fleiss_kappa'])}: a judge that reaches this agrees" in page.text
+    ceiling = together["fleiss_kappa"]
+    for judge in ("one", "two", "three"):
+        kappas = [entry["figures"]["kappa"] for entry in people["judges"] if entry["first"] == judge]
+        low, high = sorted(each["value"] for each in kappas)
+        below, above = (
+            sum(each["high"] < ceiling["low"] for each in kappas), sum(each["low"] > ceiling["high"] for each in kappas)
+        )  # fmt: skip
+        where = {(1, 0): "below people with 1 of 2", (0, 1): "above people with 1 of 2"}.get((below, above), "no diff")
+        assert f"{judge} comes to κ {low:.2f} to {high:.2f} ({where}" in page.text
+    labels = [value for _, name, value in page.attributes if name == "aria-label" and "anna" in value]
+    assert any("anna – ben κ" in label and "three – ben AC1" in label for label in labels)
+    for entry in (*people["agreement"], *people["judges"]):
+        assert (
+            f"{entry['first']} and {entry['second']} 240 {entry['effective_n']:,.0f} {entry['clusters']}" in page.text
+        )
+    assert "Labels: anna 240, ben 240. 0 pairs with one label, 240 with more" in page.text
+
+
+def shown(figure: dict[str, Any], times: int = 1) -> str:
+    """Write a figure with its interval as the page does."""
+    places = 1 if times == 100 else 2
+    value, low, high = (f"{times * figure[key]:.{places}f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{value} % ({low} to {high})" if times == 100 else f"{value} ({low} to {high})"
+
+
+def test_judges_together_and_what_they_hold_for_true(three: Path) -> None:
+    """Three judges at once, effective n, every coefficient, and Dawid and Skene's estimate of each judge."""
+    _, page = seen(three)
+    figures = relabel.stats(three)
+    whole = figures["judges_together"][1]
+    relevant = f"{100 * whole['figures']['prevalence_relevant']['value']:.1f} %"
+    counts = f"{whole['n']} – {whole['clusters']}"
+    assert f"3 judges, ≥ 3 labels {counts} {relevant} {shown(whole['figures']['agreement'], 100)}" in page.text
+    assert "More than two at once: every coefficient" in page.text
+    assert f"Gwet’s AC2, ordinal weights {shown(whole['figures']['ac2_ordinal'])}" in page.text
+    first = figures["agreement"][0]
+    assert f"worth {round(first['effective_n'])} independent ones" in page.text
+    assert f"Matthews correlation {shown(first['figures']['mcc'])}" in page.text
+    for judge, each in figures["dawid_skene"]["judges"].items():
+        rates = [shown(each[key]["relevant"], 100) for key in ("sensitivity", "specificity")]
+        assert f"{judge} relevant {' '.join(rates)}" in page.text
+    assert "360 pairs, 360 of them with three labels or more" in page.text
+
+
+def test_sources_that_tell_another_story(three: Path, tmp_path: Path) -> None:
+    """A figure over all pairs outside those of the sources is told; the others stand in the table without a word."""
+    run = shutil.copytree(three, tmp_path / "run")
+    figures = relabel.stats(run)
+    for entry in figures["over_sources"]:
+        for each in entry["figures"].values():
+            each["warning"] = ""
+    (run / "statistics.json").write_text(json.dumps(figures), "utf-8")
+    assert "source by source" not in read(run)[1].text
+    each = figures["over_sources"][0]["figures"]["kappa"]
+    each |= {"pooled": {"value": 0.64, "low": 0.5, "high": 0.7}, "average": {"value": 0.0, "low": None, "high": None}}
+    each |= {"lowest": -0.1, "highest": 0.1, "warning": "outside"}
+    (run / "statistics.json").write_text(json.dumps(figures), "utf-8")
+    told = (
+        "one and two, source by source: Cohen’s κ 0.64 over all pairs, 0.00 on average over 2 sources (−0.10 to 0.10),"
+        " outside the range of the sources."
+    )
+    assert told in read(run)[1].text
+
+
+def test_statistics_of_an_older_run_are_shown(three: Path, tmp_path: Path) -> None:
+    """A statistics.json without what came later is shown as far as it goes."""
+    run = shutil.copytree(three, tmp_path / "run")
+    figures = relabel.stats(run)
+    for name in ("judges_together", "dawid_skene", "people", "over_sources"):
+        del figures[name]
+    for entry in figures["agreement"]:
+        del entry["effective_n"]
+    (run / "statistics.json").write_text(json.dumps(figures), "utf-8")
+    _, page = read(run)
+    assert page.faults == []
+    assert "one and two: both gave a label to 360 pairs of 60 queries" in page.text
+    assert "independent ones" not in page.text
+    assert "Dawid" not in page.text
+
+
+def test_diagnostics_that_lie_in_the_run(three: Path, tmp_path: Path) -> None:
+    """What `diagnose` left in the run directory is a table; without it there is no such section."""
+    assert "How a judge behaves" not in seen(three)[1].text
+    run = shutil.copytree(three, tmp_path / "run")
+    each = {"part": "swap", "name": "still yes", "value": 0.5, "low": 0.25, "high": 0.75, "of": 40, "queries": 9,
+            "note": "<b>sides</b>"}  # fmt: skip
+    other = each | {"part": "probe", "name": "correlation with length", "value": -0.1, "low": None, "high": None}
+    (run / "diagnostics.json").write_text(json.dumps([each, other]), "utf-8")
+    _, page = read(run)
+    assert page.faults == []
+    assert "swap still yes <b>sides</b> 50.0 % (25.0 to 75.0) 40 9" in page.text
+    assert "correlation with length <b>sides</b> −0.10 40 9" in page.text
+    (run / "diagnostics.json").write_text("[{}]", "utf-8")
+    with pytest.raises(RunError, match=r"diagnostics\.json is not what relabel writes"):
+        relabel.report(run)
 
 
 def test_money_and_what_the_strong_model_alone_would_have_cost(paid: Path) -> None:
@@ -395,6 +507,17 @@ def test_without_matplotlib(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPart, match=re.escape("relabel[report]")):
         relabel.report(rich)
+
+
+def test_bins_take_queries_for_witnesses() -> None:
+    """Forty pairs of forty queries are surer than forty pairs of four; forty of one query tell nothing of others."""
+    widths = []
+    for queries in (40, 4, 1):
+        said = [(0.9, at % queries % 2 == 0 if queries > 1 else at % 2 == 0, f"q{at % queries}") for at in range(40)]
+        (one,) = _tenths(said)
+        assert (one.pairs, one.share) == (40, 0.5)
+        widths.append(one.share_high - one.share_low)
+    assert widths[0] < 0.4 < widths[1] < widths[2] == 1
 
 
 numbers = st.lists(st.floats(-1e6, 1e6) | st.floats(0, 1), max_size=60)

@@ -4,20 +4,18 @@ Plain `str` is data and is escaped by the template; `Markup` is text of ours, in
 escaped, or by `name`, which also keeps its direction of writing to itself.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from markupsafe import Markup
 
+from relabel.spelling import spelled
+
 Cell = str | Markup
 
 NARROW: Final = "\N{NO-BREAK SPACE}"
 DASH: Final = "–"
-
-_UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""C0 and C1 controls but tab and line feed, embeddings and overrides of direction, halves of surrogate pairs."""
 
 LONGEST_NAME: Final = 80
 LONGEST_TEXT: Final = 1200
@@ -25,8 +23,9 @@ LONGEST_TEXT: Final = 1200
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph. `style` is "", "note" (small print), "missing" (what would fill the section) or "mono" (as typed).
+    """A paragraph.
 
+    `style` is "", "note" (small print), "missing" (what would fill the section), "warning" or "mono" (as typed);
     `folded` is as in `Table`.
     """
 
@@ -75,7 +74,7 @@ class Plots:
 class Confusion:
     """What two judges said of the same pairs: counts, with each cell's share of its row in [0, 1], and figures.
 
-    The first `labels` of rows and columns are labels; what follows is "no label".
+    The first `labels` of rows and columns are labels; what follows is "no label". `more` are figures folded away.
     """
 
     kind: ClassVar[str] = "confusion"
@@ -86,6 +85,7 @@ class Confusion:
     rows: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
     labels: int
     figures: Table
+    more: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +172,6 @@ def name(data: object, *, longest: int = LONGEST_NAME) -> Markup:
 def code(text: object) -> Markup:
     """Return text as code: what one types, or a digest."""
     return Markup("<code>{}</code>").format(text)
-
-
-def spelled(text: str) -> str:
-    """Return a text with what HTML may not hold, or what turns the direction of text, spelled out.
-
-    U+202E becomes a backslash, u, and 202e.
-    """
-    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def short(text: str, longest: int = LONGEST_NAME) -> str:

@@ -5,7 +5,8 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from relabel.reporting.content import Page, spelled
+from relabel.reporting.content import Page
+from relabel.spelling import spelled
 
 
 def render(page: Page) -> str:
