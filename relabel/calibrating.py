@@ -6,7 +6,7 @@ all pairs. Nobody is asked.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,14 +16,14 @@ import yaml
 from relabel import config
 from relabel.auditing import facts_for_estimates, samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
-from relabel.cascade import By, Cuts, Settle, Stage, number_of, settles
+from relabel.cascade import OUTCOMES, By, Cuts, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.evenness import Even, even
 from relabel.inferring import Known, Sample
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
-from relabel.records import LABELS, Judgment, Label
+from relabel.records import LABELS, Judgment, Label, Outcome
 from relabel.reliability import recalibrate
 from relabel.rundir import replacing, sha256_of, write_json
 from relabel.store import Store
@@ -37,6 +37,13 @@ HEAD: Final = "Thresholds by relabel calibrate"
 BOUND: Final = "query-clustered (Korn and Graubard 1998)"
 
 _NUMBERS: Final[tuple[By, ...]] = ("score", "probability")
+_REACH: Final[Mapping[By, Mapping[Label, float]]] = {
+    "word": {"relevant": 2.0, "partial": 1.0, "irrelevant": 0.0},
+    "probability": {"relevant": 0.5, "partial": 0.5, "irrelevant": 0.5},
+}
+"""How far a number may settle pairs at the loosest: nothing is settled against the judge's own word, where it is known
+which numbers stand for which words. A loose alpha would else have what a judge calls relevant kept as a negative."""
+
 _WITHOUT: Final = ("rules", "human")
 """Judges that have no number: what they say is a fact about the row, or a person's word."""
 
@@ -113,12 +120,17 @@ class Coverage:
         settled: by stage and label, how many it settles.
         unasked: by stage, how many come to it that it was not asked about in this run; `relabel run` asks it.
         people: how many nobody settles: they go to the human queue, undecided.
+        before: by outcome, what the run made of them in this run, people's labels aside; and how many of them people
+            call relevant, where they labelled them.
+        after: the same with these thresholds; a pair that waits for a stage is undecided.
     """
 
     pairs: int
     settled: Mapping[tuple[str, Label], int]
     unasked: Mapping[str, int]
     people: int
+    before: Mapping[Outcome, tuple[int, int]] = field(default_factory=dict)
+    after: Mapping[Outcome, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +184,8 @@ class Calibration:
             "bound": BOUND,
             "pairs": covered.pairs,
             "people": covered.people,
+            "before": _told(covered.before),
+            "after": _told(covered.after),
             "stages": [_stage_to_json(stage, covered) for stage in self.stages],
         }  # fmt: skip
 
@@ -218,7 +232,7 @@ def calibrate(
         counted = even(labelled, samples, known, complete=len(labelled) + divided == known.pairs)
         judges = [stage.judge for stage in plan.settings.stages]
         stages, results = calibrate_stages(plan.stages, judges, counted.pairs, lambda: _every(plan, store), targets)
-        coverage = _coverage(plan, store, stages)
+        coverage = _coverage(_every(plan, store, labels), stages)
     digest = _digest(gold)
     done = Calibration(
         targets, len(counted.pairs), len({pair.query for pair in counted.pairs}), divided, gold or "", digest, results,
@@ -362,7 +376,8 @@ def _one(
         if (number := number_of(word, by)) is not None and pair.gold is not None
     ]
     pairs = [pair for pair, _ in numbered]
-    parts = calibrate_stage(pairs, promises, by_source=targets.by_source)
+    within = [replace(promise, reach=_REACH.get(by, {}).get(promise.settle)) for promise in promises]
+    parts = calibrate_stage(pairs, within, by_source=targets.by_source)
     found = recalibrate(
         [pair.number for pair in pairs],
         [pair.gold == "relevant" for pair in pairs],
@@ -382,13 +397,15 @@ def _settle(result: StageResult) -> Settle | None:
     return Settle(result.by, result.parts.rest.cuts, {part.source or "": part.cuts for part in result.parts.own})
 
 
-def _coverage(plan: Plan, store: Store, stages: Sequence[Stage]) -> Coverage:
+def _coverage(pairs: Iterable[JudgedPair], stages: Sequence[Stage]) -> Coverage:
     """Count what the stages settle of all judged pairs, by the words that the run has."""
     settled: Counter[tuple[str, Label]] = Counter()
     unasked: Counter[str] = Counter()
+    outcomes: dict[bool, Counter[tuple[Outcome, bool]]] = {False: Counter(), True: Counter()}
     total = people = 0
-    for pair in _every(plan, store):
+    for pair in pairs:
         total += 1
+        now: Outcome = "undecided"
         for stage, word in zip(stages, pair.words, strict=True):
             if word is None:
                 unasked[stage.name] += 1
@@ -397,10 +414,17 @@ def _coverage(plan: Plan, store: Store, stages: Sequence[Stage]) -> Coverage:
                 label = stage.settle.label_of(word, pair.source) if stage.settle else word.label
                 if label is not None:
                     settled[stage.name, label] += 1
+                    now = OUTCOMES[label]
                 break
         else:
             people += 1
-    return Coverage(total, settled, unasked, people)
+        outcomes[False][pair.unaided.outcome, pair.gold == "relevant"] += 1
+        outcomes[True][now, pair.gold == "relevant"] += 1
+    before, after = (
+        {outcome: (each[outcome, False] + each[outcome, True], each[outcome, True]) for outcome, _ in each}
+        for each in (outcomes[False], outcomes[True])
+    )
+    return Coverage(total, settled, unasked, people, before, after)
 
 
 def _every(plan: Plan, store: Store, labels: Labels | None = None) -> Iterator[JudgedPair]:
@@ -409,6 +433,10 @@ def _every(plan: Plan, store: Store, labels: Labels | None = None) -> Iterator[J
 
 
 # -- what is written ---------------------------------------------------------------------------------------
+
+
+def _told(outcomes: Mapping[Outcome, tuple[int, int]]) -> dict[str, Any]:
+    return {name: {"pairs": pairs, "people_call_relevant": found} for name, (pairs, found) in sorted(outcomes.items())}
 
 
 def _stage_to_json(stage: StageResult, covered: Coverage) -> dict[str, Any]:

@@ -53,11 +53,21 @@ def is_error(settled: Label, gold: Label) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """Of the pairs that are settled as `settle`, people disagree about at most `alpha`, with confidence 1 − `delta`."""
+    """Of the pairs that are settled as `settle`, people disagree about at most `alpha`, with confidence 1 − `delta`.
+
+    `reach` is the loosest threshold that may be taken; None = any.
+    """
 
     settle: Label
     alpha: float
     delta: float
+    reach: float | None = None
+
+    def may_settle(self, number: float) -> bool:
+        """Whether a threshold may lie at this number, `reach` allowing."""
+        if self.reach is None:
+            return True
+        return number <= self.reach if self.settle == "irrelevant" else number >= self.reach
 
     @property
     def queries(self) -> int:
@@ -143,6 +153,8 @@ def choose(pairs: Sequence[Labelled], promise: Promise) -> Choice:
     """
     import numpy as np
 
+    there = len(pairs), len({pair.query for pair in pairs})
+    pairs = [pair for pair in pairs if promise.may_settle(pair.number)]
     places = {query: place for place, query in enumerate(dict.fromkeys(pair.query for pair in pairs))}
     sign = -1.0 if promise.settle == "irrelevant" else 1.0
     strictness = [sign * pair.number for pair in pairs]
@@ -163,8 +175,7 @@ def choose(pairs: Sequence[Labelled], promise: Promise) -> Choice:
         "" if chosen else _why(promise, steps, len(pairs), len(places)),
         steps,
         correlation,
-        len(pairs),
-        len(places),
+        *there,
         None if naive is None else steps[naive].threshold,
     )
 

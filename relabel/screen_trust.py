@@ -11,7 +11,7 @@ from rich.table import Table
 
 from relabel.asking import Rehearsed
 from relabel.auditing import ESTIMATES, Estimated, Sampled
-from relabel.calibrating import Calibration, StageResult
+from relabel.calibrating import Calibration, Coverage, StageResult
 from relabel.calibration import Choice, Part
 from relabel.comparing import Comparison, PromptFlip
 from relabel.diagnosing import Diagnosis
@@ -43,7 +43,7 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
         " people: no stage may settle them"
         + (f"; {waiting:,} come to a stage that was not asked: relabel run asks it" if waiting else ""),
     )
-    put_line(console)
+    console.print(_outcomes(covered))
     if not done.promises:
         none = "NO PROMISE can be made: under the config that was written no judge settles anything"
         put_line(console, as_text(none, "bold"))
@@ -51,6 +51,17 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
         purpose = "the cascade with these thresholds" if name == "config" else "every test, and reliability"
         put_line(console, as_text(path, "bold"), "  ", as_text(purpose, "dim"))
     put_line(console, as_text(f"next: {_next(done, run)}", "bold"))
+
+
+def _outcomes(covered: Coverage) -> Table:
+    """Lay what the thresholds make of all pairs beside what the run made of them."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("verdict", "as run", "called relevant", "with these", "called relevant"):
+        table.add_column(column, justify="left" if column == "verdict" else "right")
+    for outcome in ("false negative", "partial", "true negative", "undecided"):
+        cells = [f"{count:,}" for each in (covered.before, covered.after) for count in each.get(outcome, (0, 0))]
+        table.add_row(outcome, *cells)
+    return table
 
 
 def _next(done: Calibration, run: Path) -> str:
@@ -121,7 +132,10 @@ def _notes(stage: StageResult, parts: tuple[Part, ...]) -> Iterator[str]:
             if choice.why:
                 yield f"{choice.promise.settle}{of}: no promise: {choice.why}"
             if choice.chosen and choice.chosen.pairs == choice.pairs:
-                yield f"{choice.promise.settle}{of}: holds even if all that comes is settled so: a strict α says more"
+                yield (
+                    f"{choice.promise.settle}{of}: WARNING: α is so loose that all that comes may be settled so,"
+                    " whatever the judge says. Choose a stricter one"
+                )
             if projection := _projection(choice):
                 yield f"{choice.promise.settle}{of}: {projection}"
 

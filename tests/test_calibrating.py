@@ -159,7 +159,7 @@ def test_labels_that_the_run_took_in(run: Path, tmp_path: Path) -> None:
     assert (done.where, done.digest) == ("", "")
     assert done.labels > 800
     assert done.stages[1].parts is not None
-    assert [choice.threshold for choice in done.stages[1].parts.rest.choices] == [None, 2.0]
+    assert [choice.threshold for choice in done.stages[1].parts.rest.choices] == [None, 0.0]
     assert done.stages[1].reliability is None  # people said one thing only
 
 
@@ -295,10 +295,28 @@ def test_the_command(run: Path, gold: Path) -> None:
     )
     assert told.exit_code == 0, told.output
     for words in (
-        "887 labelled pairs of 128 queries", "each by itself holds with 90%", "cheap by its word", "≤ 1", "22 of 680",
-        "no promise: the strictest threshold that can be tested fails", "labels more would let", "cross-validated",
+        "887 labelled pairs of 128 queries", "each by itself holds with 90%", "cheap by its word", "≤ 0", "10 of 544",
+        "no promise: the strictest threshold that can be tested fails", "cross-validated", "called relevant",
         "are left to people", "next: relabel apply",
     ):  # fmt: skip
         assert words in told.output, words
     empty = CliRunner().invoke(app, ["calibrate", str(run)])
     assert isinstance(empty.exception, SettingsError)
+
+
+def test_nothing_is_settled_against_the_judges_own_word(run: Path, gold: Path) -> None:
+    """However loose alpha is: what a judge calls partial or relevant is not kept as a negative by that judge."""
+    loose = relabel.calibrate(run, gold=gold, promote=0.99, drop=0.99, keep=0.99)
+    cuts = [stage.parts.rest.choices for stage in loose.stages if stage.parts is not None]
+    assert [choice.threshold for choice in cuts[0]] == [2.0, 1.0, 0.0]
+
+
+def test_before_and_after_stand_side_by_side(run: Path, gold: Path) -> None:
+    """Outcomes as run and with the thresholds, and how many people call relevant: each adds up to all pairs."""
+    done = relabel.calibrate(run, gold=gold, promote=0.3, keep=0.1)
+    relevant = sum(line.rsplit(",", 1)[1].strip() == "relevant" for line in gold.read_text("utf-8").splitlines()[1:])
+    for each in (done.coverage.before, done.coverage.after):
+        assert sum(pairs for pairs, _ in each.values()) == 887
+        assert 0 < sum(found for _, found in each.values()) <= relevant + 5
+    after = relabel.apply(run, done.files["config"]).statistics["verdicts"]
+    assert {name.replace(" ", "_"): pairs for name, (pairs, _) in done.coverage.after.items()}.items() <= after.items()
