@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -92,24 +93,52 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+_SHAPES: Final[Mapping[str, Any]] = {
+    "manifest.json": {"input": {"path": str}, "settings": {}, "stages": [{"name": str}], "versions": {}},
+    "run.json": {"started": str, "seconds": (int, float)},
+    "statistics.json": {
+        "rows": dict.fromkeys(("in", "written", "removed", "rejected", "below_min_negatives", "scattered"), int),
+        "passages": dict.fromkeys(("in", "promoted", "dropped"), int),
+        "verdicts": dict.fromkeys(("false_negative", "partial", "undecided"), int),
+        "stages": [{"name": str, "asked": int}],
+        "rates": {},
+        "sources": {},
+        "agreement": [{"first": str, "second": str, "n": int}],
+    },
+}
+"""What the documents of a run hold at least: that tells them from what somebody else wrote."""
+
+
+def _fits(content: object, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(content, dict) and all(_fits(content.get(name), each) for name, each in shape.items())
+    if isinstance(shape, list):
+        return isinstance(content, list) and all(_fits(each, shape[0]) for each in content)
+    return isinstance(content, shape)
+
+
+def _apply(folder: Path) -> str:
+    return f"relabel apply {shlex.quote(str(folder))}"
+
+
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Read a JSON document of a run.
 
     Raises:
         RunError: it is not there, or is not what a run writes.
     """
-    command = "relabel run INPUT -o" if name == "manifest.json" else "relabel apply"
-    hint = f"write it anew: {command} {folder}"
+    judge = f"relabel run INPUT -o {shlex.quote(str(folder))}"
+    hint = f"write it anew: {judge if name in ('manifest.json', 'run.json') else _apply(folder)}"
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
         raise RunError(
             f"{folder} holds no finished run ({name} is missing)",
-            hint=f"start or finish it: relabel run INPUT -o {folder}",
+            hint=f"start or finish it: {judge}",
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / name} cannot be read: {error}", hint=hint) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not _fits(content, _SHAPES.get(name, {})):
         raise RunError(f"{folder / name} is not what a run writes", hint=hint)
     return content
 
@@ -148,10 +177,10 @@ def changes_of(folder: Path) -> Iterator[Change]:
             for line in lines:
                 yield Change(**json.loads(line))
     except FileNotFoundError:
-        raise RunError(f"{folder} holds no ledger", hint=f"write it: relabel apply {folder}") from None
+        raise RunError(f"{folder} holds no ledger", hint=f"write it: {_apply(folder)}") from None
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
+            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: {_apply(folder)}"
         ) from error
 
 

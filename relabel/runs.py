@@ -1,6 +1,7 @@
 """What can be done with a finished run: look at it, audit it, take labels back in, rebuild the input."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -171,7 +172,7 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise RunError(
                 f"{folder / name} is not what the run wrote (stopped half-way, or edited)",
-                hint=f"write it anew: relabel apply {folder}",
+                hint=f"write it anew: relabel apply {shlex.quote(str(folder))}",
             )
     form = get_format(told["format"])
     ledger = _by_position(changes_of(folder))
@@ -197,7 +198,7 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         else:
             example, cleaned = _next(cleaned, form, seams.get(str(position)))
             if example is None:
-                raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {folder}")
+                raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {shlex.quote(str(folder))}")
             yield from form.render(undo(example, changes, restore))
 
 

@@ -473,6 +473,25 @@ def test_estimates_and_calibration(rich: Path, tmp_path: Path) -> None:
         (run / name).unlink()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("statistics.json", "{}", "relabel apply"), ("statistics.json", "[]", "relabel apply"),
+        ("statistics.json", '{"rows": 3}', "relabel apply"), ("run.json", "{}", "relabel run INPUT -o"),
+        ("manifest.json", "{}", "relabel run INPUT -o"),
+    ],
+)  # fmt: skip
+def test_documents_of_another_shape(rich: Path, tmp_path: Path, name: str, content: str, command: str) -> None:
+    """Valid JSON that no run wrote: what to type, quoted so that it can be typed."""
+    run = shutil.copytree(rich, tmp_path / "my run")
+    (run / name).write_text(content, "utf-8")
+    asked = [relabel.report, *([relabel.stats] if name == "statistics.json" else [])]
+    for ask in asked:
+        with pytest.raises(RunError, match="is not what a run writes") as caught:
+            ask(run)
+        assert caught.value.hint == f"write it anew: {command} '{run}'"
+
+
 def test_labels_that_were_not_applied_yet(tmp_path: Path) -> None:
     """Imported, but no figure knows them: the page says what to type."""
     relabel.run(training_file(tmp_path / "train.jsonl", 6), output=tmp_path / "run", config=_rules(tmp_path))
