@@ -192,8 +192,9 @@ def prompts_compare(
     console = screen.open_console()
     if dry_run:
         found = api_trust.rehearse_compare_prompts(
-            before, after, input, config, output=folder, stage=stage, queries=queries, format=format, on_error=on_error
-        )
+            before, after, input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries,
+            format=format, on_error=on_error,
+        )  # fmt: skip
         screen_trust.rehearsed(console, found)
         return
     with screen_mined.Bars(quiet=quiet) as bars:
@@ -240,8 +241,8 @@ def diagnose(
     words = tuple(paraphrase or ())
     if dry_run:
         found = api_trust.rehearse_diagnose(
-            input, config, output=folder, stage=stage, queries=queries, parts=parts, paraphrases=words,
-            temperature=temperature, format=format, on_error=on_error,
+            input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries, parts=parts,
+            paraphrases=words, temperature=temperature, format=format, on_error=on_error,
         )  # fmt: skip
         screen_trust.rehearsed(console, found)
         return
