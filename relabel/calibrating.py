@@ -17,13 +17,13 @@ from relabel.auditing import samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
 from relabel.cascade import By, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
-from relabel.errors import InputError, RunError, SettingsError
+from relabel.errors import InputError, RunError, SettingsError, typed
 from relabel.evenness import Even, even
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import LABELS, Judgment, Label
 from relabel.reliability import recalibrate
-from relabel.rundir import replacing, sha256_of, write_json
+from relabel.rundir import replacing, sha256_of, state_of, write_json
 from relabel.store import Store
 
 RESULT: Final = "calibration.json"
@@ -195,7 +195,7 @@ def calibrate(
         if not labelled:
             raise InputError(
                 f"there is no label to calibrate {folder} by" + (f" ({divided:,} are divided)" if divided else ""),
-                hint=f"take labels in: relabel audit import {folder} FILE.csv, or give a file: --gold FILE",
+                hint=f"take labels in: {typed('audit', 'import', folder, 'FILE.csv')}, or give a file: --gold FILE",
             )
         counted = even(labelled, samples_of(folder), complete=len(labelled) + divided == pairs)
         stages, results = _stages(plan, counted.pairs, targets)
@@ -211,7 +211,7 @@ def calibrate(
         raise RunError(f"{files['config']} cannot be written", hint="name a file in a folder that is there: -o FILE")
     with replacing(files["config"]) as file:
         file.write(done.config)
-    write_json(files["result"], done.to_json())
+    write_json(files["result"], {"run": state_of(folder)} | done.to_json())
     return replace(done, files=files)
 
 

@@ -25,6 +25,9 @@ NOBODY: Final = "gold"
 
 UNDECIDED: Final = Verdict("undecided")
 
+ECHOED: Final = 200
+"""Characters of ids that a message repeats."""
+
 _CANDIDATES: Final = ("candidate_id", "passage_id", "docid")
 _WORDS: Final = ("human_label", "label")
 _TABLE: Final = ("pair", "query_id", *_CANDIDATES, *_WORDS, "reviewer")
@@ -156,9 +159,9 @@ class Labels:
         """
         if self.matched or self._asked_of is None:
             return
-        known = next(iter(self._by_ids or self._by_pair))
+        known, there = (str(ids)[:ECHOED] for ids in (next(iter(self._by_ids or self._by_pair)), self._asked_of))
         raise InputError(
-            f"{self.where}: no label is about a pair of the run: it labels {known!r}, the run has {self._asked_of!r}",
+            f"{self.where}: no label is about a pair of the run: it labels {known}, the run has {there}",
             hint="Are ids written the same way, and are these the labels of this run?",
         )
 

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import platform
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Final
 
-from relabel.errors import RunError
+from relabel.errors import RunError, typed
 from relabel.records import Change
 
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=dict).encode
@@ -94,7 +93,7 @@ def _is_utf8(text: str) -> bool:
 
 
 _SHAPES: Final[Mapping[str, Any]] = {
-    "manifest.json": {"input": {"path": str}, "settings": {}, "stages": [{"name": str}], "versions": {}},
+    "manifest.json": {"input": {"path": str}, "settings": {"stages": [{}]}, "stages": [{"name": str}], "versions": {}},
     "run.json": {"started": str, "seconds": (int, float)},
     "statistics.json": {
         "rows": dict.fromkeys(("in", "written", "removed", "rejected", "below_min_negatives", "scattered"), int),
@@ -117,18 +116,14 @@ def _fits(content: object, shape: Any) -> bool:
     return isinstance(content, shape)
 
 
-def _apply(folder: Path) -> str:
-    return f"relabel apply {shlex.quote(str(folder))}"
-
-
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Read a JSON document of a run.
 
     Raises:
         RunError: it is not there, or is not what a run writes.
     """
-    judge = f"relabel run INPUT -o {shlex.quote(str(folder))}"
-    hint = f"write it anew: {judge if name in ('manifest.json', 'run.json') else _apply(folder)}"
+    judge = typed("run", "INPUT", "-o", folder)
+    hint = f"write it anew: {judge if name in ('manifest.json', 'run.json') else typed('apply', folder)}"
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
@@ -141,6 +136,26 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not _fits(content, _SHAPES.get(name, {})):
         raise RunError(f"{folder / name} is not what a run writes", hint=hint)
     return content
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Return what figures of a run hang on: its input, who judged it, and by which rules words become verdicts.
+
+    Written beside such figures, so that those of an earlier state of the run can be told from those of this one.
+
+    Raises:
+        RunError: no finished run is there.
+    """
+    manifest = read_json(folder, "manifest.json")
+    rules = [
+        {name: stage.get(name) for name in ("final", "settle", "escalate", "sample")}
+        for stage in manifest["settings"].get("stages", ())
+    ]
+    return {
+        "input": {name: manifest["input"].get(name) for name in ("sha256", "shard")},
+        "judges": [stage.get("fingerprint") for stage in manifest["stages"]],
+        "routing": rules,
+    }
 
 
 def sha256_of(path: Path) -> str:
@@ -177,10 +192,10 @@ def changes_of(folder: Path) -> Iterator[Change]:
             for line in lines:
                 yield Change(**json.loads(line))
     except FileNotFoundError:
-        raise RunError(f"{folder} holds no ledger", hint=f"write it: {_apply(folder)}") from None
+        raise RunError(f"{folder} holds no ledger", hint=f"write it: {typed('apply', folder)}") from None
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: {_apply(folder)}"
+            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: {typed('apply', folder)}"
         ) from error
 
 

@@ -114,7 +114,7 @@ def test_from_sample_to_estimate_and_back(
             assert figure.high is not None
             assert figure.low < truth < figure.high, name
             assert figure.of == found.pairs == 887
-    told = json.loads((run / "estimates.json").read_text("utf-8"))
+    told = json.loads((run / "estimates.json").read_text("utf-8"))["figures"]
     assert [figure["name"] for figure in told] == list(named(found))
     assert set(told[0]) >= {"name", "value", "low", "high", "n", "of", "clusters", "method", "note"}
 

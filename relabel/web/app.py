@@ -10,7 +10,6 @@ All answers are made in one thread, one after the other: each takes milliseconds
 
 import asyncio
 import secrets
-import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from relabel.errors import RelabelError
+from relabel.errors import RelabelError, typed
 from relabel.records import LABELS, Label
 from relabel.web.desk import NAME_LENGTH, NOTE_LENGTH, Desk
 from relabel.web.listing import Sheet, Text
@@ -107,7 +106,7 @@ class AuditPage:
         )
         self._templates.globals |= {
             "labels": LABELS, "form_token": keys.form, "blind": blind, "name_length": NAME_LENGTH,
-            "note_length": NOTE_LENGTH, "address": _address, "apply": f"relabel apply {shlex.quote(folder)}",
+            "note_length": NOTE_LENGTH, "address": _address, "apply": typed("apply", folder),
         }  # fmt: skip
 
     def app(self) -> "Starlette":
