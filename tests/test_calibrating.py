@@ -198,3 +198,11 @@ def test_the_command(run: Path, gold: Path) -> None:
         assert words in told.output, words
     empty = CliRunner().invoke(app, ["calibrate", str(run)])
     assert isinstance(empty.exception, SettingsError)
+
+
+def test_a_high_confidence_is_no_certainty(run: Path, gold: Path) -> None:
+    """Jointly, each promise is tested at a small share of delta: what is told of it stays below 100 %."""
+    options = ["--gold", str(gold), "--promote", "0.01", "--keep", "0.001", "--delta", "0.01", "--jointly"]
+    told = CliRunner().invoke(app, ["calibrate", str(run), *options], env={"COLUMNS": "400"}).output
+    assert "confidence 99.75%" in told
+    assert "confidence 100%" not in told

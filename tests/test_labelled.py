@@ -88,6 +88,12 @@ def test_labels_of_something_else_are_refused(run: Path, tmp_path: Path) -> None
     pairs_of(run, labels)
     with pytest.raises(InputError, match="no label is about a pair of the run"):
         labels.check()
+    path.write_text(f"query_id,candidate_id,label\n{'q' * 100_000},d,yes\n", encoding="utf-8")
+    labels = Labels(str(path))
+    pairs_of(run, labels)
+    with pytest.raises(InputError, match="no label is about a pair of the run") as endless:
+        labels.check()
+    assert len(str(endless.value)) < 1_000
     path.write_text("query_id,candidate_id,label\nq,d,perhaps\nq,e,yes\nq,e,no\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"(?s)line 2: .*line 4: gold calls the pair relevant and irrelevant"):
         Labels(str(path))
