@@ -253,7 +253,7 @@ def compare_prompts(
     """
     settings, folder = _settings(config), Path(output or default_folder(path, config, "compare"))
     source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
-    known = Labels(str(gold), threshold) if gold is not None else None
+    known = _labels(gold, threshold)
     return comparing.compare(
         before,
         after,
@@ -276,11 +276,17 @@ def rehearse_compare_prompts(
     *,
     output: AnyPath | None = None,
     stage: str | None = None,
+    gold: AnyPath | None = None,
+    threshold: int = 2,
     queries: int = 200,
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
 ) -> Rehearsed:
-    """Count what `compare_prompts` would ask, and estimate tokens and money. Asks nobody, writes nothing."""
+    """Count what `compare_prompts` would ask, and estimate tokens and money. Asks nobody, writes nothing.
+
+    What `compare_prompts` would refuse before it asks, labels among it, is refused here too.
+    """
+    _labels(gold, threshold)
     settings, folder = _settings(config), Path(output or default_folder(path, config, "compare"))
     source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
     return comparing.rehearse(before, after, source, settings, folder, stage=stage, queries=queries)
@@ -332,7 +338,7 @@ def diagnose(
     settings, folder = _settings(config), Path(output or default_folder(path, config, "diagnose"))
     source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
     wanted = Wanted(queries, tuple(parts or PARTS), tuple(map(str, paraphrases)), temperature)
-    known = Labels(str(gold), threshold) if gold is not None else None
+    known = _labels(gold, threshold)
     return diagnosing.diagnose(
         source, settings, folder, wanted, stage=stage, gold=known, progress=progress, begin=begin
     )
@@ -344,6 +350,8 @@ def rehearse_diagnose(
     *,
     output: AnyPath | None = None,
     stage: str | None = None,
+    gold: AnyPath | None = None,
+    threshold: int = 2,
     queries: int = 50,
     parts: Sequence[str] | None = None,
     paraphrases: Sequence[AnyPath] = (),
@@ -351,11 +359,19 @@ def rehearse_diagnose(
     format: str = "auto",  # noqa: A002
     on_error: str = "stop",
 ) -> Rehearsed:
-    """Count what `diagnose` would ask, and estimate tokens and money. Asks nobody, writes nothing."""
+    """Count what `diagnose` would ask, and estimate tokens and money. Asks nobody, writes nothing.
+
+    What `diagnose` would refuse before it asks, labels among it, is refused here too.
+    """
+    _labels(gold, threshold)
     settings, folder = _settings(config), Path(output or default_folder(path, config, "diagnose"))
     source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
     wanted = Wanted(queries, tuple(parts or PARTS), tuple(map(str, paraphrases)), temperature)
     return diagnosing.rehearse(source, settings, folder, wanted, stage=stage)
+
+
+def _labels(gold: AnyPath | None, threshold: int) -> Labels | None:
+    return Labels(str(gold), threshold) if gold is not None else None
 
 
 def _settings(config: AnyConfig) -> Settings:

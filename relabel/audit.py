@@ -17,7 +17,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from relabel.errors import InputError, RunError
+from relabel.errors import InputError, RunError, typed
 from relabel.records import Finding, Judgment, Label, read_label
 from relabel.tables import read_table, reread, to_cell
 
@@ -39,6 +39,8 @@ READ: Final = ("pair", "query_id", "candidate_id", "human_label", "human_note", 
 REQUIRED: Final = ("pair", "human_label")
 
 LISTED: Final = 20
+ECHOED: Final = 80
+"""Characters of what stands in a cell that a message repeats."""
 
 _ASIDE: Final = re.compile(r"(?<=.)-labelled\d*\Z")
 """How the name of a file that was set aside ends."""
@@ -243,8 +245,8 @@ def read_labels(path: Path, reviewer: str) -> AuditFile:
         known = labels.setdefault((label.pair, label.reviewer), label)
         if known.label != label.label:
             problems.append(
-                f"lines {known.line} and {line}: {label.reviewer or 'one reviewer'} calls the pair {label.pair} "
-                f"{known.label} and {label.label}; keep one"
+                f"lines {known.line} and {line}: {label.reviewer or 'one reviewer'} calls the pair"
+                f" {label.pair[:ECHOED]} {known.label} and {label.label}; keep one"
             )
         elif label.note and not known.note:
             labels[label.pair, label.reviewer] = label
@@ -284,15 +286,16 @@ def match(labels: Sequence[AuditLabel], pairs: Iterable[tuple[str, str, str, T]]
     )
 
 
-def stale_error(path: Path, stale: Sequence[Stale]) -> InputError:
+def stale_error(path: Path, stale: Sequence[Stale], folder: Path) -> InputError:
     """Say which labels are about no pair of the run: the first `LISTED` with line and reason, then how many more."""
-    lines = [f"  line {each.label.line}, pair {each.label.pair}: {each.reason}" for each in stale[:LISTED]]
+    lines = [f"  line {each.label.line}, pair {each.label.pair[:ECHOED]}: {each.reason}" for each in stale[:LISTED]]
     if len(stale) > LISTED:
         lines.append(f"  and {len(stale) - LISTED:,} more")
     noun = "label belongs" if len(stale) == 1 else "labels belong"
     return InputError(
         f"{path}: {len(stale):,} {noun} to no pair of this run:\n" + "\n".join(lines),
-        hint="Export the pairs of this run again (relabel audit export RUN) and copy the labels over; "
+        hint=f"Export the pairs of this run again ({typed('audit', 'export', folder, '-o', 'again.csv')}) and copy the"
+        " labels over; "
         "sort whole rows, never single columns.",
     )
 
@@ -370,5 +373,5 @@ def _other_ids(label: AuditLabel, query_id: str, candidate_id: str) -> str:
         ("candidate_id", label.candidate_id, candidate_id),
     ):
         if said and said.split() != reread(real).split():
-            return f"{name} is {said!r} in the file and {real!r} in the run"
+            return f"{name} is {said[:ECHOED]!r} in the file and {real[:ECHOED]!r} in the run"
     return ""

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from relabel import audit
-from relabel.errors import RunError, SettingsError
+from relabel.errors import RunError, SettingsError, typed
 from relabel.estimates import Estimate
 from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import Finding, digest
-from relabel.rundir import json_line, replacing, sha256_of
+from relabel.rundir import json_line, replacing, sha256_of, state_of, write_json
 from relabel.sampling import (
     AT_LEAST,
     Allocation,
@@ -105,7 +105,7 @@ def design_of(*, kind: str | None, by: str, strata: str | None, allocation: str,
     Raises:
         SettingsError: a word that is none of the choices, or choices that do not go together.
     """
-    traits = tuple(part.strip() for part in strata.split(",")) if strata else ()
+    traits = tuple(dict.fromkeys(part.strip() for part in strata.split(","))) if strata else ()
     chosen = kind or ("stratified" if traits or by == "pair" else "random")
     checks = (
         ("--design", (chosen,), Kind), ("--by", (by,), Unit), ("--strata", traits, Trait),
@@ -169,7 +169,7 @@ def audit_sample(
             census.add([facts_of(pair, design) for pair in group])
         census.close()
         if not census.pairs:
-            raise RunError(f"{folder} holds no judged pairs", hint="see: relabel stats RUN")
+            raise RunError(f"{folder} holds no judged pairs", hint=f"see: {typed('stats', folder)}")
         units = n if design.unit == "pair" else queries_for(n, census)
         if design.kind == "stratified" and units < AT_LEAST * len(census.sizes):
             raise SettingsError(
@@ -285,8 +285,12 @@ def read_sample(path: Path) -> Sample:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is not a sample that relabel wrote: {error}",
-            hint="remove it, and draw again: relabel audit sample",
+            hint=f"remove it, and draw again: {_draw(path.parent.parent)}",
         ) from error
+
+
+def _draw(folder: Path) -> str:
+    return typed("audit", "sample", folder, "-o", "sample.csv")
 
 
 def samples_of(folder: Path) -> list[Sample]:
@@ -321,7 +325,7 @@ def audit_estimate(
     samples = samples_of(folder)
     if sample is not None and sample not in {each.name for each in samples}:
         there = ", ".join(each.name for each in samples) or "none"
-        raise RunError(f"{folder} has no sample {sample!r} (it has: {there})", hint=f"relabel audit sample {folder}")
+        raise RunError(f"{folder} has no sample {sample!r} (it has: {there})", hint=f"draw one: {_draw(folder)}")
     labels = Labels(gold, threshold) if gold is not None else None
     wanted = {row.pair for each in samples for row in each.rows}
     known = Known()
@@ -335,12 +339,12 @@ def audit_estimate(
     if not known.labels:
         raise RunError(
             f"nobody labelled a pair of {folder}",
-            hint=f"relabel audit sample {folder} -o sample.csv -n 200, fill in human_label, relabel audit import",
+            hint=f"{_draw(folder)}, fill in human_label, then: {typed('audit', 'import', folder, 'sample.csv')}",
         )
-    chosen, notes = _choose(samples, sample, known)
+    chosen, notes = _choose(samples, sample, known, folder)
     found = figures_of(known, chosen, names)
-    with replacing(folder / ESTIMATES) as file:
-        file.write(json.dumps([each.to_json() for each in found.figures], ensure_ascii=False, indent=1) + "\n")
+    told = {"run": state_of(folder), "figures": [each.to_json() for each in found.figures]}
+    write_json(folder / ESTIMATES, told)
     return Estimated(
         found.figures,
         chosen.name if chosen is not None else "",
@@ -353,7 +357,7 @@ def audit_estimate(
     )
 
 
-def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[Sample | None, list[str]]:
+def _choose(samples: Sequence[Sample], name: str | None, known: Known, folder: Path) -> tuple[Sample | None, list[str]]:
     """Return the sample that the figures rest on, and what is to be said of the others."""
     if name is None and known.labels == known.pairs:  # nothing to estimate
         return None, []
@@ -361,7 +365,7 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     for each in samples:
         problem = changed(each, known)
         if problem and each.name == name:
-            hint = "draw again; labels that are there count again: relabel audit sample RUN -o sample.csv --name NEW"
+            hint = f"draw again; labels that are there count again: {_draw(folder)} --name NEW"
             raise RunError(problem, hint=hint)
         if problem:
             notes.append(f"{problem}: not used")
@@ -372,7 +376,7 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     if not usable and name is not None:
         raise RunError(
             f"people did not work off the sample {name}: {counted[name]:,} of its pairs have a label",
-            hint="label its CSV from the top, then: relabel audit import RUN CSV",
+            hint=f"label its CSV from the top, then: {typed('audit', 'import', folder, 'CSV')}",
         )
     if not usable:
         few = "have a label, too few of those in turn to rest on it"

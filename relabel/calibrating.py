@@ -18,14 +18,14 @@ from relabel.auditing import facts_for_estimates, samples_of
 from relabel.calibration import Labelled, Parts, Promise, calibrate_stage, choice_to_json
 from relabel.cascade import OUTCOMES, By, Cuts, Settle, Stage, number_of, settles
 from relabel.concluding import Plan
-from relabel.errors import InputError, RunError, SettingsError
+from relabel.errors import InputError, RunError, SettingsError, typed
 from relabel.evenness import Even, even
 from relabel.inferring import Known, Sample
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
 from relabel.records import LABELS, Judgment, Label, Outcome
 from relabel.reliability import recalibrate
-from relabel.rundir import replacing, sha256_of, write_json
+from relabel.rundir import replacing, sha256_of, state_of, write_json
 from relabel.store import Store
 
 SMALLEST: Final = 1e-4
@@ -227,7 +227,7 @@ def calibrate(
         if not labelled:
             raise InputError(
                 f"there is no label to calibrate {folder} by" + (f" ({divided:,} are divided)" if divided else ""),
-                hint=f"take labels in: relabel audit import {folder} FILE.csv, or give a file: --gold FILE",
+                hint=f"take labels in: {typed('audit', 'import', folder, 'FILE.csv')}, or give a file: --gold FILE",
             )
         counted = even(labelled, samples, known, complete=len(labelled) + divided == known.pairs)
         judges = [stage.judge for stage in plan.settings.stages]
@@ -243,7 +243,7 @@ def calibrate(
     _check_place(files["config"])
     with replacing(files["config"]) as file:
         file.write(done.config)
-    write_json(files["result"], done.to_json())
+    write_json(files["result"], {"run": state_of(folder)} | done.to_json())
     return replace(done, files=files)
 
 

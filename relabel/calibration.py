@@ -301,13 +301,13 @@ def _why(promise: Promise, steps: Sequence[Step], pairs: int, queries: int) -> s
         most = max(step.effective_queries for step in steps)
         return (
             f"too few queries: {queries:,}, worth {most:.1f} of equal size; {promise.queries:,} are needed for"
-            f" {promise.alpha:.0%} at confidence {1 - promise.delta:.0%}, even without an error"
+            f" {promise.alpha:.0%} at confidence {100 * (1 - promise.delta):.5g}%, even without an error"
         )
     failed = next(step for step in steps if step.test == "failed")
     rate = failed.errors / failed.pairs
     return (
         f"the strictest threshold that can be tested fails: {failed.errors:,} errors in {failed.pairs:,} pairs"
-        f" ({rate:.1%}), at most {failed.upper:.1%} with confidence {1 - promise.delta:.0%}"
+        f" ({rate:.1%}), at most {failed.upper:.1%} with confidence {100 * (1 - promise.delta):.5g}%"
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from relabel import cli_mining, cli_trust
-from relabel.errors import RelabelError, SettingsError
+from relabel.errors import RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
     ConfigFile,
@@ -126,7 +126,7 @@ def run(
             watch=bars.watch,
             begin=bars.begin,
         )
-    screen.summary(screen.open_console(), done, after=f"next: relabel show {folder} · relabel stats {folder}")
+    screen.summary(screen.open_console(), done, after=f"next: {typed('show', folder)} · {typed('stats', folder)}")
     _end(done, limit)
 
 
@@ -140,7 +140,7 @@ def merge(
     from relabel import api, screen
 
     done = api.merge(shards, output, input)
-    after = f"{len(shards)} shards merged; next: relabel show {output} · relabel stats {output}"
+    after = f"{len(shards)} shards merged; next: {typed('show', output)} · {typed('stats', output)}"
     screen.summary(screen.open_console(), done, after=after)
 
 
@@ -260,7 +260,7 @@ def convert(
     left_out = len(done.rejected)
     _echo(f"{done.examples:,} examples read, {left_out:,} rows rejected, {done.rows:,} rows written: {output}")
     if done.examples and not done.rows:
-        _echo(f"{to} has no rows without negatives; to find some, type: relabel mine {input}")
+        _echo(f"{to} has no rows without negatives; to find some, type: {typed('mine', input)}")
 
 
 @audit_app.command("export")
@@ -275,7 +275,7 @@ def audit_export(
 
     rows = api.audit_export(run, output, everything=all_pairs, path=input)
     _echo(f"{rows:,} pairs: {output}\nfill in human_label (relevant, partial, irrelevant)")
-    _echo(f"then: relabel audit import {run} {output}")
+    _echo(f"then: {typed('audit', 'import', run, output)}")
 
 
 @audit_app.command("import")
@@ -290,7 +290,7 @@ def audit_import(
 
     done = api.audit_import(run, labels, reviewer=reviewer, path=input)
     who = ", ".join(done.reviewers) or "nobody"
-    _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: relabel apply {run}")
+    _echo(f"{done.labels:,} labels by {who}; {done.unlabelled:,} rows without a label\nnow: {typed('apply', run)}")
 
 
 audit_app.command("sample")(cli_trust.audit_sample)

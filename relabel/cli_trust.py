@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from relabel.options import ConfigFile, FormatName, Input, Moved, OnError, Run
+from relabel.options import ConfigFile, FormatName, Gold, GoldThreshold, Input, Moved, OnError, Run, RunGold
 
 # -- calibrate ---------------------------------------------------------------------------------------------
 
@@ -31,11 +31,8 @@ def calibrate(
     by_source: Annotated[  # noqa: FBT002
         bool, typer.Option("--by-source", help="Thresholds of their own for sources with enough labels.")
     ] = False,
-    gold: Annotated[
-        str | None,
-        typer.Option("--gold", help="Labels: audit CSV, table of ids, or qrels. Without: those that were imported."),
-    ] = None,
-    threshold: Annotated[int, typer.Option("--threshold", help="Of grades, the lowest that is relevant.")] = 2,
+    gold: RunGold = None,
+    threshold: GoldThreshold = 2,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Config to write; calibrated.yaml in RUN without.")
     ] = None,
@@ -94,10 +91,8 @@ def audit_sample(
 
 def audit_estimate(
     run: Run,
-    gold: Annotated[
-        str | None, typer.Option("--gold", help="Labels: audit CSV, table of ids, qrels. Without: those imported.")
-    ] = None,
-    threshold: Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")] = 2,
+    gold: RunGold = None,
+    threshold: GoldThreshold = 2,
     sample: Annotated[
         str | None, typer.Option("--sample", help="Which sample; the one with most labels without.")
     ] = None,
@@ -159,11 +154,6 @@ def report(
 
 
 StageName = Annotated[str | None, typer.Option("--stage", help="Which stage is asked; the first LLM without.")]
-Gold = Annotated[
-    str | None,
-    typer.Option("--gold", help="People's labels: audit CSV, table of query_id, candidate_id, label, qrels."),
-]
-GoldThreshold = Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count requests, tokens and money; ask nobody.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")]
 
@@ -192,8 +182,9 @@ def prompts_compare(
     console = screen.open_console()
     if dry_run:
         found = api_trust.rehearse_compare_prompts(
-            before, after, input, config, output=folder, stage=stage, queries=queries, format=format, on_error=on_error
-        )
+            before, after, input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries,
+            format=format, on_error=on_error,
+        )  # fmt: skip
         screen_trust.rehearsed(console, found)
         return
     with screen_mined.Bars(quiet=quiet) as bars:
@@ -240,8 +231,8 @@ def diagnose(
     words = tuple(paraphrase or ())
     if dry_run:
         found = api_trust.rehearse_diagnose(
-            input, config, output=folder, stage=stage, queries=queries, parts=parts, paraphrases=words,
-            temperature=temperature, format=format, on_error=on_error,
+            input, config, output=folder, stage=stage, gold=gold, threshold=threshold, queries=queries, parts=parts,
+            paraphrases=words, temperature=temperature, format=format, on_error=on_error,
         )  # fmt: skip
         screen_trust.rehearsed(console, found)
         return

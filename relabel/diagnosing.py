@@ -12,6 +12,7 @@ That models lean towards "no" in binary decisions: Yu et al., NAACL 2025 (arXiv 
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -71,7 +72,9 @@ class Wanted:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a part that there is not."""
+        """Refuse a part that there is not, and a temperature that cannot be."""
+        if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise SettingsError(f"a temperature of {self.temperature:g}", hint="0 or more, such as 0.7")
         if unknown := sorted(set(self.parts) - set(PARTS)):
             raise SettingsError(f"there is no part {unknown[0]!r}", hint=f"choose of {', '.join(PARTS)}")
 

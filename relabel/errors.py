@@ -12,8 +12,14 @@
 These are shown without a traceback. Anything else is a bug of ours and keeps its traceback.
 """
 
+import shlex
 from pathlib import Path
 from typing import ClassVar
+
+
+def typed(*words: object) -> str:
+    """Return a command of relabel as a shell takes it, whatever its paths are called: the next thing to type."""
+    return shlex.join(["relabel", *map(str, words)])
 
 
 class RelabelError(Exception):

@@ -25,11 +25,15 @@ NOBODY: Final = "gold"
 
 UNDECIDED: Final = Verdict("undecided")
 
+ECHOED: Final = 200
+"""Characters of ids that a message repeats."""
+
 _CANDIDATES: Final = ("candidate_id", "passage_id", "docid")
 _WORDS: Final = ("human_label", "label")
 _TABLE: Final = ("pair", "query_id", *_CANDIDATES, *_WORDS, "reviewer")
 _FORMS: Final = (
     "an audit CSV; a table of query_id, candidate_id (or passage_id, docid), label; or qrels: query, passage and grade"
+    " (of a BEIR folder, name the file: FOLDER/qrels/test.tsv)"
 )
 
 
@@ -94,6 +98,8 @@ class Labels:
         self._by_ids: dict[tuple[str, str], dict[str, Label]] = {}
         self.matched = 0
         self._asked_of: tuple[str, str] | None = None
+        if not where.strip():
+            raise InputError("the file of labels has no name", hint=f"labels are taken from {_FORMS}")
         path = Path(where)
         there: tuple[str, ...] = ()
         if path.is_file() and path.suffix.casefold() in (".csv", ".tsv", ".txt"):
@@ -106,7 +112,7 @@ class Labels:
         else:
             self._read_judgments(threshold)
         if not self._by_pair and not self._by_ids:
-            raise InputError(f"{where}: holds no labels", hint=_FORMS)
+            raise InputError(f"{where}: holds no labels", hint=f"labels are taken from {_FORMS}")
 
     def _read(self, path: Path, rows: Sequence[tuple[int, dict[str, str]]], threshold: int) -> None:
         problems = []
@@ -132,9 +138,12 @@ class Labels:
             )
 
     def _read_judgments(self, threshold: int) -> None:
-        judged = open_judged(self.where).judged
-        for each in judged() if judged is not None else ():
-            self._by_ids[each.query_id, each.document_id] = {NOBODY: _of_grade(each.grade, threshold)}
+        try:
+            judged = open_judged(self.where).judged
+            for each in judged() if judged is not None else ():
+                self._by_ids[each.query_id, each.document_id] = {NOBODY: _of_grade(each.grade, threshold)}
+        except InputError as error:  # what it says is of judgments, and labels may stand in other files too
+            raise InputError(error.message, hint=f"labels are taken from {_FORMS}") from error
 
     def of(self, finding: Finding) -> Mapping[str, Label]:
         """Return what people said of a pair, by reviewer; empty where nobody did."""
@@ -152,9 +161,9 @@ class Labels:
         """
         if self.matched or self._asked_of is None:
             return
-        known = next(iter(self._by_ids or self._by_pair))
+        known, there = (str(ids)[:ECHOED] for ids in (next(iter(self._by_ids or self._by_pair)), self._asked_of))
         raise InputError(
-            f"{self.where}: no label is about a pair of the run: it labels {known!r}, the run has {self._asked_of!r}",
+            f"{self.where}: no label is about a pair of the run: it labels {known}, the run has {there}",
             hint="Are ids written the same way, and are these the labels of this run?",
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relabel.concluding import Plan
-from relabel.errors import RunError
+from relabel.errors import RunError, typed
 from relabel.pipeline import (
     Summary,
     check_folder,
@@ -98,7 +98,7 @@ def _open(folder: Path, path: Path | None) -> _Part:
     if not (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} holds no finished shard",
-            hint=f"finish it first: relabel run INPUT -o {folder} --shard …, with the config of the others",
+            hint=f"finish it first: {typed('run', 'INPUT', '-o', folder)} --shard …, with the config of the others",
         )
     manifest = read_json(folder, "manifest.json")
     plan = plan_of(folder, manifest, path=path)

@@ -23,4 +23,15 @@ QueriesName = Annotated[str | None, typer.Option("--queries", help="Queries, in 
 QrelsName = Annotated[str | None, typer.Option("--qrels", help="Judgments, in place of the collection's.")]
 SplitName = Annotated[str, typer.Option("--split", help="Which of the collection's judgments.")]
 Threshold = Annotated[int, typer.Option("--threshold", help="The lowest grade that is a positive.")]
+Gold = Annotated[
+    str | None,
+    typer.Option("--gold", help="People's labels: audit CSV, table of query_id, candidate_id, label, or qrels."),
+]
+RunGold = Annotated[
+    str | None,
+    typer.Option(
+        "--gold", help="Labels in place of those imported: audit CSV, table of query_id, candidate_id, label, or qrels."
+    ),
+]
+GoldThreshold = Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")]
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]

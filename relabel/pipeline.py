@@ -17,7 +17,7 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import open_case
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, Row, conclude_all
-from relabel.errors import InputError, RelabelError, RunError, SettingsError
+from relabel.errors import InputError, RelabelError, RunError, SettingsError, typed
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.pools import CandidatePool
@@ -202,7 +202,7 @@ def _same_judges(settings: config.Settings, manifest: Mapping[str, Any], store: 
 def open_run(folder: Path, *, path: Path | None = None) -> Iterator[tuple[Plan, Store]]:
     """Open a finished run: its plan, checked against the input as it is now, and its store."""
     plan = plan_of(folder, read_json(folder, "manifest.json"), path=path)
-    again = f"relabel run {plan.source.path} -o {folder}"
+    again = typed("run", plan.source.path, "-o", folder)
     if plan.source.shard:
         again += f" --shard {plan.source.shard}"
     check_input(plan, hint=f"judge what is new: {again}, with the config of that run")
@@ -231,7 +231,7 @@ def plan_of(folder: Path, manifest: Mapping[str, Any], *, path: Path | None = No
         return Plan.of(source, settings, numbers, told["sha256"], told["pool"] if settings.pool else "")
     except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
         raise RunError(
-            f"{folder / 'manifest.json'} is not what this relabel writes", hint=f"relabel run INPUT -o {folder}"
+            f"{folder / 'manifest.json'} is not what this relabel writes", hint=typed("run", "INPUT", "-o", folder)
         ) from error
 
 

@@ -243,7 +243,7 @@ def read_label(text: str) -> Label | None:
     if not word:
         return None
     if word not in LABEL_WORDS:
-        raise ValueError(f"{text.strip()!r} is not a label; write relevant, partial or irrelevant")
+        raise ValueError(f"{text.strip()[:80]!r} is not a label; write relevant, partial or irrelevant")
     return LABEL_WORDS[word]
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from relabel.building import price
 from relabel.concluding import Plan
 from relabel.engines.prices import cost
-from relabel.errors import RunError, SettingsError
+from relabel.errors import RunError, SettingsError, typed
 from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_common_edges
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
@@ -24,7 +24,7 @@ from relabel.reporting.content import Cell, Page, Section, code, coefficient, co
 from relabel.reporting.page import render
 from relabel.reporting.pairs import disagreements
 from relabel.reporting.plots import Bin
-from relabel.rundir import read_json, replacing
+from relabel.rundir import read_json, replacing, state_of
 from relabel.store import Store
 
 T = TypeVar("T")
@@ -60,9 +60,10 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
     target = output or folder / "report.html"
     if target.suffix.casefold() not in (".html", ".htm"):
         raise SettingsError(f"{target} would be taken for something else", hint="name it .html")
+    read_json(folder, "manifest.json")  # where no run is, that is to be said before all else
     if target.is_dir() or not target.parent.is_dir():
         raise RunError(
-            f"{target}: no file can be written there", hint=f"name one: relabel report {folder} -o report.html"
+            f"{target}: no file can be written there", hint=f"name one: {typed('report', folder, '-o', 'report.html')}"
         )
     html = render(page(folder, path=path))
     with replacing(target) as file:
@@ -78,16 +79,25 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
         gleaned = glean(judged_pairs(plan, store), [stage.name for stage in plan.stages])
         spent = list(_spent(plan, store, manifest, gleaned))
     looked = gleaned.labelled > 0
-    calibrated = _made(folder / "calibration.json", "relabel calibrate", lambda found: list(people.calibration(found)))
-    estimated = _made(folder / "estimates.json", "relabel audit estimate", people.estimates)
-    headline = _made(folder / "estimates.json", "relabel audit estimate", lambda found: list(people.headline(found)))
-    asked = _made(folder / "diagnostics.json", "relabel diagnose", trust.diagnostics)
+    calibrate, estimate = typed("calibrate", folder, "--keep", "0.1"), typed("audit", "estimate", folder)
+    now = state_of(folder)
+    calibrated = _made(
+        folder / "calibration.json",
+        calibrate,
+        lambda found: (
+            [people.outdated_calibration()]
+            if _earlier(found, now, ("input", "judges"))  # other thresholds are what a calibration is for
+            else list(people.calibration(found))
+        ),
+    )
+    estimated, headline = _made(folder / "estimates.json", estimate, lambda found: _estimates(found, now))
+    asked = _made(folder / "diagnostics.json", typed("diagnose", "INPUT", "-o", folder), trust.diagnostics)
     changed = figures["passages"]["promoted"] + figures["passages"]["dropped"]
     curves, scores = list(_curves(gleaned.checked)), list(_scores(gleaned))
     return Page(
         title=folder.resolve().name,
         done=_done(manifest, execution, figures),
-        results=(*_results(figures, gleaned), *headline),
+        results=(*_results(figures, gleaned, estimated=bool(headline)), *headline),
         tiles=tuple(_tiles(figures, gleaned, spent, changed)),
         sections=(
             sections.done(manifest, execution),
@@ -120,7 +130,7 @@ def _done(manifest: Mapping[str, Any], execution: Mapping[str, Any], figures: Ma
     )
 
 
-def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
+def _results(figures: Mapping[str, Any], gleaned: Gleaned, *, estimated: bool) -> Iterator[Cell]:
     """Say what came of it, in a sentence each, with how sure it is."""
     rates, passages = figures["rates"], figures["passages"]
     relevant, rows = rates.get("pairs called relevant"), rates.get("rows with a false negative")
@@ -153,6 +163,8 @@ def _results(figures: Mapping[str, Any], gleaned: Gleaned) -> Iterator[Cell]:
         yield Markup("People labelled {}, which the figures do not know yet: {}.").format(
             many(gleaned.labelled, "pair"), code("relabel apply RUN")
         )
+    elif estimated:
+        yield "The run itself holds no label of a person; what follows rests on a file of labels that it was given."
     else:
         yield "No person has checked these verdicts: how right the judges are, no figure here can say."
 
@@ -170,7 +182,7 @@ def _tiles(
     yield "false negatives", count(verdicts["false_negative"]), f"and {verdicts['partial']:,} partial"
     yield "labels changed", count(changed), f"{percent(changed / passages)} of the negatives" if passages else ""
     yield "undecided", count(verdicts["undecided"]), "nobody settled them"
-    who = many(len(gleaned.reviewers), "reviewer") if gleaned.labelled else "nobody has looked yet"
+    who = many(len(gleaned.reviewers), "reviewer") if gleaned.labelled else "nobody has labelled in the run"
     yield "checked by people", count(gleaned.labelled), f"by {who}" if gleaned.labelled else who
     if spent and all(each.usd is not None and each.counted == each.replies for each in spent):
         total = sum(each.usd or 0.0 for each in spent)
@@ -281,7 +293,23 @@ def _made(path: Path, command: str, make: Callable[[Any], T]) -> T:
     try:
         return make(json.loads(path.read_text("utf-8")) if path.exists() else None)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} is not what relabel writes", hint=f"write it anew: {command} {path.parent}") from error
+        raise RunError(f"{path} is not what relabel writes", hint=f"write it anew: {command}") from error
+
+
+def _earlier(found: Any, now: Mapping[str, Any], traits: Sequence[str]) -> bool:
+    """Whether something was made of another state of the run."""
+    if found is None:
+        return False
+    then = found.get("run") if isinstance(found, dict) else None
+    return not isinstance(then, dict) or any(then.get(trait) != now[trait] for trait in traits)
+
+
+def _estimates(found: Any, now: Mapping[str, Any]) -> tuple[Section, list[Cell]]:
+    """Make the section of estimates and their sentence of the first screen."""
+    if _earlier(found, now, tuple(now)):
+        return people.outdated_estimates(), []
+    figures = found["figures"] if found is not None else None
+    return people.estimates(figures), list(people.headline(figures))
 
 
 def _first(path: Path) -> list[dict[str, Any]]:
@@ -290,4 +318,6 @@ def _first(path: Path) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in islice(lines, sections.LISTED)]
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}", hint=f"write it anew: relabel apply {path.parent}") from error
+        raise RunError(
+            f"{path} cannot be read: {error}", hint=f"write it anew: {typed('apply', path.parent)}"
+        ) from error

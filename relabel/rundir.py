@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Final
 
-from relabel.errors import RunError
+from relabel.errors import RunError, typed
 from relabel.records import Change
 
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=dict).encode
@@ -92,26 +92,70 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
+_SHAPES: Final[Mapping[str, Any]] = {
+    "manifest.json": {"input": {"path": str}, "settings": {"stages": [{}]}, "stages": [{"name": str}], "versions": {}},
+    "run.json": {"started": str, "seconds": (int, float)},
+    "statistics.json": {
+        "rows": dict.fromkeys(("in", "written", "removed", "rejected", "below_min_negatives", "scattered"), int),
+        "passages": dict.fromkeys(("in", "promoted", "dropped"), int),
+        "verdicts": dict.fromkeys(("false_negative", "partial", "undecided"), int),
+        "stages": [{"name": str, "asked": int}],
+        "rates": {},
+        "sources": {},
+        "agreement": [{"first": str, "second": str, "n": int}],
+    },
+}
+"""What the documents of a run hold at least: that tells them from what somebody else wrote."""
+
+
+def _fits(content: object, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(content, dict) and all(_fits(content.get(name), each) for name, each in shape.items())
+    if isinstance(shape, list):
+        return isinstance(content, list) and all(_fits(each, shape[0]) for each in content)
+    return isinstance(content, shape)
+
+
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Read a JSON document of a run.
 
     Raises:
         RunError: it is not there, or is not what a run writes.
     """
-    command = "relabel run INPUT -o" if name == "manifest.json" else "relabel apply"
-    hint = f"write it anew: {command} {folder}"
+    judge = typed("run", "INPUT", "-o", folder)
+    hint = f"write it anew: {judge if name in ('manifest.json', 'run.json') else typed('apply', folder)}"
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
         raise RunError(
             f"{folder} holds no finished run ({name} is missing)",
-            hint=f"start or finish it: relabel run INPUT -o {folder}",
+            hint=f"start or finish it: {judge}",
         ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / name} cannot be read: {error}", hint=hint) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not _fits(content, _SHAPES.get(name, {})):
         raise RunError(f"{folder / name} is not what a run writes", hint=hint)
     return content
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Return what figures of a run hang on: its input, who judged it, and by which rules words become verdicts.
+
+    Written beside such figures, so that those of an earlier state of the run can be told from those of this one.
+
+    Raises:
+        RunError: no finished run is there.
+    """
+    manifest = read_json(folder, "manifest.json")
+    rules = [
+        {name: stage.get(name) for name in ("final", "settle", "escalate", "sample")}
+        for stage in manifest["settings"].get("stages", ())
+    ]
+    return {
+        "input": {name: manifest["input"].get(name) for name in ("sha256", "shard")},
+        "judges": [stage.get("fingerprint") for stage in manifest["stages"]],
+        "routing": rules,
+    }
 
 
 def sha256_of(path: Path) -> str:
@@ -148,10 +192,10 @@ def changes_of(folder: Path) -> Iterator[Change]:
             for line in lines:
                 yield Change(**json.loads(line))
     except FileNotFoundError:
-        raise RunError(f"{folder} holds no ledger", hint=f"write it: relabel apply {folder}") from None
+        raise RunError(f"{folder} holds no ledger", hint=f"write it: {typed('apply', folder)}") from None
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: relabel apply {folder}"
+            f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: {typed('apply', folder)}"
         ) from error
 
 

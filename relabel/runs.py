@@ -10,7 +10,7 @@ from typing import Any
 from relabel import audit
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, candidate_key, query_key
-from relabel.errors import RunError
+from relabel.errors import RunError, typed
 from relabel.formats import Format, LabeledPairs, get_format, rows_of
 from relabel.pipeline import cleaned_path, concluded, findings, open_run
 from relabel.policy import undo
@@ -145,7 +145,7 @@ def audit_import(folder: Path, path: Path, *, reviewer: str = "", source: Path |
         )
         matched = audit.match(read.labels, pairs)
         if matched.stale:
-            raise audit.stale_error(path, matched.stale)
+            raise audit.stale_error(path, matched.stale, folder)
         store.add_people(
             PersonLabel(
                 query_key(query), candidate_key(passage.title, passage.text), label.reviewer, label.label, label.note
@@ -177,7 +177,7 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise RunError(
                 f"{folder / name} is not what the run wrote (stopped half-way, or edited)",
-                hint=f"write it anew: relabel apply {folder}",
+                hint=f"write it anew: {typed('apply', folder)}",
             )
     form = get_format(told["format"])
     ledger = _by_position(changes_of(folder))
@@ -203,7 +203,7 @@ def rebuild(folder: Path) -> Iterator[dict[str, Any]]:
         else:
             example, cleaned = _next(cleaned, form, seams.get(str(position)))
             if example is None:
-                raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: relabel apply {folder}")
+                raise RunError(f"{path} lacks rows that the run wrote", hint=f"write it anew: {typed('apply', folder)}")
             yield from form.render(undo(example, changes, restore))
 
 

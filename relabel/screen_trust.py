@@ -16,6 +16,7 @@ from relabel.calibration import Choice, Part
 from relabel.comparing import Comparison, PromptFlip
 from relabel.diagnosing import Diagnosis
 from relabel.diagnostics import COMPARED, Diagnostic
+from relabel.errors import typed
 from relabel.interview import Bill
 from relabel.records import LABELS
 from relabel.screen import as_text, interval, open_console, percent, put_line
@@ -29,7 +30,7 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
     where = done.where or "the run"
     divided = f"; {done.divided:,} more pairs on which people are divided are left out" if done.divided else ""
     put_line(console, f"{done.labels:,} labelled pairs of {done.queries:,} queries, from {where}{divided}")
-    sure = f"{1 - done.targets.delta:.0%}"
+    sure = f"{100 * (1 - done.targets.delta):.5g}%"
     held = f"all promises together hold with {sure}" if done.targets.jointly else f"each by itself holds with {sure}"
     put_line(console, as_text(done.basis.basis, "bold" if done.basis.chosen else ""))
     put_line(console, f"promises: {held}")
@@ -68,10 +69,10 @@ def _next(done: Calibration, run: Path) -> str:
     """Say what to type."""
     config = done.files["config"]
     if any(stage.unasked for stage in done.stages):
-        return f"relabel run {done.source} -c {config} -o {run}, then relabel calibrate {run} again"
+        return f"{typed('run', done.source, '-c', config, '-o', run)}, then {typed('calibrate', run)} again"
     if not done.promises:
-        return f"more labels: relabel audit sample {run} -o sample.csv --design random"
-    return f"relabel apply {run} -c {config}"
+        return f"more labels: {typed('audit', 'sample', run, '-o', 'sample.csv', '--design', 'random')}"
+    return typed("apply", run, "-c", config)
 
 
 def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
@@ -183,7 +184,7 @@ def serving(console: Console, page: Serving) -> None:
 
 def served(console: Console, run: Path) -> None:
     """Show what to type when the page was ended."""
-    put_line(console, f"\nended; all labels are in the run. next: relabel apply {run}")
+    put_line(console, f"\nended; all labels are in the run. next: {typed('apply', run)}")
 
 
 # -- audit sample, audit estimate --------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def sampled(console: Console, done: Sampled, run: Path, output: Path) -> None:
     wide = ", ".join(f"± {percent(half)} with {labels:,} labels" for labels, half in done.projected)
     put_line(console, f"false-negative rate to expect (if people agree with the judges as these let expect): {wide}")
     put_line(console, "fill in human_label (relevant, partial, irrelevant) from the top; stop where you like")
-    put_line(console, f"then: relabel audit import {run} {output} · relabel audit estimate {run}")
+    put_line(console, f"then: {typed('audit', 'import', run, output)} · {typed('audit', 'estimate', run)}")
 
 
 def estimated(console: Console, done: Estimated, run: Path) -> None:

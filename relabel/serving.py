@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from relabel.cascade import conclude
 from relabel.concluding import Plan, Row, candidate_key, query_key
-from relabel.errors import InputError, MissingPart, RunError, SettingsError
+from relabel.errors import InputError, MissingPart, RunError, SettingsError, typed
 from relabel.pipeline import concluded, findings, open_run
 from relabel.records import Finding, Label
 from relabel.store import PersonLabel, Store
@@ -189,7 +188,7 @@ def list_pairs(plan: Plan, store: Store, chosen: Mapping[str, int] | None = None
 def _unlisted(missing: set[str], chosen: Mapping[str, int] | None) -> InputError:
     if chosen is None:
         return InputError("there is no pair to label: the judges flagged none", hint="every pair: --all")
-    named = ", ".join(sorted(missing, key=lambda name: chosen[name])[:LISTED])
+    named = ", ".join(name[:80] for name in sorted(missing, key=lambda name: chosen[name])[:LISTED])
     more = f" and {len(missing) - LISTED:,} more" if len(missing) > LISTED else ""
     return InputError(
         f"{len(missing):,} of {len(chosen):,} pairs are not in this run, or void there: {named}{more}",
@@ -232,7 +231,7 @@ def _chosen(folder: Path, *, everything: bool, sample: str, table: Path | None) 
     if sample:
         names = _sampled(folder, sample)
     elif table is not None:
-        names = _tabled(table)
+        names = _tabled(folder, table)
     else:
         return None
     if not names:
@@ -240,10 +239,12 @@ def _chosen(folder: Path, *, everything: bool, sample: str, table: Path | None) 
     return {name: place for place, name in reversed(list(enumerate(names)))}
 
 
-def _tabled(path: Path) -> list[str]:
+def _tabled(folder: Path, path: Path) -> list[str]:
     there, rows = read_table(path, ("pair",))
     if not there:
-        raise InputError(f"{path}: no column pair", hint="take a file of: relabel audit export")
+        raise InputError(
+            f"{path}: no column pair", hint=f"take a file of: {typed('audit', 'export', folder, '-o', 'pairs.csv')}"
+        )
     return [cells["pair"].strip() for _, cells in rows if cells["pair"].strip()]
 
 
@@ -253,7 +254,7 @@ def _sampled(folder: Path, name: str) -> Sequence[str]:
         there = ", ".join(sorted(each.stem for each in (folder / SAMPLES).glob("*.jsonl"))) or "none"
         raise RunError(
             f"{folder} has no sample {name!r}; there are: {there}",
-            hint=f"draw one: relabel audit sample {shlex.quote(str(folder))}",
+            hint=f"draw one: {typed('audit', 'sample', folder, '-o', 'sample.csv')}",
         )
     try:
         with path.open(encoding="utf-8") as lines:
@@ -262,5 +263,5 @@ def _sampled(folder: Path, name: str) -> Sequence[str]:
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is not a sample that relabel wrote: {error}",
-            hint=f"draw it again: relabel audit sample {shlex.quote(str(folder))}",
+            hint=f"remove it, and draw again: {typed('audit', 'sample', folder, '-o', 'sample.csv')}",
         ) from error

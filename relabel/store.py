@@ -7,6 +7,7 @@ one SELECT fetches a case.
 
 import json
 import queue
+import shlex
 import sqlite3
 import threading
 import time
@@ -26,6 +27,7 @@ from relabel.records import Case, Judgment, Label
 VERSION: Final = 1
 STORE: Final = "judgments.sqlite"
 LOCK: Final = "run.lock"
+JUDGE_ANEW: Final = "judge into a new run directory: relabel run INPUT -o FOLDER"
 OWN: Final = frozenset({LOCK, "cache", "samples"})
 """What a run that was killed as it began may leave in a folder that holds no store yet."""
 
@@ -86,7 +88,7 @@ class Store:
                 hint="wait for it, end it (a page of relabel audit serve: Ctrl-C in its terminal), or name another run",
             ) from None
         except OSError as error:
-            raise RunError(f"{folder} cannot be used as a run directory: {error}", hint="name another: -o") from error
+            raise RunError(f"{folder} cannot be used as a run directory: {error}", hint=self._remedy()) from error
         self._path = folder / STORE
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
@@ -131,15 +133,24 @@ class Store:
             connection = self._connect()
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):
-                raise RunError(
-                    f"{self._path} has schema {version}, this relabel reads {VERSION}", hint="use a new directory: -o"
-                )
+                raise RunError(f"{self._path} has schema {version}, this relabel reads {VERSION}", hint=JUDGE_ANEW)
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.commit()
             connection.close()
+        except sqlite3.OperationalError as error:  # the folder or the disk, not what is in the file
+            raise RunError(f"{self._path} cannot be used: {error}", hint=self._remedy()) from error
         except sqlite3.DatabaseError as error:
-            raise RunError(f"{self._path} cannot be used: {error}", hint="use another directory: -o") from error
+            raise RunError(
+                f"{self._path} cannot be used: {error}", hint=f"bring it back from a copy, or {JUDGE_ANEW}"
+            ) from error
+
+    def _remedy(self) -> str:
+        """Say what to do where the folder cannot be used: of a run that is there, even reading takes a lock in it."""
+        if not (self.folder / STORE).exists():
+            return "name another run directory: relabel run INPUT -o FOLDER"
+        copy = f"cp -r {shlex.quote(str(self.folder))} FOLDER"
+        return f"the run's folder must be writable, for relabel locks it: make it so, or work on a copy: {copy}"
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=60, check_same_thread=False)

@@ -443,7 +443,7 @@ def test_a_file_opened_in_another_encoding_is_refused_row_by_row(tmp_path: Path)
     read = read_labels(resaved(path, read_as="Text - txt - csv (StarCalc):44,34,1"), "anna")
     matched = match(read.labels, [(f"r{n:016x}", text, "d1", n) for n, text in enumerate(ids)])
     assert [each.pair for each in matched.found] == [0, 2]
-    told = str(stale_error(path, matched.stale))
+    told = str(stale_error(path, matched.stale, Path("run")))
     assert "line 3, pair r0000000000000001: query_id is 'grÃ¶ÃŸe' in the file and 'größe' in the run" in told
 
 
@@ -572,13 +572,13 @@ def test_ids_longer_than_a_cell_match(tmp_path: Path) -> None:
 def test_stale_error_lists_the_first() -> None:
     """Twenty lines with their reasons, then how many more, and what to do."""
     stale = [Stale(label(f"r{line}", line=line), "gone") for line in range(2, 27)]
-    error = stale_error(Path("flagged.csv"), stale)
+    error = stale_error(Path("flagged.csv"), stale, Path("my run"))
     assert error.message.startswith("flagged.csv: 25 labels belong to no pair of this run:\n  line 2, pair r2: gone\n")
     assert error.message.count("gone") == 20
     assert error.message.endswith("  and 5 more")
-    assert "relabel audit export" in error.hint
-    assert "and" not in stale_error(Path("f.csv"), stale[:20]).message
-    assert "1 label belongs" in stale_error(Path("f.csv"), stale[:1]).message
+    assert "relabel audit export 'my run' -o" in error.hint
+    assert "and" not in stale_error(Path("f.csv"), stale[:20], Path("run")).message
+    assert "1 label belongs" in stale_error(Path("f.csv"), stale[:1], Path("run")).message
 
 
 def test_audit_is_quick_to_import() -> None:

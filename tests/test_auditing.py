@@ -114,7 +114,7 @@ def test_from_sample_to_estimate_and_back(
             assert figure.high is not None
             assert figure.low < truth < figure.high, name
             assert figure.of == found.pairs == 887
-    told = json.loads((run / "estimates.json").read_text("utf-8"))
+    told = json.loads((run / "estimates.json").read_text("utf-8"))["figures"]
     assert [figure["name"] for figure in told] == list(named(found))
     assert set(told[0]) >= {"name", "value", "low", "high", "n", "of", "clusters", "method", "note"}
 
@@ -395,3 +395,35 @@ def test_names_are_shown_and_never_obeyed() -> None:
     assert "[red]\\x1b[2J" in file.getvalue()
     assert "\x1b[2J" not in file.getvalue()
     assert "note: [b]" in file.getvalue()
+
+
+def test_what_is_printed_can_be_typed(made: Path, gold: Path, tmp_path: Path) -> None:
+    """Commands in messages and hints are whole, and quoted where a path has a space."""
+    run, path = tmp_path / "my run", tmp_path / "my sample.csv"
+    copytree(made, run)
+    draw = f"relabel audit sample '{run}' -o sample.csv"
+    told = CliRunner().invoke(app, ["audit", "sample", str(run), "-o", str(path)], env={"COLUMNS": "400"}).output
+    assert f"then: relabel audit import '{run}' '{path}' · relabel audit estimate '{run}'" in told
+    told = CliRunner().invoke(app, ["audit", "export", str(run), "-o", str(path)]).output
+    assert f"then: relabel audit import '{run}' '{path}'" in told
+    told = CliRunner().invoke(app, ["audit", "import", str(run), str(path)]).output
+    assert f"now: relabel apply '{run}'" in told
+    options = ["--gold", str(gold), "--keep", "0.1"]
+    told = CliRunner().invoke(app, ["calibrate", str(run), *options], env={"COLUMNS": "400"}).output
+    assert f"next: relabel apply '{run}' -c '{run / 'calibrated.yaml'}'" in told
+    for ask in (
+        lambda: relabel.audit_estimate(run),
+        lambda: relabel.audit_estimate(run, sample="none"),
+        lambda: relabel.audit_serve(run, sample="none"),
+    ):
+        with pytest.raises(RunError) as caught:
+            ask()
+        assert draw in caught.value.hint
+
+
+def test_a_trait_named_twice_is_one(run: Path, tmp_path: Path) -> None:
+    """The strata, and so the sample, are those of the trait named once."""
+    once = relabel.audit_sample(run, tmp_path / "once.csv", 50, strata="verdict")
+    twice = relabel.audit_sample(run, tmp_path / "twice.csv", 50, strata="verdict, verdict")
+    assert (twice.name, twice.strata) == (once.name, once.strata)
+    assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "twice.csv").read_bytes()

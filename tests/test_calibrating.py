@@ -320,3 +320,11 @@ def test_before_and_after_stand_side_by_side(run: Path, gold: Path) -> None:
         assert 0 < sum(found for _, found in each.values()) <= relevant + 5
     after = relabel.apply(run, done.files["config"]).statistics["verdicts"]
     assert {name.replace(" ", "_"): pairs for name, (pairs, _) in done.coverage.after.items()}.items() <= after.items()
+
+
+def test_a_high_confidence_is_no_certainty(run: Path, gold: Path) -> None:
+    """Jointly, each promise is tested at a small share of delta: what is told of it stays below 100 %."""
+    options = ["--gold", str(gold), "--promote", "0.01", "--keep", "0.001", "--delta", "0.01", "--jointly"]
+    told = CliRunner().invoke(app, ["calibrate", str(run), *options], env={"COLUMNS": "400"}).output
+    assert "confidence 99.75%" in told
+    assert "confidence 100%" not in told

@@ -167,6 +167,7 @@ MISTAKES = [
     (["rlhn", "relevance", SAMPLE, "-c", SIMULATED, "--stage", "nobody"], "no stage is called 'nobody'"),
     (["rlhn", "relevance", SAMPLE, "-c", SIMULATED, "-n", "0"], "a sample of 0 queries"),
     (["rlhn", "relevance", "nowhere.jsonl", "-c", SIMULATED], "nowhere.jsonl"),
+    (["rlhn", "relevance", SAMPLE, "-c", SIMULATED, "--gold", "nowhere.csv"], "nowhere.csv"),
 ]
 
 

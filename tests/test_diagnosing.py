@@ -291,14 +291,18 @@ def test_sampled_queries_are_the_same_in_any_order(tmp_path: Path) -> None:
         (["--queries", "0"], "a sample of 0 queries"),
         (["--only", "templates", "--paraphrase", "nowhere.md"], "there is no prompt template 'nowhere.md'"),
         (["--gold", "nowhere.csv"], "nowhere.csv"),
+        (["--temperature", "-1"], "a temperature of -1"),
+        (["--temperature", "nan"], "a temperature of nan"),
+        (["--temperature", "inf"], "a temperature of inf"),
     ],
 )
 def test_mistakes_are_told(arguments: list[str], words: str, tmp_path: Path) -> None:
-    """One message, nothing asked."""
+    """One message, nothing asked; a dry run says the same."""
     call = ["diagnose", str(DATA / "sample.jsonl"), "-c", str(DATA / "cascade.simulated.yaml"), "-o", str(tmp_path)]
-    done = CliRunner().invoke(app, [*call, "--only", "repeat", *arguments])
-    assert isinstance(done.exception, relabel.RelabelError)
-    assert words in str(done.exception)
+    for dry in ([], ["--dry-run"]):
+        done = CliRunner().invoke(app, [*call, "--only", "repeat", *arguments, *dry])
+        assert isinstance(done.exception, relabel.RelabelError)
+        assert words in str(done.exception)
 
 
 def test_the_command_prints_figures_and_what_was_left_out(tmp_path: Path) -> None:

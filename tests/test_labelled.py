@@ -109,9 +109,23 @@ def test_labels_of_something_else_are_refused(run: Path, tmp_path: Path) -> None
     pairs_of(run, labels)
     with pytest.raises(InputError, match="no label is about a pair of the run"):
         labels.check()
+    path.write_text(f"query_id,candidate_id,label\n{'q' * 100_000},d,yes\n", encoding="utf-8")
+    labels = Labels(str(path))
+    pairs_of(run, labels)
+    with pytest.raises(InputError, match="no label is about a pair of the run") as endless:
+        labels.check()
+    assert len(str(endless.value)) < 1_000
     path.write_text("query_id,candidate_id,label\nq,d,perhaps\nq,e,yes\nq,e,no\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"(?s)line 2: .*line 4: gold calls the pair relevant and irrelevant"):
         Labels(str(path))
-    path.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(InputError):
-        Labels(str(path))
+    qrels = tmp_path / "beir" / "qrels"
+    qrels.mkdir(parents=True)
+    (qrels / "bad.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n", encoding="utf-8")
+    path.write_text("query_id,label\nq,yes\n", encoding="utf-8")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("query_id,candidate_id,label\n", encoding="utf-8")
+    for where in (path, empty, tmp_path / "beir", "", tmp_path / "nowhere.csv"):
+        with pytest.raises(InputError) as caught:
+            Labels(str(where))
+        assert caught.value.hint.startswith("labels are taken from an audit CSV; a table of query_id, candidate_id")
+        assert "--split" not in str(caught.value)

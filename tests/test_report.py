@@ -28,6 +28,7 @@ from relabel.gleaning import MOST_BINS, Histogram, on_common_edges
 from relabel.labelled import judged_pairs
 from relabel.pipeline import open_run
 from relabel.reportrun import _tenths
+from relabel.rundir import state_of
 
 DATA = Path(__file__).parents[1] / "data"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -439,7 +440,8 @@ def test_estimates_and_calibration(rich: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     unknown = figure | dict.fromkeys(("value", "low", "high", "low_queries", "high_queries", "of"))
     estimates = [figure, unknown | {"name": "precision of <b>", "n": 0}]
-    (run / "estimates.json").write_text(json.dumps(estimates), "utf-8")
+    now = state_of(run)
+    (run / "estimates.json").write_text(json.dumps({"run": now, "figures": estimates}), "utf-8")
     step = {"pairs": 1542, "errors": 68, "upper": 0.1473}
     choice = {"settle": "irrelevant", "alpha": 0.2, "threshold": -0.25, "chosen": step, "why": ""}
     curve = {"brier": 0.111, "ece": 0.005, "bins": [
@@ -453,7 +455,7 @@ def test_estimates_and_calibration(rich: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     calibration = {
         "labels": {"pairs": 563, "queries": 128}, "delta": 0.1, "delta_is_of": "each promise by itself",
-        "bound": "query-clustered", "pairs": 1887, "people": 11, "stages": [stage],
+        "bound": "query-clustered", "pairs": 1887, "people": 11, "stages": [stage], "run": now,
     }  # fmt: skip
     (run / "calibration.json").write_text(json.dumps(calibration), "utf-8")
     _, page = read(run)
@@ -466,11 +468,73 @@ def test_estimates_and_calibration(rich: Path, tmp_path: Path) -> None:
         "cheap, recalibrated, platt: Brier score 0.111, calibration error 0.005",
     ):  # fmt: skip
         assert told in page.text, told
-    for name, content in (("estimates.json", "[{}]"), ("calibration.json", "[1]"), ("calibration.json", "{")):
+    for name, content in (
+        ("estimates.json", json.dumps({"run": now, "figures": [{}]})), ("estimates.json", json.dumps({"run": now})),
+        ("calibration.json", json.dumps({"run": now})), ("calibration.json", "{"),
+    ):  # fmt: skip
         (run / name).write_text(content, "utf-8")
         with pytest.raises(RunError, match=f"{name} is not what relabel writes"):
             relabel.report(run)
         (run / name).unlink()
+
+
+def test_figures_of_an_earlier_state_are_not_shown(tmp_path: Path) -> None:
+    """Estimates and thresholds of another input, other judges or other thresholds: what to type stands instead."""
+    run, gold = tmp_path / "run", tmp_path / "gold.csv"
+    rows = [json.loads(line) for line in (DATA / "sample.jsonl").read_text("utf-8").splitlines()]
+    text = (DATA / "reference_labels.csv").read_text("utf-8")
+    gold.write_text(text, "utf-8")
+    copied = shutil.copytree(DATA, tmp_path / "data")
+    source, config = copied / "sample.jsonl", copied / "cascade.simulated.yaml"
+    relabel.run(source, config, output=run)
+    relabel.audit_estimate(run, gold=gold)
+    done = relabel.calibrate(run, gold=gold, keep=0.1)
+    stale = ("There are estimates of an earlier state", "There are calibrated thresholds of an earlier state")
+
+    def shown() -> list[bool]:
+        _, page = read(run)
+        assert page.faults == []
+        assert ("Estimated from 887 labels" in page.text) == (stale[0] not in page.text)
+        assert ("how right the judges are, no figure here can say" in page.text) == (stale[0] in page.text)
+        return [words in page.text for words in stale]
+
+    assert shown() == [False, False]
+    relabel.apply(run, done.files["config"])
+    assert shown() == [True, False]
+    relabel.apply(run, config)
+    assert shown() == [False, False]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]), "utf-8")
+    relabel.run(source, config, output=run)
+    assert shown() == [True, True]
+    for name in ("estimates.json", "calibration.json"):
+        (run / name).write_text("[]", "utf-8")  # as they were before they said of what they are
+    assert shown() == [True, True]
+
+
+def test_no_run_is_said_before_all_else(tmp_path: Path) -> None:
+    """A folder that is not there is no place for a report, but what is missing is the run."""
+    with pytest.raises(RunError, match="holds no finished run") as caught:
+        relabel.report(tmp_path / "no run")
+    assert caught.value.hint == f"start or finish it: relabel run INPUT -o '{tmp_path / 'no run'}'"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("statistics.json", "{}", "relabel apply"), ("statistics.json", "[]", "relabel apply"),
+        ("statistics.json", '{"rows": 3}', "relabel apply"), ("run.json", "{}", "relabel run INPUT -o"),
+        ("manifest.json", "{}", "relabel run INPUT -o"),
+    ],
+)  # fmt: skip
+def test_documents_of_another_shape(rich: Path, tmp_path: Path, name: str, content: str, command: str) -> None:
+    """Valid JSON that no run wrote: what to type, quoted so that it can be typed."""
+    run = shutil.copytree(rich, tmp_path / "my run")
+    (run / name).write_text(content, "utf-8")
+    asked: list[Any] = [relabel.report, *([relabel.stats] if name == "statistics.json" else [])]
+    for ask in asked:
+        with pytest.raises(RunError, match="is not what a run writes") as caught:
+            ask(run)
+        assert caught.value.hint == f"write it anew: {command} '{run}'"
 
 
 def test_labels_that_were_not_applied_yet(tmp_path: Path) -> None:

@@ -423,3 +423,43 @@ def test_what_is_not_http_does_no_harm(page: Served) -> None:
             except ConnectionResetError:
                 continue
     assert page.visitor().get("/").status == http.client.OK
+
+
+def test_long_notes_in_any_script(own: Path) -> None:
+    """A note of the full length is kept whole, also where every character takes twelve bytes of a form."""
+    note = "\U00020bb7" * 10_000
+    with served(own) as page:
+        visitor = page.visitor()
+        assert visitor.answer("anna", 1, "relevant", note).status == 303
+        assert note in visitor.get("/pair/1?reviewer=anna").body
+
+
+def test_media_types_ignore_case(page: Served) -> None:
+    """A form is a form however its type is spelled (RFC 9110, 8.3.1)."""
+    kind = "Application/X-WWW-Form-Urlencoded; charset=UTF-8"
+    assert page.visitor().post("/enter", {"reviewer": "dan"}, **{"Content-Type": kind}).status == 303
+
+
+def _half_a_form(page: Served) -> socket.socket:
+    """Begin to send a form, as a browser that is let in does."""
+    line = socket.create_connection(("127.0.0.1", page.port), timeout=10)
+    head = (
+        f"POST /pair HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\nCookie: {page.visitor().cookie}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5000\r\n\r\nform=abc"
+    )
+    line.sendall(head.encode())
+    return line
+
+
+def test_forms_that_do_not_come_in_whole(own: Path) -> None:
+    """Dropped midway, hanging, or hanging when the page is ended: an answer to whoever waits, never a traceback."""
+    with served(own) as page:
+        for _ in range(3):
+            _half_a_form(page).close()
+        with _half_a_form(page) as line:
+            assert line.recv(100).startswith(b"HTTP/1.1 408")
+            assert page.visitor().get("/").status == http.client.OK
+        with _half_a_form(page):
+            page.command.process.send_signal(signal.SIGINT)
+            assert page.command.wait() == 0
+        assert page.command.stderr == ""

@@ -294,8 +294,22 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     """Whatever lies under the store's name, the error names it."""
     (tmp_path / "judgments.sqlite").write_bytes(b"not a database, but long enough to look like a header of one" * 20)
-    with pytest.raises(RunError, match=r"judgments\.sqlite cannot be used"):
+    with pytest.raises(RunError, match=r"judgments\.sqlite cannot be used") as caught:
         Store(tmp_path)
+    assert "relabel run INPUT -o FOLDER" in caught.value.hint
+
+
+def test_a_run_that_cannot_be_locked(tmp_path: Path) -> None:
+    """Of a run that is there, commands that only read it do not ask for another directory: it must be writable."""
+    folder = tmp_path / "my run"
+    with Store(folder):
+        pass
+    (folder / "run.lock").unlink(missing_ok=True)
+    (folder / "run.lock").mkdir()  # as little of a file to lock as in a folder that may not be written
+    with pytest.raises(RunError, match="cannot be used as a run directory") as caught:
+        Store(folder)
+    assert "must be writable" in caught.value.hint
+    assert f"cp -r '{folder}' FOLDER" in caught.value.hint
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

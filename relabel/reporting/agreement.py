@@ -119,7 +119,7 @@ def agreement(figures: Json, *, people: bool) -> Section:
                    " makes them comparable.").format(code("sample: 0.05")), "missing"))  # fmt: skip
     blocks += _dawid_skene(figures.get("dawid_skene"))
     if not people:
-        blocks.append(ask_people("No person has checked these verdicts; judges that agree may still both be wrong."))
+        blocks.append(ask_people("The run holds no label of a person; judges that agree may still both be wrong."))
     return Section("agreement", "Agreement between judges and people", tuple(blocks))
 
 

@@ -34,6 +34,8 @@ _TO_ESTIMATE: Final = (
     "relabel audit import RUN sample.csv",
     "relabel audit estimate RUN",
 )
+_TO_CALIBRATE: Final = "relabel calibrate RUN --keep 0.1"
+_ESTIMATES: Final = "Estimates for the whole data set"
 _OF_ESTIMATES: Final = (
     "The first interval is for this data set, by the way its labelled pairs were drawn; the second for other queries"
     " like these. Labels and queries are those that the figure rests on."
@@ -46,7 +48,7 @@ _OF_PROMISES: Final = (
 
 def estimates(found: Sequence[Json] | None) -> Section:
     """Show what was estimated of the whole data set, each figure with its intervals and what it rests on."""
-    title = "Estimates for the whole data set"
+    title = _ESTIMATES
     if not found:
         commands = Markup(", ").join([code(command) for command in _TO_ESTIMATE])
         told = Markup(
@@ -81,6 +83,24 @@ def estimates(found: Sequence[Json] | None) -> Section:
     return Section("estimates", title, (Plots((plot,), wide=True), *how))
 
 
+def outdated(what: str, command: str) -> Text:
+    """Say that something was made of another state of the run, and how to have it of this one."""
+    told = Markup(
+        "{} of an earlier state of this run: its input, its judges or their thresholds were others. Type again: {}."
+    )
+    return Text(told.format(what, code(command)), "missing")
+
+
+def outdated_estimates() -> Section:
+    """Say so in place of estimates."""
+    return Section("estimates", _ESTIMATES, (outdated("There are estimates", _TO_ESTIMATE[-1]),))
+
+
+def outdated_calibration() -> Text:
+    """Say so in place of thresholds."""
+    return outdated("There are calibrated thresholds", _TO_CALIBRATE)
+
+
 def headline(found: Sequence[Json] | None) -> Iterator[Cell]:
     """Yield the first estimate as a sentence of the first screen, if there is one."""
     if found and found[0]["value"] is not None:
@@ -97,7 +117,7 @@ def _between(low: float | None, high: float | None) -> str:
 def calibration(found: Json | None) -> Iterator[Block]:
     """Yield what `relabel calibrate` promised, and how its probabilities bear out before and after recalibration."""
     if not found:
-        told = Markup("No thresholds were calibrated: {}.").format(code("relabel calibrate RUN --keep 0.1"))
+        told = Markup("No thresholds were calibrated: {}.").format(code(_TO_CALIBRATE))
         yield Text(told, "missing")
         return
     labels = found["labels"]

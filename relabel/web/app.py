@@ -8,8 +8,8 @@ is loaded from anywhere else, and no script runs but the one in `static` (Conten
 All answers are made in one thread, one after the other: each takes milliseconds.
 """
 
+import asyncio
 import secrets
-import shlex
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from relabel.errors import RelabelError
+from relabel.errors import RelabelError, typed
 from relabel.records import LABELS, Label
 from relabel.web.desk import NAME_LENGTH, NOTE_LENGTH, Desk
 from relabel.web.listing import Sheet, Text
@@ -33,7 +33,12 @@ HOSTS: Final = ("127.0.0.1", "localhost")
 NAMED: Final = 3
 """Other people whose words stand there by name; of more the labels are counted."""
 
-BODY_LIMIT: Final = 8 * NOTE_LENGTH
+BODY_LIMIT: Final = 12 * NOTE_LENGTH + 4_096
+"""Bytes of a form: a character of a note takes four in UTF-8, each of them three in a form; and its other fields."""
+
+FORM_SECONDS: Final = 1.0
+"""How long a form may take to come in: it comes from this machine. Less than what the server waits when it is ended."""
+
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -101,7 +106,7 @@ class AuditPage:
         )
         self._templates.globals |= {
             "labels": LABELS, "form_token": keys.form, "blind": blind, "name_length": NAME_LENGTH,
-            "note_length": NOTE_LENGTH, "address": _address, "apply": f"relabel apply {shlex.quote(folder)}",
+            "note_length": NOTE_LENGTH, "address": _address, "apply": typed("apply", folder),
         }  # fmt: skip
 
     def app(self) -> "Starlette":
@@ -163,13 +168,20 @@ class AuditPage:
 
     async def _form(self, request: "Request") -> dict[str, str]:
         """Read a form that this page made."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        from starlette.requests import ClientDisconnect
+
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
         length = request.headers.get("content-length", "")
         if kind != "application/x-www-form-urlencoded" or not length.isdecimal():
             raise _Refused(415, "That is not a form of this page.")
         if int(length) > BODY_LIMIT:
             raise _Refused(413, f"That is too long: a note has at most {NOTE_LENGTH:,} characters.")
-        form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                read = await request.form()
+        except (ClientDisconnect, TimeoutError) as error:  # the browser was closed, or hangs: whoever is there is told
+            raise _Refused(408, "The form did not come in whole. Nothing was done: send it again.") from error
+        form = {name: value for name, value in read.items() if isinstance(value, str)}
         if not _same(form.get("form", ""), self._keys.form):
             raise _Refused(403, "This form is not of this start of the page. Open the address in the terminal again.")
         return form
