@@ -366,7 +366,8 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known) -> tuple[
     if not usable and name is not None:
         raise RunError(
             f"people did not work off the sample {name}: {counted[name]:,} of its pairs have a label",
-            hint="label its CSV from the top, then: relabel audit import RUN CSV",
+            hint="label its CSV from the top and skip few, then: relabel audit import RUN CSV; the same relabel audit"
+            " sample lists those that have no label yet",
         )
     if not usable:
         few = "have a label, too few of those in turn to rest on it"

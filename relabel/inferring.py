@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel.estimates import (
@@ -45,7 +45,11 @@ MAX_SOURCES: Final = 50
 FEWEST_DRAWN: Final = 10
 """Units of a sample that must be worked off, where it has so many, before anything rests on it."""
 
+SKIPPED: Final = 9
+"""Labels that one pair without any is made up for by: of what was worked off nine in ten have a label."""
+
 CHOSEN: Final = "on the pairs that people chose to label; says nothing of the rest of the data set"
+_PARTLY: Final = "some strata have no label, and this is a figure of the whole"
 _ALONE: Final = "weighted by the design; Wilson interval"
 _ASSISTED: Final = "the judges' words on all pairs, corrected by the labels (regression, PPI); Wilson interval"
 _CORRECTED: Final = "verdicts on all pairs, corrected for the cascade's errors (Rogan–Gladen); Wilson interval"
@@ -230,25 +234,28 @@ def _sampled(known: Known, sample: Sample) -> _Basis:
 def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
     """Return the beginning of the sample that people worked off: a smaller sample of the same design.
 
-    It ends where more pairs have no label than have one from there on. Labels behind it were given for another reason
-    (flagged, another sample), so their pairs are not like those around them. Where people kept to no order, and most
-    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one, or it is hardly
-    begun: labels that were given for another reason (the flagged pairs), and no answer to this sample.
+    It ends where, from there on, more than one row in `SKIPPED` + 1 has no label: labels behind it were given for
+    another reason (flagged, another sample), so their pairs are not like those around them. Missing ones must not
+    stand together: of each stratum, and of the rows with each verdict, at least half have a label (of verdicts, which
+    no design need be about, one row may lack one by chance). Empty where no beginning is like that, or it is hardly
+    begun: the labels are then no answer to this sample.
     """
     rows = sample.rows
-    told = [place for place, row in enumerate(rows) if known.gold(row.pair) is not None]
-    if not told:
-        return []
-    walked = best = last = 0
-    for place, row in enumerate(rows):
-        walked += 1 if known.rows[row.pair].seen else -1
-        if walked >= best:
-            best, last = walked, place
-    if 2 * sum(place <= last for place in told) <= len(told):
-        last = told[-1]
-        if 2 * len(told) < last + 1:
-            return []
-    done = [row for row in rows if row.order <= rows[last].order]
+    drawn: Counter[tuple[str, str]] = Counter()
+    told: Counter[tuple[str, str]] = Counter()
+    poor: set[tuple[str, str]] = set()
+    walked = best = end = 0
+    for place, row in enumerate(rows, start=1):
+        pair = known.rows[row.pair]
+        walked += 1 if pair.seen else -SKIPPED
+        for group, spare in ((("stratum", row.stratum), 0), (("verdict", pair.outcome), 1)):
+            drawn[group] += 1
+            told[group] += pair.seen
+            (poor.add if 2 * told[group] + spare < drawn[group] else poor.discard)(group)
+        whole_unit = place == len(rows) or rows[place].order != row.order
+        if whole_unit and not poor and walked >= best:
+            best, end = walked, place
+    done = list(rows[:end])
     begun = len({row.order for row in done}) >= min(FEWEST_DRAWN, len({row.order for row in rows}))
     return done if begun else []
 
@@ -342,7 +349,9 @@ def _cascade(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     cleared = np.array([float(row.outcome == "true negative") for row in basis.rows])
     yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged)
     undecided = "undecided pairs count as not found" if known.outcomes["undecided"] else ""
-    yield _figure(basis, f"recall of the cascade{suffix}", ratio(basis.sheet, flags, hits), known.pairs, undecided)
+    yield _figure(
+        basis, f"recall of the cascade{suffix}", ratio(basis.sheet, flags, hits), known.pairs, undecided, of_all=True
+    )
     left = ratio(basis.sheet, hits, cleared)
     yield _figure(basis, f"missed among true negatives{suffix}", left, known.outcomes["true negative"])
 
@@ -369,8 +378,17 @@ def _judge(known: Known, basis: _Basis, suffix: str, stage: int, name: str) -> I
             f"{note}; it only says yes".lstrip("; "),
         )
         return
-    yield _figure(basis, f"sensitivity of {name}{suffix}", ratio(basis.sheet, flags, spoke * hits), of, note)
-    yield _figure(basis, f"specificity of {name}{suffix}", ratio(basis.sheet, 1 - flags, spoke * (1 - hits)), of, note)
+    yield _figure(
+        basis, f"sensitivity of {name}{suffix}", ratio(basis.sheet, flags, spoke * hits), of, note, of_all=True
+    )
+    yield _figure(
+        basis,
+        f"specificity of {name}{suffix}",
+        ratio(basis.sheet, 1 - flags, spoke * (1 - hits)),
+        of,
+        note,
+        of_all=True,
+    )
 
 
 def _sources(known: Known, basis: _Basis) -> Iterator[Estimate]:
@@ -387,8 +405,10 @@ def _sources(known: Known, basis: _Basis) -> Iterator[Estimate]:
             yield _figure(basis, name, ratio(basis.sheet, hits, inside), of)
 
 
-def _figure(basis: _Basis, name: str, rough: Rough, of: int, note: str = "") -> Estimate:
-    """Finish a figure of the data set, or one of labelled pairs alone, named so."""
+def _figure(basis: _Basis, name: str, rough: Rough, of: int, note: str = "", *, of_all: bool = False) -> Estimate:
+    """Finish a figure of the data set, or one of labelled pairs alone, named so; `of_all`: it needs every stratum."""
+    if of_all and not basis.complete:
+        rough, note = replace(rough, value=None), f"{_PARTLY}; {note}" if note else _PARTLY
     if basis.whole:
         return finish(rough, basis.sheet, name, of=of, method=_ALONE, note=note)
     told = f"{CHOSEN}; {note}" if note else CHOSEN

@@ -296,6 +296,27 @@ def test_flagged_pairs_are_no_sample(run: Path, reference: Mapping[tuple[str, st
     assert rate.low < 0.157 < rate.high
 
 
+def test_labels_for_another_reason_are_no_answer_to_a_sample(
+    run: Path, reference: Mapping[tuple[str, str], str], tmp_path: Path
+) -> None:
+    """All flagged pairs labelled, then strata drawn alike; an active sample's labels, then a random one is drawn."""
+    path = tmp_path / "flagged.csv"
+    relabel.audit_export(run, path)
+    fill(path, reference)
+    relabel.audit_import(run, path)
+    relabel.audit_sample(run, tmp_path / "sample.csv", 200, allocation="equal")
+    found = relabel.audit_estimate(run)
+    assert found.sample == ""
+    assert not any("rate" in name for name in named(found))
+    relabel.audit_sample(run, path, 200, design="active", again=True)
+    relabel.audit_sample(run, tmp_path / "sample.csv", 300, design="random")
+    fill(path, reference)
+    reused = relabel.audit_estimate(run, gold=path, sample="random-0")
+    assert any("have a label for another reason" in note for note in reused.notes)
+    rate = named(reused)["false-negative rate (labels alone)"].value
+    assert rate == pytest.approx(0.157, abs=0.05)  # .232 if all of these labels counted
+
+
 def test_two_samples_are_not_thrown_together(
     run: Path, reference: Mapping[tuple[str, str], str], tmp_path: Path
 ) -> None:

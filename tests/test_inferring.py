@@ -1,0 +1,103 @@
+"""What people's labels on a sample stand for, and which figures they do not allow."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from relabel.estimates import Estimate
+from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
+from relabel.records import Label, Outcome
+
+Y: Label = "relevant"
+N: Label = "irrelevant"
+P: Label = "partial"
+OUTCOMES: Mapping[Label, Outcome] = {Y: "false negative", P: "partial", N: "true negative"}
+
+
+def pair(name: str, word: Label, gold: Label | None, **fields: Any) -> Labelled:
+    """Make a pair that one judge settled."""
+    told: dict[str, Any] = {
+        "query": f"q{name}",
+        "source": "",
+        "expected": 0.9 if word == Y else 0.1,
+        "seen": gold is not None,
+    }
+    return Labelled(pair=name, words=(word,), outcome=OUTCOMES[word], gold=gold, **(told | fields))
+
+
+def known_of(pairs: Sequence[Labelled]) -> Known:
+    """Count pairs."""
+    known = Known()
+    for each in pairs:
+        known.add(each, keep=True)
+    return known
+
+
+def sample_of(pairs: Sequence[Labelled], *, kind: str = "stratified", of: int = 1000) -> Sample:
+    """Make a sample of pairs in this order, by verdict where it is stratified."""
+    strata = [each.outcome if kind == "stratified" else "" for each in pairs]
+    rows = [
+        SampleRow(order, each.pair, each.query, stratum, 0.1)
+        for order, (each, stratum) in enumerate(zip(pairs, strata, strict=True), start=1)
+    ]
+    return Sample("s", {"kind": kind}, of, dict.fromkeys(strata, of // len(set(strata))), tuple(rows))
+
+
+def figures(pairs: Sequence[Labelled], sample: Sample | None) -> dict[str, Estimate]:
+    """Return the figures by name."""
+    return {each.name: each for each in figures_of(known_of(pairs), sample, ("judge",)).figures}
+
+
+def words(count: int, *turns: Label) -> list[tuple[str, Label]]:
+    """Name so many pairs, and give each a judge's word, in turns."""
+    return [(str(place), turns[place % len(turns)]) for place in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["stratified", "random", "active"])
+@pytest.mark.parametrize("turns", [(Y, N), (Y, Y, P, N), (Y,) * 12 + (N,)])
+def test_labels_of_flagged_pairs_are_no_sample(kind: str, turns: tuple[Label, ...]) -> None:
+    """All pairs have a label but the true negatives, be these few: nobody worked the sample off."""
+    pairs = [pair(name, word, None if word == N else Y) for name, word in words(120, *turns)]
+    done = worked_off(known_of(pairs), sample_of(pairs, kind=kind))
+    assert len(done) <= 2 * turns.index(N) + 1  # up to the second true negative: one may be missing by chance
+    if kind == "stratified" or len(turns) < 5:
+        assert len(done) <= turns.index(N)
+
+
+def test_what_was_worked_off_ends_where_labels_get_rare() -> None:
+    """60 of 120 labelled in turn, two of them skipped; behind these the flagged half has labels for another reason."""
+    pairs = [
+        pair(name, word, word if (place < 60 and place not in (9, 30)) or word == Y else None)
+        for place, (name, word) in enumerate(words(120, Y, N))
+    ]
+    for kind in ("stratified", "random"):
+        assert 60 <= len(worked_off(known_of(pairs), sample_of(pairs, kind=kind))) <= 61
+
+
+def test_many_skipped_pairs_are_no_accident() -> None:
+    """One in twenty without a label is worked off; one in five is not: who knows why those were left out."""
+    for every, worked in ((20, True), (5, False)):
+        pairs = [pair(str(i), N, None if i % every == every // 2 else N) for i in range(100)]
+        assert (len(worked_off(known_of(pairs), sample_of(pairs, kind="random"))) == 100) is worked
+
+
+def test_half_a_query_is_not_worked_off() -> None:
+    """By query: it ends with a whole query, for the first passages of one are not like its others."""
+    pairs = [pair(str(i), N, N if i < 204 else None, query=str(i // 8)) for i in range(400)]
+    rows = tuple(SampleRow(i // 8 + 1, str(i), str(i // 8), "", 0.1) for i in range(400))
+    sample = Sample("s", {"kind": "random"}, 4000, {"": 500}, rows)
+    assert len(worked_off(known_of(pairs), sample)) == 200
+
+
+def test_no_figure_of_the_whole_without_a_stratum() -> None:
+    """A stratum that was not drawn from yet: recall, sensitivity and specificity are None, and say why."""
+    pairs = [pair(name, word, word) for name, word in words(40, Y, N)]
+    whole = sample_of(pairs)
+    sample = Sample("s", whole.design, whole.pairs, {**whole.strata, "undecided": 300}, whole.rows)
+    found, complete = figures(pairs, sample), figures(pairs, whole)
+    for name in ("recall of the cascade", "sensitivity of judge", "specificity of judge"):
+        assert found[name].value is found[name].low is found[name].high is None
+        assert "some strata have no label" in found[name].note
+        assert complete[name].value is not None
+    assert found["precision of the cascade"].value == 1
