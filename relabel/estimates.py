@@ -38,12 +38,14 @@ class Sheet:
     """The labelled pairs of a sample, as columns of length n.
 
     Attributes:
-        weights: for how many pairs of the data set each stands, ≥ 1 but for LURE's; they add up to about N.
+        weights: for how many pairs of the data set each stands, copies included, ≥ 1 but for LURE's; they add up to
+            about N.
         unit: number of what was drawn: the pair, or its query.
         query: number of its query.
         stratum: number of its stratum.
         sizes: how many units each stratum holds in the data set; empty where chances differ from pair to pair (LURE).
         drawn: how many of each stratum have a label.
+        copies: how many rows of the data set hold the pair, within its unit; None: one each.
     """
 
     weights: "Floats"
@@ -52,12 +54,24 @@ class Sheet:
     stratum: "Numbers"
     sizes: "Floats"
     drawn: "Floats"
+    copies: "Floats | None" = None
 
     def take(self, rows: "Flags") -> "Sheet":
         """Return the rows of a domain, for counting only: strata keep their sizes."""
         return replace(
-            self, weights=self.weights[rows], unit=self.unit[rows], query=self.query[rows], stratum=self.stratum[rows]
+            self,
+            weights=self.weights[rows],
+            unit=self.unit[rows],
+            query=self.query[rows],
+            stratum=self.stratum[rows],
+            copies=self.copies[rows] if self.copies is not None else None,
         )
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every pair of the data set has a label: nothing is left to guess."""
+        copies = 1.0 if self.copies is None else self.copies
+        return bool(self.sizes.size and (self.drawn >= self.sizes).all() and (self.weights <= copies).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +141,16 @@ def variance(sheet: Sheet, values: "Floats") -> float:
     """Return the design's variance of the weighted total of `values` (n,), which are centred: residuals.
 
     Strata of equal chances: Σ N² (1 − n / N) s² / n with s² between units, drawn towards that over all strata
-    by the weight of `PRIOR` units. Unequal chances: each pair as if drawn by itself, with 1 / weight as its chance
-    (the variance of Poisson sampling, which is slightly too large for a sample of fixed size), n / (n − 1) times.
+    by the weight of `PRIOR` units. Unequal chances: each pair as if drawn by itself, with copies / weight as its
+    chance (the variance of Poisson sampling, slightly too large for a sample of fixed size), n / (n − 1) times.
     """
     import numpy as np
 
     shares = sheet.weights * values
     if sheet.sizes.size:
         return _variance_of_strata(sheet, shares)
-    kept = np.maximum(0.0, 1 - 1 / np.maximum(sheet.weights, 1e-12))
+    copies = 1.0 if sheet.copies is None else sheet.copies
+    kept = np.maximum(0.0, 1 - copies / np.maximum(sheet.weights, 1e-12))
     return float((kept * shares**2).sum() * len(shares) / max(len(shares) - 1, 1))
 
 
@@ -323,7 +338,7 @@ def finish(
     if data_set and units > 1:
         freedom = max(units - strata - rough.learned, 1)
         low, high = _interval(rough.value, variance(sheet, rough.influence), counted, units, freedom)
-        if sheet.sizes.size and (sheet.drawn >= sheet.sizes).all() and (sheet.weights <= 1).all():
+        if sheet.all_told:
             low = high = rough.value  # everything has a label
     wide: tuple[float | None, float | None] = (None, None)
     if queries > 1:

@@ -66,6 +66,7 @@ class SampleRow:
         query: digest of the query's text.
         stratum: that it was drawn from.
         chance: inclusion probability; of an active sample the chance at its turn.
+        copies: in how many rows of the unit it stands.
     """
 
     order: int
@@ -73,6 +74,7 @@ class SampleRow:
     query: str
     stratum: str
     chance: float
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,11 @@ class Labelled:
 
 @dataclass(slots=True)
 class Known:
-    """The data set in counts, and those of its pairs that were labelled or drawn."""
+    """The data set in counts, and those of its pairs that were labelled or drawn.
+
+    `pairs`, `expected`, `outcomes`, `sources` and `words` count a pair in every row where it stands; `rows` holds it
+    once, with the number of its `copies`; `labels` counts it once.
+    """
 
     pairs: int = 0
     expected: float = 0.0
@@ -114,7 +120,7 @@ class Known:
     sources: Counter[str] = field(default_factory=Counter)
     words: Counter[tuple[int, str]] = field(default_factory=Counter)
     rows: dict[str, Labelled] = field(default_factory=dict)
-    labels: int = 0
+    copies: Counter[str] = field(default_factory=Counter)
 
     def add(self, pair: Labelled, *, keep: bool) -> None:
         """Count a pair; hold on to it where it was labelled, or `keep`."""
@@ -124,8 +130,20 @@ class Known:
         self.sources[pair.source] += 1
         self.words.update([(stage, word) for stage, word in enumerate(pair.words) if word is not None])
         if pair.seen or keep:
-            self.labels += pair.gold is not None and pair.pair not in self.rows
-            self.rows[pair.pair] = pair
+            self.copies[pair.pair] += 1
+            there = self.rows.get(pair.pair)  # labels of a file may be of one copy only
+            if there is None or not there.seen or (there.gold is None and pair.gold is not None):
+                self.rows[pair.pair] = pair
+
+    @property
+    def labels(self) -> int:
+        """How many pairs have a label, copies counted once."""
+        return sum(row.gold is not None for row in self.rows.values())
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every pair of the data set has a label."""
+        return sum(self.copies[row.pair] for row in self.rows.values() if row.gold is not None) == self.pairs
 
     def gold(self, pair: str) -> Label | None:
         """Return what most people said of a pair."""
@@ -193,9 +211,10 @@ def _unsampled(known: Known) -> _Basis:
     n = len(rows)
     places = np.arange(n)
     query = numbered([row.query for row in rows])
-    all_of_them = n == known.pairs
-    size = np.array([known.pairs if all_of_them else 0.0])
-    sheet = Sheet(np.ones(n), places, query, np.zeros(n, dtype=np.int64), size, np.array([float(n)]))
+    all_of_them = known.all_told
+    copies = np.array([float(known.copies[row.pair]) if all_of_them else 1.0 for row in rows])
+    size = np.array([float(n) if all_of_them else 0.0])
+    sheet = Sheet(copies, places, query, np.zeros(n, dtype=np.int64), size, np.array([float(n)]), copies)
     note = (
         "every pair of the data set has a label: figures are counts, without error of sampling"
         if all_of_them
@@ -261,7 +280,10 @@ def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
 
 
 def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
-    """Weigh by stratum: units of the data set over units with a label; within a query by its share of labels."""
+    """Weigh by stratum: units of the data set over units with a label; within a query by its share of labels.
+
+    A unit of which only copies were drawn counts once, with its copies as weight.
+    """
     import numpy as np
 
     names = sorted({row.stratum for row in there})
@@ -269,9 +291,14 @@ def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[S
     units: dict[str, set[int]] = {}
     for row in there:
         units.setdefault(row.stratum, set()).add(row.order)
-    held, told = Counter(row.order for row in drawn), Counter(row.order for row in there)
+    held: Counter[int] = Counter()
+    told: Counter[int] = Counter()
+    for rows, count in ((drawn, held), (there, told)):
+        for row in rows:
+            count[row.order] += row.copies
     weights = [
-        sample.strata[row.stratum] / len(units[row.stratum]) * held[row.order] / told[row.order] for row in there
+        sample.strata[row.stratum] / len(units[row.stratum]) * held[row.order] / told[row.order] * row.copies
+        for row in there
     ]
     return Sheet(
         np.array(weights),
@@ -280,24 +307,27 @@ def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[S
         np.array([number[row.stratum] for row in there], dtype=np.int64),
         np.array([float(sample.strata[name]) for name in names]),
         np.array([float(len(units[name])) for name in names]),
+        np.array([float(row.copies) for row in there]),
     )
 
 
 def _lure(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
-    """Weigh by the chance at its turn; see `lure_weights`."""
+    """Weigh by the chance at its turn, see `lure_weights`; of pairs by content, times their copies."""
     import numpy as np
 
-    weights = lure_weights(np.array([row.chance for row in drawn]), sample.pairs) * sample.pairs / len(drawn)
+    units, n = sum(sample.strata.values()), len(there)
+    weights = lure_weights(np.array([row.chance for row in drawn]), units) * units
     by_order = {row.order: weight for row, weight in zip(drawn, weights, strict=True)}
-    n = len(there)
-    whole = len(there) == sample.pairs
+    copies = np.array([float(row.copies) for row in there])
+    whole = n == units
     return Sheet(
-        np.array([by_order[row.order] for row in there]) * len(drawn) / n,
+        np.array([by_order[row.order] for row in there]) / n * copies,
         np.arange(n),
         numbered([row.query for row in there]),
         np.zeros(n, dtype=np.int64),
-        np.array([float(sample.pairs)] if whole else []),
+        np.array([float(units)] if whole else []),
         np.array([float(n)] if whole else []),
+        copies,
     )
 
 
@@ -323,7 +353,7 @@ def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     name = f"false-negative rate{suffix}"
     units = len(np.unique(sheet.unit))
     alone = ratio(sheet, hits, ones)
-    partly = len(basis.rows) < known.pairs
+    partly = not sheet.all_told
     if basis.complete and partly and units >= FEWEST:
         expected = np.array([row.expected for row in basis.rows])
         rough = assisted(sheet, hits, expected, known.expected / known.pairs)

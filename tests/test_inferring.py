@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from relabel.estimates import Estimate
 from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
 from relabel.records import Label, Outcome
+from relabel.sampling import Census, Design, Draw, Facts, to_dict
 
 Y: Label = "relevant"
 N: Label = "irrelevant"
@@ -101,3 +103,73 @@ def test_no_figure_of_the_whole_without_a_stratum() -> None:
         assert "some strata have no label" in found[name].note
         assert complete[name].value is not None
     assert found["precision of the cascade"].value == 1
+
+
+def copied(seed: int, queries: int) -> list[Labelled]:
+    """Make pairs of queries; every third query stands in eight rows that are no neighbours, and is worse."""
+    rng = np.random.default_rng(seed)
+    once = []
+    for query in range(queries):
+        for place in range(3):
+            hit = rng.random() < (0.5 if query % 3 == 0 else 0.15)
+            word: Label = Y if rng.random() < (0.8 if hit else 0.1) else N
+            once.append(pair(f"{query}.{place}", word, Y if hit else N, query=f"q{query}"))
+    again = [each for each in once if int(each.query[1:]) % 3 == 0]
+    return once + again * 7
+
+
+def drawn_from(pairs: Sequence[Labelled], design: Design, n: int) -> Sample:
+    """Draw by content, three pairs of a query at a time, as `audit sample` does."""
+    groups = [
+        [
+            Facts(each.pair, each.query, each.expected, (), each.outcome if design.kind == "stratified" else "")
+            for each in pairs[start : start + 3]
+        ]
+        for start in range(0, len(pairs), 3)
+    ]
+    census = Census(design)
+    for group in groups:
+        census.add(group)
+    census.close()
+    draw: Draw[None] = Draw(census, n)
+    for group in groups:
+        draw.add([(facts, None) for facts in group])
+    rows: list[SampleRow] = []
+    for order, unit in enumerate(draw.drawn(), start=1):
+        names = [facts.pair for facts, _ in unit.members]
+        for facts in {facts.pair: facts for facts, _ in unit.members}.values():
+            rows.append(SampleRow(order, facts.pair, facts.query, unit.stratum, unit.chance, names.count(facts.pair)))
+    return Sample("s", to_dict(design), census.pairs, dict(census.sizes), tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "n"), [("random", "pair", 60), ("stratified", "pair", 60), ("active", "pair", 60),
+                            ("random", "query", 40)]
+)  # fmt: skip
+def test_copies_are_one_label_that_stands_for_all(kind: Any, unit: Any, n: int) -> None:
+    """A third of the queries in eight rows each: n counts pairs once, the mean is the truth, intervals hold it."""
+    pairs = copied(0, 150)
+    truth = sum(each.gold == Y for each in pairs) / len(pairs)
+    known = known_of(pairs)
+    values, held = [], []
+    for seed in range(250):
+        sample = drawn_from(pairs, Design(kind, unit, ("verdict",) if kind == "stratified" else (), seed=seed), n)
+        assert len({row.pair for row in sample.rows}) == len(sample.rows)
+        figure = figures_of(known, sample, (), only_rates=True).figures[0]
+        assert figure.value is not None
+        assert figure.low is not None
+        assert figure.high is not None
+        assert (figure.n, figure.of) == (len(sample.rows), len(pairs))
+        values.append(figure.value)
+        held.append(figure.low <= truth <= figure.high)
+    assert np.mean(values) == pytest.approx(truth, abs=0.015)
+    assert np.mean(held) > 0.91
+
+
+def test_all_labels_with_a_copy_are_all_labels() -> None:
+    """One row too many does not hide that everything has a label: figures are counts, each copy counted."""
+    pairs = [pair(str(i), Y if i % 4 == 0 else N, Y if i % 5 == 0 else N) for i in range(40)]
+    found = figures([*pairs, pairs[0], pairs[0]], None)["false-negative rate"]
+    assert found.value == found.low == found.high == pytest.approx(10 / 42)
+    assert (found.n, found.of) == (40, 42)
+    assert "false-negative rate" not in figures([*pairs, pair("x", N, None)], None)
