@@ -317,10 +317,11 @@ def audit_estimate(
     wanted = {row.pair for each in samples for row in each.rows}
     known = Known()
     with open_run(folder, path=source) as (plan, store):
+        names = [stage.name for stage in plan.stages]
+        people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
         for group in judged_pairs(plan, store, labels):
             for pair in group:
-                known.add(_labelled(pair), keep=pair.fingerprint in wanted)
-        names = [stage.name for stage in plan.stages]
+                known.add(_labelled(pair, names, people), keep=pair.fingerprint in wanted)
     if labels is not None:
         labels.check()
     if not known.labels:
@@ -395,10 +396,11 @@ def _changed(sample: Sample, known: Known) -> str:
     )
 
 
-def _labelled(pair: JudgedPair) -> Labelled:
+def _labelled(pair: JudgedPair, names: Sequence[str], people: frozenset[str]) -> Labelled:
+    """Return what estimates need of a pair; words of human stages (`people`) are no judge's."""
     words = [
-        word.label if word is not None and why != "sampled" else None
-        for word, why in zip(pair.words, pair.due, strict=True)
+        word.label if word is not None and why != "sampled" and name not in people else None
+        for word, why, name in zip(pair.words, pair.due, names, strict=True)
     ]
     return Labelled(
         pair.fingerprint,
@@ -409,4 +411,5 @@ def _labelled(pair: JudgedPair) -> Labelled:
         pair.unaided.outcome,
         pair.gold,
         bool(pair.people),
+        pair.unaided.stage in people,
     )

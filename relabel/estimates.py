@@ -29,6 +29,9 @@ PRIOR: Final = 1.0
 """How many labels the variance over all strata counts for within each one: a stratum where all labels are alike, or
 where there is only one, is not taken for one without variance."""
 
+SPARSE: Final = 5
+"""Hits and misses that every stratum must have before its variance is believed."""
+
 FEWEST: Final = 30
 """Labels from which on the judges' words are used to narrow the interval: a slope needs some to be learned from."""
 
@@ -202,7 +205,49 @@ def wilson(value: float, worth: float, freedom: float) -> tuple[float, float]:
     z2 = float(t.ppf((1 + LEVEL) / 2, max(freedom, 1.0))) ** 2
     middle = (value + z2 / (2 * worth)) / (1 + z2 / worth)
     half = sqrt(z2 * (value * (1 - value) / worth + z2 / (4 * worth**2))) / (1 + z2 / worth)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # exactly, for sums of floats miss the ends by a hair
+    low = 0.0 if value <= 0 else max(middle - half, 0.0)
+    return low, 1.0 if value >= 1 else min(middle + half, 1.0)
+
+
+def sparse(sheet: Sheet, hits: "Floats") -> bool:
+    """Whether a stratum, not labelled as a whole, has fewer than `SPARSE` pairs with a hit, or without."""
+    import numpy as np
+
+    count = len(sheet.sizes)
+    if count < 2:
+        return False
+    found, told = (np.bincount(sheet.stratum, weights=column, minlength=count) for column in (hits, np.ones(len(hits))))
+    return bool(((np.minimum(found, told - found) < SPARSE) & (sheet.drawn < sheet.sizes)).any())
+
+
+def by_strata(sheet: Sheet, hits: "Floats") -> tuple[float, float]:
+    """Return the bounds of a share of all pairs from Wilson's interval of every stratum.
+
+    Zou & Donner 2008 (Statistics in Medicine 27(10), 1693–1702; MOVER): p ± √Σ W² (p_h − bound_h)². A stratum without
+    a hit is not taken for one without variance, be it nearly the whole data set. Each stratum counts for as many plain
+    labels as its weights are worth (Kish), more where much of it was drawn.
+
+    Args:
+        sheet: of pairs, in strata.
+        hits: (n,), 0 or 1.
+    """
+    import numpy as np
+
+    total = float(sheet.weights.sum())
+    value = below = above = 0.0
+    for stratum, (size, drawn) in enumerate(zip(sheet.sizes, sheet.drawn, strict=True)):
+        inside = sheet.stratum == stratum
+        weights = sheet.weights[inside]
+        share = float(weights.sum()) / total
+        p = float((weights * hits[inside]).sum() / weights.sum())
+        value += share * p
+        if drawn < size:
+            kish = float(weights.sum() ** 2 / (weights**2).sum())
+            low, high = wilson(p, kish / (1 - drawn / size), np.inf)
+            below += (share * (p - low)) ** 2
+            above += (share * (high - p)) ** 2
+    return max(value - below**0.5, 0.0), min(value + above**0.5, 1.0)
 
 
 def ratio(sheet: Sheet, hits: "Floats", among: "Floats") -> "Rough":

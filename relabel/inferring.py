@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relabel.estimates import (
     FEWEST,
+    SPARSE,
     Estimate,
     Rough,
     Sheet,
     assisted,
+    by_strata,
     finish,
     lure_weights,
     numbered,
     ratio,
     rogan_gladen,
+    sparse,
 )
 from relabel.records import Label, Outcome
 
@@ -49,6 +52,8 @@ SKIPPED: Final = 9
 """Labels that one pair without any is made up for by: of what was worked off nine in ten have a label."""
 
 CHOSEN: Final = "on the pairs that people chose to label; says nothing of the rest of the data set"
+_STRATA: Final = "weighted by the design; of each stratum Wilson's interval, for some have few hits or misses (MOVER)"
+_CAUTION: Final = "the verdicts' errors rest on few labels: the interval may be too narrow"
 _PARTLY: Final = "some strata have no label, and this is a figure of the whole"
 _ALONE: Final = "weighted by the design; Wilson interval"
 _ASSISTED: Final = "the judges' words on all pairs, corrected by the labels (regression, PPI); Wilson interval"
@@ -93,7 +98,8 @@ class Labelled:
     """What estimates need to know of a pair.
 
     `words` are the labels of the stages that it came to on its way, None elsewhere; `outcome` is the cascade's without
-    people; `seen` whether anybody labelled it, be they divided (then `gold` is None).
+    people; `seen` whether anybody labelled it, be they divided (then `gold` is None); `by_people` whether the
+    outcome is the word of a human stage, which is no judge.
     """
 
     pair: str
@@ -104,6 +110,7 @@ class Labelled:
     outcome: Outcome
     gold: Label | None
     seen: bool
+    by_people: bool = False
 
 
 @dataclass(slots=True)
@@ -117,6 +124,7 @@ class Known:
     pairs: int = 0
     expected: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
+    by_people: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     words: Counter[tuple[int, str]] = field(default_factory=Counter)
     rows: dict[str, Labelled] = field(default_factory=dict)
@@ -127,6 +135,7 @@ class Known:
         self.pairs += 1
         self.expected += pair.expected
         self.outcomes[pair.outcome] += 1
+        self.by_people[pair.outcome] += pair.by_people
         self.sources[pair.source] += 1
         self.words.update([(stage, word) for stage, word in enumerate(pair.words) if word is not None])
         if pair.seen or keep:
@@ -354,7 +363,12 @@ def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     units = len(np.unique(sheet.unit))
     alone = ratio(sheet, hits, ones)
     partly = not sheet.all_told
-    if basis.complete and partly and units >= FEWEST:
+    thin = units == len(basis.rows) and sparse(sheet, hits)
+    kish = float(sheet.weights.sum() ** 2 / (sheet.weights**2).sum())
+    if thin:
+        low, high = by_strata(sheet, hits)
+        yield replace(finish(alone, sheet, name, of=of, method=_STRATA), low=low, high=high)
+    elif basis.complete and partly and min(units, kish) >= FEWEST:
         expected = np.array([row.expected for row in basis.rows])
         rough = assisted(sheet, hits, expected, known.expected / known.pairs)
         yield finish(rough, sheet, name, of=of, method=_ASSISTED)
@@ -364,9 +378,10 @@ def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     if basis.complete and partly:
         apparent = sum(known.outcomes[outcome] for outcome in FOUND[suffix]) / known.pairs
         rough = rogan_gladen(sheet, hits, flags, apparent)
-        note = (
-            "" if rough.value is not None else "the verdicts are no better than a coin, or people used one label only"
-        )
+        note = "the verdicts are no better than a coin, or people used one label only"
+        if rough.value is not None:
+            few = min(float((side * flag).sum()) for side in (hits, 1 - hits) for flag in (flags, 1 - flags)) < SPARSE
+            note = _CAUTION if few or thin else ""
         yield finish(rough, sheet, f"{name} (Rogan–Gladen)", of=of, method=_CORRECTED, note=note)
 
 
@@ -375,15 +390,19 @@ def _cascade(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     import numpy as np
 
     _, hits, flags = _columns(basis, suffix)
-    flagged = sum(known.outcomes[outcome] for outcome in FOUND[suffix])
-    cleared = np.array([float(row.outcome == "true negative") for row in basis.rows])
-    yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged)
-    undecided = "undecided pairs count as not found" if known.outcomes["undecided"] else ""
-    yield _figure(
-        basis, f"recall of the cascade{suffix}", ratio(basis.sheet, flags, hits), known.pairs, undecided, of_all=True
-    )
+    judged = np.array([float(not row.by_people) for row in basis.rows])
+    hits, flags = hits * judged, flags * judged
+    counts = known.outcomes - known.by_people
+    flagged, of = sum(counts[outcome] for outcome in FOUND[suffix]), counts.total()
+    cleared = np.array([float(row.outcome == "true negative") for row in basis.rows]) * judged
+    settled = known.by_people.total()
+    left_out = f"without the {settled:,} pairs that a human stage settled" if settled else ""
+    yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged, left_out)
+    undecided = "; ".join(filter(None, ("undecided pairs count as not found" * bool(counts["undecided"]), left_out)))
+    recall = ratio(basis.sheet, flags, hits)
+    yield _figure(basis, f"recall of the cascade{suffix}", recall, of, undecided, of_all=True)
     left = ratio(basis.sheet, hits, cleared)
-    yield _figure(basis, f"missed among true negatives{suffix}", left, known.outcomes["true negative"])
+    yield _figure(basis, f"missed among true negatives{suffix}", left, counts["true negative"], left_out)
 
 
 def _judge(known: Known, basis: _Basis, suffix: str, stage: int, name: str) -> Iterator[Estimate]:
