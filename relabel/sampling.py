@@ -252,7 +252,7 @@ class Census:
             case "equal":
                 return 1.0
             case "neyman":
-                return self._spread[name]
+                return round(self._spread[name], 9)  # whatever the order of its terms
 
     def projected(self, n: int) -> float:
         """Return the half width of the 95 % interval of the false-negative rate that n units let expect.

@@ -187,7 +187,7 @@ def test_a_large_stratum_without_a_hit_is_not_taken_for_clean() -> None:
     ]
     known = known_of(pairs)
     truth = sum(each.gold == Y for each in pairs) / len(pairs)
-    held = []
+    held, by_strata = [], 0
     for _ in range(200):
         chosen = [*rng.choice(2000, 60, replace=False), *(2000 + rng.choice(60, 20, replace=False))]
         sample = sample_of([pairs[i] for i in chosen], of=len(pairs))
@@ -195,9 +195,11 @@ def test_a_large_stratum_without_a_hit_is_not_taken_for_clean() -> None:
         first, corrected, *_ = figures_of(known, sample, (), only_rates=True).figures
         assert first.low is not None
         assert first.high is not None
-        assert "MOVER" in first.method
-        assert "too narrow" in corrected.note or corrected.value is None
+        if "MOVER" in first.method:
+            assert "too narrow" in corrected.note or corrected.value is None
+            by_strata += 1
         held.append(first.low <= truth <= first.high)
+    assert by_strata > 180
     assert np.mean(held) > 0.92
 
 
