@@ -416,3 +416,24 @@ def test_names_are_shown_and_never_obeyed() -> None:
     assert "[red]\\x1b[2J" in file.getvalue()
     assert "\x1b[2J" not in file.getvalue()
     assert "note: [b]" in file.getvalue()
+
+
+def test_people_in_the_cascade_are_no_judges(tmp_path: Path) -> None:
+    """A human stage has no sensitivity, and what it settled is none of the cascade's hits."""
+    row = {"query": "q", "pos": ["yes"], "neg": ["no", "perhaps", "never"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    lines = ["query,passage,label", "q,no,irrelevant", "q,perhaps,relevant", "q,never,irrelevant"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = "stages:\n  - name: person\n    judge: human\n    labels: labels.csv\n"
+    (tmp_path / "cascade.yaml").write_text(settings, encoding="utf-8")
+    relabel.run(tmp_path / "train.jsonl", tmp_path / "cascade.yaml", output=tmp_path / "run")
+    path = tmp_path / "all.csv"
+    relabel.audit_export(tmp_path / "run", path, everything=True)
+    rows = rows_of(path)
+    lines = ["pair,human_label", *[f"{row['pair']},{'relevant' if i else 'irrelevant'}" for i, row in enumerate(rows)]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = named(relabel.audit_estimate(tmp_path / "run", gold=path))
+    assert not any("person" in name for name in found)
+    assert found["precision of the cascade"].value is None
+    assert "without the 3 pairs that a human stage settled" in found["precision of the cascade"].note
+    assert found["false-negative rate"].value == pytest.approx(2 / 3)
