@@ -6,6 +6,7 @@ labels as people. Every design draws many samples; for each the false-negative r
 
     cover     share of runs whose 95 % interval holds the truth: .95 ± .02 is what it must be
     width     mean width of the interval
+    words     "yes" is the figure as it is printed first, with the judges' words where labels suffice to use them
     need      labels for the width that plain random pairs, without the judges' words, have at -n
 """
 
@@ -197,9 +198,11 @@ def simulate(whole: Population, design: Design, n: int, runs: int, seed: int) ->
     found: dict[str, list[tuple[float, float, float, float]]] = {}
     for _ in range(runs):
         sample = sampler.draw(rng)
-        for figure in figures_of(known, sample, (), only_rates=True).figures:
+        figures = {each.name: each for each in figures_of(known, sample, (), only_rates=True).figures}
+        figures.setdefault(ALONE, figures[RATE])  # where strata have few hits or misses, the words are not used
+        for name, figure in figures.items():
             if figure.value is not None and figure.low is not None and figure.high is not None:
-                found.setdefault(figure.name, []).append((len(sample.rows), figure.value, figure.low, figure.high))
+                found.setdefault(name, []).append((len(sample.rows), figure.value, figure.low, figure.high))
     return {name: Outcomes(np.array(rows)) for name, rows in found.items() if name in (RATE, ALONE)}
 
 
@@ -224,8 +227,7 @@ def table(whole: Population, n: int, runs: int, seed: int) -> Iterator[str]:
         results = {
             size: simulate(whole, design, size, runs if size == n else max(runs // 5, 2), seed) for size in steps
         }
-        # where too few were drawn, the judges' words are not used
-        for words, figure in (("no", ALONE), ("yes", RATE)) if ALONE in results[n] else (("no", RATE),):
+        for words, figure in (("no", ALONE), ("yes", RATE)):
             lines = [found[figure].line(whole.truth) for found in results.values() if figure in found]
             line = lines[-1]
             wanted = wanted or line["width"]
@@ -243,7 +245,7 @@ def main() -> int:
         description=__doc__, epilog=SOURCE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="TREC DL 2019, see below; made up without")
-    parser.add_argument("-n", type=int, default=200, help="labels (default 200)")
+    parser.add_argument("-n", type=int, nargs="+", default=[200, 100], help="labels (default 200 and 100)")
     parser.add_argument("--runs", type=int, default=1000, help="samples of each design (default 1000)")
     parser.add_argument("--queries", type=int, default=2000, help="of the made population (default 2000)")
     parser.add_argument("--seed", type=int, default=0)
@@ -254,8 +256,9 @@ def main() -> int:
             print(f"{missing[0]} is not there; see --help for where to get the data", file=sys.stderr)
             return 2
     whole = trec(options.data) if options.data is not None else population(options.seed, options.queries)
-    for line in table(whole, options.n, options.runs, options.seed):
-        print(line, flush=True)
+    for n in options.n:
+        for line in table(whole, n, options.runs, options.seed):
+            print(line, flush=True)
     return 0
 
 

@@ -22,7 +22,7 @@ from relabel.estimates import Estimate
 from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
 from relabel.labelled import JudgedPair, Labels, judged_pairs
 from relabel.pipeline import open_run
-from relabel.records import Finding, digest
+from relabel.records import digest
 from relabel.rundir import json_line, replacing, sha256_of, state_of, write_json
 from relabel.sampling import (
     AT_LEAST,
@@ -54,7 +54,7 @@ class Sampled:
     Attributes:
         name: of the sample in the run directory.
         design: how it was drawn.
-        pairs: that it holds.
+        pairs: that it holds, copies counted once.
         queries: that they are of.
         of: pairs of the run.
         listed: pairs in the CSV.
@@ -182,8 +182,12 @@ def audit_sample(
         drawn = list(draw.drawn())
         rows = list(_rows(drawn))
         _keep(folder, Sample(named, to_dict(design), census.pairs, dict(census.sizes), tuple(rows)))
-        pairs = [pair for unit in drawn for _, pair in unit.members]
-        listed = list(_to_list(pairs, again=again))
+        once: dict[str, JudgedPair] = {}
+        for unit in drawn:
+            for _, pair in unit.members:
+                once.setdefault(pair.fingerprint, pair)
+        pairs = list(once.values())
+        listed = [pair.finding for pair in pairs if again or not pair.people]
         audit.write_findings(listed, path, [stage.name for stage in plan.stages], blind=blind)
     taken = Counter(unit.stratum for unit in drawn)
     mean = len(pairs) / max(len(drawn), 1)
@@ -230,17 +234,10 @@ def facts_of(pair: JudgedPair, design: Design) -> Facts:
 
 def _rows(drawn: Sequence[Drawn[JudgedPair]]) -> Iterator[SampleRow]:
     for order, unit in enumerate(drawn, start=1):
-        for facts, _ in unit.members:
-            yield SampleRow(order, facts.pair, digest("query", facts.query, size=8).hex(), unit.stratum, unit.chance)
-
-
-def _to_list(pairs: Sequence[JudgedPair], *, again: bool) -> Iterator[Finding]:
-    """Yield what people get to see: a pair that stands in two rows once."""
-    seen: set[str] = set()
-    for pair in pairs:
-        if pair.fingerprint not in seen and (again or not pair.people):
-            yield pair.finding
-        seen.add(pair.fingerprint)
+        copies = Counter(facts.pair for facts, _ in unit.members)
+        for pair, query in {facts.pair: facts.query for facts, _ in unit.members}.items():
+            name = digest("query", query, size=8).hex()
+            yield SampleRow(order, pair, name, unit.stratum, unit.chance, copies[pair])
 
 
 def _keep(folder: Path, sample: Sample) -> None:
@@ -330,10 +327,11 @@ def audit_estimate(
     wanted = {row.pair for each in samples for row in each.rows}
     known = Known()
     with open_run(folder, path=source) as (plan, store):
+        names = [stage.name for stage in plan.stages]
+        people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
         for group in judged_pairs(plan, store, labels):
             for pair in group:
-                known.add(facts_for_estimates(pair), keep=pair.fingerprint in wanted)
-        names = [stage.name for stage in plan.stages]
+                known.add(facts_for_estimates(pair, names, people), keep=pair.fingerprint in wanted)
     if labels is not None:
         labels.check()
     if not known.labels:
@@ -359,7 +357,7 @@ def audit_estimate(
 
 def _choose(samples: Sequence[Sample], name: str | None, known: Known, folder: Path) -> tuple[Sample | None, list[str]]:
     """Return the sample that the figures rest on, and what is to be said of the others."""
-    if name is None and known.labels == known.pairs:  # nothing to estimate
+    if name is None and known.all_told:  # nothing to estimate
         return None, []
     there, notes = {}, []
     for each in samples:
@@ -376,7 +374,8 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known, folder: P
     if not usable and name is not None:
         raise RunError(
             f"people did not work off the sample {name}: {counted[name]:,} of its pairs have a label",
-            hint=f"label its CSV from the top, then: {typed('audit', 'import', folder, 'CSV')}",
+            hint=f"label its CSV from the top and skip few, then: {typed('audit', 'import', folder, 'CSV')}; the same"
+            " relabel audit sample lists those that have no label yet",
         )
     if not usable:
         few = "have a label, too few of those in turn to rest on it"
@@ -407,11 +406,11 @@ def changed(sample: Sample, known: Known) -> str:
     )
 
 
-def facts_for_estimates(pair: JudgedPair) -> Labelled:
-    """Return what estimates look at."""
+def facts_for_estimates(pair: JudgedPair, names: Sequence[str], people: frozenset[str]) -> Labelled:
+    """Return what estimates need of a pair; words of human stages (`people`) are no judge's."""
     words = [
-        word.label if word is not None and why != "sampled" else None
-        for word, why in zip(pair.words, pair.due, strict=True)
+        word.label if word is not None and why != "sampled" and name not in people else None
+        for word, why, name in zip(pair.words, pair.due, names, strict=True)
     ]
     return Labelled(
         pair.fingerprint,
@@ -422,4 +421,5 @@ def facts_for_estimates(pair: JudgedPair) -> Labelled:
         pair.unaided.outcome,
         pair.gold,
         bool(pair.people),
+        pair.unaided.stage in people,
     )

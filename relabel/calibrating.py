@@ -267,8 +267,10 @@ def _labelled(
     """Gather the pairs on whose label people agree; count those on which they are divided; know all, and the drawn."""
     found, divided, known = [], 0, Known()
     drawn = {row.pair for sample in samples for row in sample.rows}
+    names = [stage.name for stage in plan.stages]
+    people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
     for pair in _every(plan, store, labels):
-        known.add(facts_for_estimates(pair), keep=pair.fingerprint in drawn)
+        known.add(facts_for_estimates(pair, names, people), keep=pair.fingerprint in drawn)
         if pair.gold is not None:
             found.append(pair)
         divided += bool(pair.people) and pair.gold is None

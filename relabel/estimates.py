@@ -29,6 +29,9 @@ PRIOR: Final = 1.0
 """How many labels the variance over all strata counts for within each one: a stratum where all labels are alike, or
 where there is only one, is not taken for one without variance."""
 
+SPARSE: Final = 5
+"""Hits and misses that every stratum must have before its variance is believed."""
+
 FEWEST: Final = 30
 """Labels from which on the judges' words are used to narrow the interval: a slope needs some to be learned from."""
 
@@ -38,12 +41,14 @@ class Sheet:
     """The labelled pairs of a sample, as columns of length n.
 
     Attributes:
-        weights: for how many pairs of the data set each stands, ≥ 1 but for LURE's; they add up to about N.
+        weights: for how many pairs of the data set each stands, copies included, ≥ 1 but for LURE's; they add up to
+            about N.
         unit: number of what was drawn: the pair, or its query.
         query: number of its query.
         stratum: number of its stratum.
         sizes: how many units each stratum holds in the data set; empty where chances differ from pair to pair (LURE).
         drawn: how many of each stratum have a label.
+        copies: how many rows of the data set hold the pair, within its unit; None: one each.
     """
 
     weights: "Floats"
@@ -52,12 +57,24 @@ class Sheet:
     stratum: "Numbers"
     sizes: "Floats"
     drawn: "Floats"
+    copies: "Floats | None" = None
 
     def take(self, rows: "Flags") -> "Sheet":
         """Return the rows of a domain, for counting only: strata keep their sizes."""
         return replace(
-            self, weights=self.weights[rows], unit=self.unit[rows], query=self.query[rows], stratum=self.stratum[rows]
+            self,
+            weights=self.weights[rows],
+            unit=self.unit[rows],
+            query=self.query[rows],
+            stratum=self.stratum[rows],
+            copies=self.copies[rows] if self.copies is not None else None,
         )
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every pair of the data set has a label: nothing is left to guess."""
+        copies = 1.0 if self.copies is None else self.copies
+        return bool(self.sizes.size and (self.drawn >= self.sizes).all() and (self.weights <= copies).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +144,16 @@ def variance(sheet: Sheet, values: "Floats") -> float:
     """Return the design's variance of the weighted total of `values` (n,), which are centred: residuals.
 
     Strata of equal chances: Σ N² (1 − n / N) s² / n with s² between units, drawn towards that over all strata
-    by the weight of `PRIOR` units. Unequal chances: each pair as if drawn by itself, with 1 / weight as its chance
-    (the variance of Poisson sampling, which is slightly too large for a sample of fixed size), n / (n − 1) times.
+    by the weight of `PRIOR` units. Unequal chances: each pair as if drawn by itself, with copies / weight as its
+    chance (the variance of Poisson sampling, slightly too large for a sample of fixed size), n / (n − 1) times.
     """
     import numpy as np
 
     shares = sheet.weights * values
     if sheet.sizes.size:
         return _variance_of_strata(sheet, shares)
-    kept = np.maximum(0.0, 1 - 1 / np.maximum(sheet.weights, 1e-12))
+    copies = 1.0 if sheet.copies is None else sheet.copies
+    kept = np.maximum(0.0, 1 - copies / np.maximum(sheet.weights, 1e-12))
     return float((kept * shares**2).sum() * len(shares) / max(len(shares) - 1, 1))
 
 
@@ -187,7 +205,49 @@ def wilson(value: float, worth: float, freedom: float) -> tuple[float, float]:
     z2 = float(t.ppf((1 + LEVEL) / 2, max(freedom, 1.0))) ** 2
     middle = (value + z2 / (2 * worth)) / (1 + z2 / worth)
     half = sqrt(z2 * (value * (1 - value) / worth + z2 / (4 * worth**2))) / (1 + z2 / worth)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # exactly, for sums of floats miss the ends by a hair
+    low = 0.0 if value <= 0 else max(middle - half, 0.0)
+    return low, 1.0 if value >= 1 else min(middle + half, 1.0)
+
+
+def sparse(sheet: Sheet, hits: "Floats") -> bool:
+    """Whether a stratum, not labelled as a whole, has fewer than `SPARSE` pairs with a hit, or without."""
+    import numpy as np
+
+    count = len(sheet.sizes)
+    if count < 2:
+        return False
+    found, told = (np.bincount(sheet.stratum, weights=column, minlength=count) for column in (hits, np.ones(len(hits))))
+    return bool(((np.minimum(found, told - found) < SPARSE) & (sheet.drawn < sheet.sizes)).any())
+
+
+def by_strata(sheet: Sheet, hits: "Floats") -> tuple[float, float]:
+    """Return the bounds of a share of all pairs from Wilson's interval of every stratum.
+
+    Zou & Donner 2008 (Statistics in Medicine 27(10), 1693–1702; MOVER): p ± √Σ W² (p_h − bound_h)². A stratum without
+    a hit is not taken for one without variance, be it nearly the whole data set. Each stratum counts for as many plain
+    labels as its weights are worth (Kish), more where much of it was drawn.
+
+    Args:
+        sheet: of pairs, in strata.
+        hits: (n,), 0 or 1.
+    """
+    import numpy as np
+
+    total = float(sheet.weights.sum())
+    value = below = above = 0.0
+    for stratum, (size, drawn) in enumerate(zip(sheet.sizes, sheet.drawn, strict=True)):
+        inside = sheet.stratum == stratum
+        weights = sheet.weights[inside]
+        share = float(weights.sum()) / total
+        p = float((weights * hits[inside]).sum() / weights.sum())
+        value += share * p
+        if drawn < size:
+            kish = float(weights.sum() ** 2 / (weights**2).sum())
+            low, high = wilson(p, kish / (1 - drawn / size), np.inf)
+            below += (share * (p - low)) ** 2
+            above += (share * (high - p)) ** 2
+    return max(value - below**0.5, 0.0), min(value + above**0.5, 1.0)
 
 
 def ratio(sheet: Sheet, hits: "Floats", among: "Floats") -> "Rough":
@@ -323,7 +383,7 @@ def finish(
     if data_set and units > 1:
         freedom = max(units - strata - rough.learned, 1)
         low, high = _interval(rough.value, variance(sheet, rough.influence), counted, units, freedom)
-        if sheet.sizes.size and (sheet.drawn >= sheet.sizes).all() and (sheet.weights <= 1).all():
+        if sheet.all_told:
             low = high = rough.value  # everything has a label
     wide: tuple[float | None, float | None] = (None, None)
     if queries > 1:

@@ -2,20 +2,23 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel.estimates import (
     FEWEST,
+    SPARSE,
     Estimate,
     Rough,
     Sheet,
     assisted,
+    by_strata,
     finish,
     lure_weights,
     numbered,
     ratio,
     rogan_gladen,
+    sparse,
 )
 from relabel.records import Label, Outcome
 
@@ -45,7 +48,13 @@ MAX_SOURCES: Final = 50
 FEWEST_DRAWN: Final = 10
 """Units of a sample that must be worked off, where it has so many, before anything rests on it."""
 
+SKIPPED: Final = 9
+"""Labels that one pair without any is made up for by: of what was worked off nine in ten have a label."""
+
 CHOSEN: Final = "on the pairs that people chose to label; says nothing of the rest of the data set"
+_STRATA: Final = "weighted by the design; of each stratum Wilson's interval, for some have few hits or misses (MOVER)"
+_CAUTION: Final = "the verdicts' errors rest on few labels: the interval may be too narrow"
+_PARTLY: Final = "some strata have no label, and this is a figure of the whole"
 _ALONE: Final = "weighted by the design; Wilson interval"
 _ASSISTED: Final = "the judges' words on all pairs, corrected by the labels (regression, PPI); Wilson interval"
 _CORRECTED: Final = "verdicts on all pairs, corrected for the cascade's errors (Rogan–Gladen); Wilson interval"
@@ -62,6 +71,7 @@ class SampleRow:
         query: digest of the query's text.
         stratum: that it was drawn from.
         chance: inclusion probability; of an active sample the chance at its turn.
+        copies: in how many rows of the unit it stands.
     """
 
     order: int
@@ -69,6 +79,7 @@ class SampleRow:
     query: str
     stratum: str
     chance: float
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ class Labelled:
     """What estimates need to know of a pair.
 
     `words` are the labels of the stages that it came to on its way, None elsewhere; `outcome` is the cascade's without
-    people; `seen` whether anybody labelled it, be they divided (then `gold` is None).
+    people; `seen` whether anybody labelled it, be they divided (then `gold` is None); `by_people` whether the
+    outcome is the word of a human stage, which is no judge.
     """
 
     pair: str
@@ -98,30 +110,49 @@ class Labelled:
     outcome: Outcome
     gold: Label | None
     seen: bool
+    by_people: bool = False
 
 
 @dataclass(slots=True)
 class Known:
-    """The data set in counts, and those of its pairs that were labelled or drawn."""
+    """The data set in counts, and those of its pairs that were labelled or drawn.
+
+    `pairs`, `expected`, `outcomes`, `sources` and `words` count a pair in every row where it stands; `rows` holds it
+    once, with the number of its `copies`; `labels` counts it once.
+    """
 
     pairs: int = 0
     expected: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
+    by_people: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     words: Counter[tuple[int, str]] = field(default_factory=Counter)
     rows: dict[str, Labelled] = field(default_factory=dict)
-    labels: int = 0
+    copies: Counter[str] = field(default_factory=Counter)
 
     def add(self, pair: Labelled, *, keep: bool) -> None:
         """Count a pair; hold on to it where it was labelled, or `keep`."""
         self.pairs += 1
         self.expected += pair.expected
         self.outcomes[pair.outcome] += 1
+        self.by_people[pair.outcome] += pair.by_people
         self.sources[pair.source] += 1
         self.words.update([(stage, word) for stage, word in enumerate(pair.words) if word is not None])
         if pair.seen or keep:
-            self.labels += pair.gold is not None and pair.pair not in self.rows
-            self.rows[pair.pair] = pair
+            self.copies[pair.pair] += 1
+            there = self.rows.get(pair.pair)  # labels of a file may be of one copy only
+            if there is None or not there.seen or (there.gold is None and pair.gold is not None):
+                self.rows[pair.pair] = pair
+
+    @property
+    def labels(self) -> int:
+        """How many pairs have a label, copies counted once."""
+        return sum(row.gold is not None for row in self.rows.values())
+
+    @property
+    def all_told(self) -> bool:
+        """Whether every pair of the data set has a label."""
+        return sum(self.copies[row.pair] for row in self.rows.values() if row.gold is not None) == self.pairs
 
     def gold(self, pair: str) -> Label | None:
         """Return what most people said of a pair."""
@@ -189,9 +220,10 @@ def _unsampled(known: Known) -> _Basis:
     n = len(rows)
     places = np.arange(n)
     query = numbered([row.query for row in rows])
-    all_of_them = n == known.pairs
-    size = np.array([known.pairs if all_of_them else 0.0])
-    sheet = Sheet(np.ones(n), places, query, np.zeros(n, dtype=np.int64), size, np.array([float(n)]))
+    all_of_them = known.all_told
+    copies = np.array([float(known.copies[row.pair]) if all_of_them else 1.0 for row in rows])
+    size = np.array([float(n) if all_of_them else 0.0])
+    sheet = Sheet(copies, places, query, np.zeros(n, dtype=np.int64), size, np.array([float(n)]), copies)
     note = (
         "every pair of the data set has a label: figures are counts, without error of sampling"
         if all_of_them
@@ -230,31 +262,37 @@ def _sampled(known: Known, sample: Sample) -> _Basis:
 def worked_off(known: Known, sample: Sample) -> list[SampleRow]:
     """Return the beginning of the sample that people worked off: a smaller sample of the same design.
 
-    It ends where more pairs have no label than have one from there on. Labels behind it were given for another reason
-    (flagged, another sample), so their pairs are not like those around them. Where people kept to no order, and most
-    labels lie behind, it is all up to the last label. Empty where fewer than half of these have one, or it is hardly
-    begun: labels that were given for another reason (the flagged pairs), and no answer to this sample.
+    It ends where, from there on, more than one row in `SKIPPED` + 1 has no label: labels behind it were given for
+    another reason (flagged, another sample), so their pairs are not like those around them. Missing ones must not
+    stand together: of each stratum, and of the rows with each verdict, at least half have a label (of verdicts, which
+    no design need be about, one row may lack one by chance). Empty where no beginning is like that, or it is hardly
+    begun: the labels are then no answer to this sample.
     """
     rows = sample.rows
-    told = [place for place, row in enumerate(rows) if known.gold(row.pair) is not None]
-    if not told:
-        return []
-    walked = best = last = 0
-    for place, row in enumerate(rows):
-        walked += 1 if known.rows[row.pair].seen else -1
-        if walked >= best:
-            best, last = walked, place
-    if 2 * sum(place <= last for place in told) <= len(told):
-        last = told[-1]
-        if 2 * len(told) < last + 1:
-            return []
-    done = [row for row in rows if row.order <= rows[last].order]
+    drawn: Counter[tuple[str, str]] = Counter()
+    told: Counter[tuple[str, str]] = Counter()
+    poor: set[tuple[str, str]] = set()
+    walked = best = end = 0
+    for place, row in enumerate(rows, start=1):
+        pair = known.rows[row.pair]
+        walked += 1 if pair.seen else -SKIPPED
+        for group, spare in ((("stratum", row.stratum), 0), (("verdict", pair.outcome), 1)):
+            drawn[group] += 1
+            told[group] += pair.seen
+            (poor.add if 2 * told[group] + spare < drawn[group] else poor.discard)(group)
+        whole_unit = place == len(rows) or rows[place].order != row.order
+        if whole_unit and not poor and walked >= best:
+            best, end = walked, place
+    done = list(rows[:end])
     begun = len({row.order for row in done}) >= min(FEWEST_DRAWN, len({row.order for row in rows}))
     return done if begun else []
 
 
 def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
-    """Weigh by stratum: units of the data set over units with a label; within a query by its share of labels."""
+    """Weigh by stratum: units of the data set over units with a label; within a query by its share of labels.
+
+    A unit of which only copies were drawn counts once, with its copies as weight.
+    """
     import numpy as np
 
     names = sorted({row.stratum for row in there})
@@ -262,9 +300,14 @@ def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[S
     units: dict[str, set[int]] = {}
     for row in there:
         units.setdefault(row.stratum, set()).add(row.order)
-    held, told = Counter(row.order for row in drawn), Counter(row.order for row in there)
+    held: Counter[int] = Counter()
+    told: Counter[int] = Counter()
+    for rows, count in ((drawn, held), (there, told)):
+        for row in rows:
+            count[row.order] += row.copies
     weights = [
-        sample.strata[row.stratum] / len(units[row.stratum]) * held[row.order] / told[row.order] for row in there
+        sample.strata[row.stratum] / len(units[row.stratum]) * held[row.order] / told[row.order] * row.copies
+        for row in there
     ]
     return Sheet(
         np.array(weights),
@@ -273,24 +316,27 @@ def _equal_chances(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[S
         np.array([number[row.stratum] for row in there], dtype=np.int64),
         np.array([float(sample.strata[name]) for name in names]),
         np.array([float(len(units[name])) for name in names]),
+        np.array([float(row.copies) for row in there]),
     )
 
 
 def _lure(sample: Sample, drawn: Sequence[SampleRow], there: Sequence[SampleRow]) -> Sheet:
-    """Weigh by the chance at its turn; see `lure_weights`."""
+    """Weigh by the chance at its turn, see `lure_weights`; of pairs by content, times their copies."""
     import numpy as np
 
-    weights = lure_weights(np.array([row.chance for row in drawn]), sample.pairs) * sample.pairs / len(drawn)
+    units, n = sum(sample.strata.values()), len(there)
+    weights = lure_weights(np.array([row.chance for row in drawn]), units) * units
     by_order = {row.order: weight for row, weight in zip(drawn, weights, strict=True)}
-    n = len(there)
-    whole = len(there) == sample.pairs
+    copies = np.array([float(row.copies) for row in there])
+    whole = n == units
     return Sheet(
-        np.array([by_order[row.order] for row in there]) * len(drawn) / n,
+        np.array([by_order[row.order] for row in there]) / n * copies,
         np.arange(n),
         numbered([row.query for row in there]),
         np.zeros(n, dtype=np.int64),
-        np.array([float(sample.pairs)] if whole else []),
+        np.array([float(units)] if whole else []),
         np.array([float(n)] if whole else []),
+        copies,
     )
 
 
@@ -316,8 +362,13 @@ def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     name = f"false-negative rate{suffix}"
     units = len(np.unique(sheet.unit))
     alone = ratio(sheet, hits, ones)
-    partly = len(basis.rows) < known.pairs
-    if basis.complete and partly and units >= FEWEST:
+    partly = not sheet.all_told
+    thin = units == len(basis.rows) and sparse(sheet, hits)
+    kish = float(sheet.weights.sum() ** 2 / (sheet.weights**2).sum())
+    if thin:
+        low, high = by_strata(sheet, hits)
+        yield replace(finish(alone, sheet, name, of=of, method=_STRATA), low=low, high=high)
+    elif basis.complete and partly and min(units, kish) >= FEWEST:
         expected = np.array([row.expected for row in basis.rows])
         rough = assisted(sheet, hits, expected, known.expected / known.pairs)
         yield finish(rough, sheet, name, of=of, method=_ASSISTED)
@@ -327,9 +378,10 @@ def _rates(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     if basis.complete and partly:
         apparent = sum(known.outcomes[outcome] for outcome in FOUND[suffix]) / known.pairs
         rough = rogan_gladen(sheet, hits, flags, apparent)
-        note = (
-            "" if rough.value is not None else "the verdicts are no better than a coin, or people used one label only"
-        )
+        note = "the verdicts are no better than a coin, or people used one label only"
+        if rough.value is not None:
+            few = min(float((side * flag).sum()) for side in (hits, 1 - hits) for flag in (flags, 1 - flags)) < SPARSE
+            note = _CAUTION if few or thin else ""
         yield finish(rough, sheet, f"{name} (Rogan–Gladen)", of=of, method=_CORRECTED, note=note)
 
 
@@ -338,13 +390,19 @@ def _cascade(known: Known, basis: _Basis, suffix: str) -> Iterator[Estimate]:
     import numpy as np
 
     _, hits, flags = _columns(basis, suffix)
-    flagged = sum(known.outcomes[outcome] for outcome in FOUND[suffix])
-    cleared = np.array([float(row.outcome == "true negative") for row in basis.rows])
-    yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged)
-    undecided = "undecided pairs count as not found" if known.outcomes["undecided"] else ""
-    yield _figure(basis, f"recall of the cascade{suffix}", ratio(basis.sheet, flags, hits), known.pairs, undecided)
+    judged = np.array([float(not row.by_people) for row in basis.rows])
+    hits, flags = hits * judged, flags * judged
+    counts = known.outcomes - known.by_people
+    flagged, of = sum(counts[outcome] for outcome in FOUND[suffix]), counts.total()
+    cleared = np.array([float(row.outcome == "true negative") for row in basis.rows]) * judged
+    settled = known.by_people.total()
+    left_out = f"without the {settled:,} pairs that a human stage settled" if settled else ""
+    yield _figure(basis, f"precision of the cascade{suffix}", ratio(basis.sheet, hits, flags), flagged, left_out)
+    undecided = "; ".join(filter(None, ("undecided pairs count as not found" * bool(counts["undecided"]), left_out)))
+    recall = ratio(basis.sheet, flags, hits)
+    yield _figure(basis, f"recall of the cascade{suffix}", recall, of, undecided, of_all=True)
     left = ratio(basis.sheet, hits, cleared)
-    yield _figure(basis, f"missed among true negatives{suffix}", left, known.outcomes["true negative"])
+    yield _figure(basis, f"missed among true negatives{suffix}", left, counts["true negative"], left_out)
 
 
 def _judge(known: Known, basis: _Basis, suffix: str, stage: int, name: str) -> Iterator[Estimate]:
@@ -369,8 +427,17 @@ def _judge(known: Known, basis: _Basis, suffix: str, stage: int, name: str) -> I
             f"{note}; it only says yes".lstrip("; "),
         )
         return
-    yield _figure(basis, f"sensitivity of {name}{suffix}", ratio(basis.sheet, flags, spoke * hits), of, note)
-    yield _figure(basis, f"specificity of {name}{suffix}", ratio(basis.sheet, 1 - flags, spoke * (1 - hits)), of, note)
+    yield _figure(
+        basis, f"sensitivity of {name}{suffix}", ratio(basis.sheet, flags, spoke * hits), of, note, of_all=True
+    )
+    yield _figure(
+        basis,
+        f"specificity of {name}{suffix}",
+        ratio(basis.sheet, 1 - flags, spoke * (1 - hits)),
+        of,
+        note,
+        of_all=True,
+    )
 
 
 def _sources(known: Known, basis: _Basis) -> Iterator[Estimate]:
@@ -387,8 +454,10 @@ def _sources(known: Known, basis: _Basis) -> Iterator[Estimate]:
             yield _figure(basis, name, ratio(basis.sheet, hits, inside), of)
 
 
-def _figure(basis: _Basis, name: str, rough: Rough, of: int, note: str = "") -> Estimate:
-    """Finish a figure of the data set, or one of labelled pairs alone, named so."""
+def _figure(basis: _Basis, name: str, rough: Rough, of: int, note: str = "", *, of_all: bool = False) -> Estimate:
+    """Finish a figure of the data set, or one of labelled pairs alone, named so; `of_all`: it needs every stratum."""
+    if of_all and not basis.complete:
+        rough, note = replace(rough, value=None), f"{_PARTLY}; {note}" if note else _PARTLY
     if basis.whole:
         return finish(rough, basis.sheet, name, of=of, method=_ALONE, note=note)
     told = f"{CHOSEN}; {note}" if note else CHOSEN

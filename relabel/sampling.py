@@ -2,19 +2,22 @@
 
     facts of every pair ─▶ Census (counts) ─▶ chances ─▶ Draw (the same facts again) ─▶ what is drawn, in its order
 
-Both passes hold counts and what is drawn, never the pairs. The dice are digests of seed and content (`records.chance`):
+A unit is a pair by its content, or a query by its text, in however many rows it stands: copies are drawn together and
+count as one label that stands for all of them. Both passes hold counts, eight bytes for each row to tell copies by, and
+what is drawn, never the pairs. The dice are digests of seed and content (`records.chance`):
 the same run gives the same sample, whatever the order of its rows, and the first m of a sample of n are the sample
 of m, so that people may stop where they like and a sample can be extended.
 """
 
 import heapq
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-from relabel.records import Judgment, Verdict, chance
+from relabel.records import Judgment, Verdict, chance, digest
 
 Kind = Literal["random", "stratified", "active"]
 Unit = Literal["pair", "query"]
@@ -23,6 +26,8 @@ Allocation = Literal["proportional", "equal", "neyman"]
 Preference = Literal["likely", "uncertain", "disagreed", "typical"]
 
 T = TypeVar("T")
+_Cell = tuple[tuple[str, ...], int]
+_ANY: Final[_Cell] = ((), 0)
 
 FLOOR: Final = 0.2
 """Share of an active sample that is drawn evenly: no pair counts for more than 1 / FLOOR of an even draw."""
@@ -145,18 +150,19 @@ class Census:
     """Counts the data set: the first of the two passes.
 
     Attributes:
-        pairs: how many.
-        queries: how many groups of neighbouring pairs with one query.
-        sizes: units of each stratum.
+        pairs: how many, copies counted.
+        queries: how many different ones, when queries are drawn; else groups of neighbouring pairs with one query.
+        sizes: units of each stratum, copies counted once; known when closed.
     """
 
     def __init__(self, design: Design) -> None:
         self.design = design
         self.pairs = self.queries = 0
         self.sizes: Counter[str] = Counter()
+        self._units: defaultdict[tuple[str, _Cell], array[int]] = defaultdict(lambda: array("Q"))
         self._spread: defaultdict[str, float] = defaultdict(float)  # Σ √(p (1 − p)) over the pairs of a stratum
         self._risk: defaultdict[str, float] = defaultdict(float)  # Σ p (1 − p)
-        self._alike: Counter[tuple[tuple[str, ...], int]] = Counter()
+        self._alike: Counter[_Cell] = Counter()
         self._common: dict[tuple[str, ...], int] = {}
         self._raw = self._odds = 0.0
 
@@ -164,36 +170,45 @@ class Census:
         """Count the pairs of one query."""
         self.pairs += len(group)
         self.queries += 1
-        strata = [self.stratum(facts) for facts in (group if self.design.unit == "pair" else group[:1])]
-        self.sizes.update(strata)
+        by_pair = self.design.unit == "pair"
+        for facts in group if by_pair else group[:1]:
+            cell = _cell(facts) if self.design.kind == "active" else _ANY
+            name = digest("unit", facts.pair if by_pair else facts.query, size=8)
+            self._units[self.stratum(facts), cell].append(int.from_bytes(name))
         for facts in group:
-            stratum = self.stratum(facts if self.design.unit == "pair" else group[0])
+            stratum = self.stratum(facts if by_pair else group[0])
             risk = facts.expected * (1 - facts.expected)
             self._spread[stratum] += math.sqrt(risk)
             self._risk[stratum] += risk
-            if self.design.kind == "active":
-                self._alike[_cell(facts)] += 1
 
     def stratum(self, facts: Facts) -> str:
         """Return what a pair is drawn from: a query is drawn from the stratum of its first."""
         return facts.stratum if self.design.kind == "stratified" else ""
 
     def close(self) -> None:
-        """Note what the chances of an active sample are relative to, when all pairs were counted."""
+        """Count copies once, and note what the chances of an active sample are relative to, when all were counted."""
+        for (stratum, cell), names in self._units.items():
+            count = _distinct(names)
+            self.sizes[stratum] += count
+            self._alike[cell] += count
+        self._units.clear()
+        units = max(sum(self.sizes.values()), 1)
+        if self.design.unit == "query":
+            self.queries = sum(self.sizes.values())
         for (words, _), count in self._alike.items():
             self._common[words] = max(count, self._common.get(words, 0))
         if self.design.kind == "active":
-            self._raw = sum(self._cell_score(cell) * count for cell, count in self._alike.items()) / max(self.pairs, 1)
+            self._raw = sum(self._cell_score(cell) * count for cell, count in self._alike.items()) / units
             self._odds = sum(count * self._risk_of(cell) / self._size_of(cell) for cell, count in self._alike.items())
 
     def size(self, facts: Facts) -> float:
         """Return by what the chance of a pair to be drawn next is proportional, > 0, 1 on average."""
         return self._size_of(_cell(facts))
 
-    def _size_of(self, cell: tuple[tuple[str, ...], int]) -> float:
+    def _size_of(self, cell: _Cell) -> float:
         return FLOOR + (1 - FLOOR) * (self._cell_score(cell) / self._raw if self._raw else 1.0)
 
-    def _cell_score(self, cell: tuple[tuple[str, ...], int]) -> float:
+    def _cell_score(self, cell: _Cell) -> float:
         words, step = cell
         expected = step / _STEPS
         match self.design.prefer:
@@ -206,7 +221,7 @@ class Census:
             case "typical":  # TypiClust (Hacohen, Dekel, Weinshall 2022, ICML): same words = a cluster, dense first
                 return self._alike[cell] / self._common[words] / math.sqrt(self._common[words])
 
-    def _risk_of(self, cell: tuple[tuple[str, ...], int]) -> float:
+    def _risk_of(self, cell: _Cell) -> float:
         return cell[1] / _STEPS * (1 - cell[1] / _STEPS)
 
     def order(self, n: int) -> list[str]:
@@ -237,7 +252,7 @@ class Census:
             case "equal":
                 return 1.0
             case "neyman":
-                return self._spread[name]
+                return round(self._spread[name], 9)  # whatever the order of its terms
 
     def projected(self, n: int) -> float:
         """Return the half width of the 95 % interval of the false-negative rate that n units let expect.
@@ -248,23 +263,32 @@ class Census:
         taken = Counter(self.order(n))
         if not taken or not self.pairs:
             return 1.0
+        units = sum(self.sizes.values())
         if self.design.kind == "active":
             drawn = taken.total()
-            return 1.96 * math.sqrt(self._odds / self.pairs / drawn * (1 - drawn / self.pairs))
+            return 1.96 * math.sqrt(self._odds / units / drawn * (1 - drawn / units))
         total = 0.0
-        mean = self.pairs / self.queries if self.design.unit == "query" else 1.0
+        mean = self.pairs / units  # copies of a pair are wholly alike
+        alike = 1 + (mean - 1) * (ASSUMED_CORRELATION if self.design.unit == "query" else 1.0)
         for name, size in self.sizes.items():
             drawn = max(taken[name], 1)
-            pairs = size * mean
-            alike = 1 + (mean - 1) * ASSUMED_CORRELATION
-            total += pairs * self._risk[name] / (drawn * mean) * alike * (1 - drawn / size)
+            total += size * self._risk[name] / drawn * alike * (1 - drawn / size)
         return 1.96 * math.sqrt(max(total, 0.0)) / self.pairs
+
+
+def _distinct(names: "array[int]") -> int:
+    """Count the different ones; puts them in order."""
+    import numpy as np
+
+    sorted_names = np.frombuffer(names, dtype=np.uint64)
+    sorted_names.sort()
+    return len(sorted_names) and 1 + int((sorted_names[1:] != sorted_names[:-1]).sum())
 
 
 _STEPS: Final = 50
 
 
-def _cell(facts: Facts) -> tuple[tuple[str, ...], int]:
+def _cell(facts: Facts) -> _Cell:
     """Round a pair to what an active design sees of it: few cells, however many pairs."""
     return facts.words, max(round(facts.expected * _STEPS), 1)
 
@@ -276,7 +300,7 @@ class Drawn(Generic[T]):
     Attributes:
         stratum: that it was drawn from.
         chance: stratified and random: its inclusion probability; active: its chance at its turn among those left.
-        members: its pairs, with what the caller gave for them.
+        members: its pairs in all rows where they stand, with what the caller gave for them.
     """
 
     stratum: str
@@ -296,47 +320,55 @@ class Draw(Generic[T]):
         self._census, self._design = census, census.design
         self._order = census.order(n)
         self._room = Counter(self._order)
-        self._heaps: dict[str, list[tuple[float, int, float, tuple[tuple[Facts, T], ...]]]] = {
-            name: [] for name in self._room
-        }
-        self._met = 0
+        self._heaps: dict[str, list[tuple[float, str, float]]] = {name: [] for name in self._room}
+        self._members: dict[tuple[str, str, float], list[tuple[Facts, T]]] = {}
 
     def add(self, group: Sequence[tuple[Facts, T]]) -> None:
         """Take in the pairs of one query."""
         seed = str(self._design.seed)
         if self._design.unit == "query":
-            number = chance("audit sample", seed, "query", group[0][0].query)
-            self._offer(self._census.stratum(group[0][0]), number, 1.0, tuple(group))
+            query = group[0][0].query
+            number = chance("audit sample", seed, "query", query)
+            self._offer(self._census.stratum(group[0][0]), number, query, 1.0, group)
             return
         for facts, given in group:
             number, size = chance("audit sample", seed, "pair", facts.pair), 1.0
             if self._design.kind == "active":
                 size = self._census.size(facts)
                 number = -math.log1p(-number) / size
-            self._offer(self._census.stratum(facts), number, size, ((facts, given),))
+            self._offer(self._census.stratum(facts), number, facts.pair, size, [(facts, given)])
 
-    def _offer(self, stratum: str, number: float, size: float, members: tuple[tuple[Facts, T], ...]) -> None:
+    def _offer(self, stratum: str, number: float, name: str, size: float, members: Sequence[tuple[Facts, T]]) -> None:
         heap = self._heaps.get(stratum)
         if heap is None:
             return
-        self._met += 1  # of equal numbers (a pair that stands in two rows) the first is smaller
-        item = (-number, -self._met, size, members)
+        if there := self._members.get((stratum, name, size)):  # a copy; those of what was not drawn never come in
+            there.extend(members)
+            return
+        item = (-number, name, size)
         if len(heap) < self._room[stratum]:
             heapq.heappush(heap, item)
         elif item > heap[0]:
-            heapq.heapreplace(heap, item)
+            _, gone, gone_size = heapq.heapreplace(heap, item)
+            del self._members[stratum, gone, gone_size]
+        else:
+            return
+        self._members[stratum, name, size] = list(members)
 
     def drawn(self) -> Iterator[Drawn[T]]:
         """Yield the units in the order of drawing."""
         turns = {name: iter(sorted(heap, reverse=True)) for name, heap in self._heaps.items()}
-        left = float(self._census.pairs)  # sizes are 1 on average
-        for name in self._order:
-            _, _, size, members = next(turns[name])
-            share = self._room[name] / self._census.sizes[name]
+        left = float(sum(self._census.sizes.values()))  # sizes are 1 on average
+        for stratum in self._order:
+            item = next(turns[stratum], None)
+            if item is None:  # copies of which judges thought differently, and equally well
+                continue
+            _, name, size = item
+            share = self._room[stratum] / self._census.sizes[stratum]
             if self._design.kind == "active":
                 share = min(size / left, 1.0)
                 left = max(left - size, size * 1e-9)
-            yield Drawn(name, share, members)
+            yield Drawn(stratum, share, tuple(self._members[stratum, name, size]))
 
 
 def queries_for(n: int, census: Census) -> int:

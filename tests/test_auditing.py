@@ -296,6 +296,27 @@ def test_flagged_pairs_are_no_sample(run: Path, reference: Mapping[tuple[str, st
     assert rate.low < 0.157 < rate.high
 
 
+def test_labels_for_another_reason_are_no_answer_to_a_sample(
+    run: Path, reference: Mapping[tuple[str, str], str], tmp_path: Path
+) -> None:
+    """All flagged pairs labelled, then strata drawn alike; an active sample's labels, then a random one is drawn."""
+    path = tmp_path / "flagged.csv"
+    relabel.audit_export(run, path)
+    fill(path, reference)
+    relabel.audit_import(run, path)
+    relabel.audit_sample(run, tmp_path / "sample.csv", 200, allocation="equal")
+    found = relabel.audit_estimate(run)
+    assert found.sample == ""
+    assert not any("rate" in name for name in named(found))
+    relabel.audit_sample(run, path, 200, design="active", again=True)
+    relabel.audit_sample(run, tmp_path / "sample.csv", 300, design="random")
+    fill(path, reference)
+    reused = relabel.audit_estimate(run, gold=path, sample="random-0")
+    assert any("have a label for another reason" in note for note in reused.notes)
+    rate = named(reused)["false-negative rate (labels alone)"].value
+    assert rate == pytest.approx(0.157, abs=0.05)  # .232 if all of these labels counted
+
+
 def test_two_samples_are_not_thrown_together(
     run: Path, reference: Mapping[tuple[str, str], str], tmp_path: Path
 ) -> None:
@@ -427,3 +448,24 @@ def test_a_trait_named_twice_is_one(run: Path, tmp_path: Path) -> None:
     twice = relabel.audit_sample(run, tmp_path / "twice.csv", 50, strata="verdict, verdict")
     assert (twice.name, twice.strata) == (once.name, once.strata)
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "twice.csv").read_bytes()
+
+
+def test_people_in_the_cascade_are_no_judges(tmp_path: Path) -> None:
+    """A human stage has no sensitivity, and what it settled is none of the cascade's hits."""
+    row = {"query": "q", "pos": ["yes"], "neg": ["no", "perhaps", "never"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    lines = ["query,passage,label", "q,no,irrelevant", "q,perhaps,relevant", "q,never,irrelevant"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = "stages:\n  - name: person\n    judge: human\n    labels: labels.csv\n"
+    (tmp_path / "cascade.yaml").write_text(settings, encoding="utf-8")
+    relabel.run(tmp_path / "train.jsonl", tmp_path / "cascade.yaml", output=tmp_path / "run")
+    path = tmp_path / "all.csv"
+    relabel.audit_export(tmp_path / "run", path, everything=True)
+    rows = rows_of(path)
+    lines = ["pair,human_label", *[f"{row['pair']},{'relevant' if i else 'irrelevant'}" for i, row in enumerate(rows)]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = named(relabel.audit_estimate(tmp_path / "run", gold=path))
+    assert not any("person" in name for name in found)
+    assert found["precision of the cascade"].value is None
+    assert "without the 3 pairs that a human stage settled" in found["precision of the cascade"].note
+    assert found["false-negative rate"].value == pytest.approx(2 / 3)

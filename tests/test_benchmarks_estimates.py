@@ -28,7 +28,7 @@ def test_every_design_covers_in_a_made_population() -> None:
     head, names, first, *rest = done.stdout.splitlines()
     assert "30 runs, -n 80" in head
     assert first.split()[-2:] == ["80", "1.00"]
-    assert len(rest) == 14
+    assert len(rest) == 15
     place = names.split().index("cover") - len(names.split())
     assert all(float(line.split()[place]) >= 0.8 for line in (first, *rest))
 

@@ -14,11 +14,13 @@ from relabel.estimates import (
     Estimate,
     Sheet,
     assisted,
+    by_strata,
     finish,
     lure_weights,
     numbered,
     ratio,
     rogan_gladen,
+    sparse,
     variance,
     variance_between_queries,
     wilson,
@@ -226,3 +228,22 @@ def test_numbers_of_names_and_plain_json() -> None:
     assert numbered(["b", "a", "b"]).tolist() == [0, 1, 0]
     told = Estimate("rate", 1 / 3, -0.0, None, 3, None, 2, "m").to_json()
     assert (told["value"], str(told["low"]), told["high"], told["of"]) == (0.333333, "0.0", None, None)
+
+
+@given(st.floats(0.5, 5000), st.floats(1, 1000))
+def test_wilson_ends_at_the_ends(worth: float, freedom: float) -> None:
+    """0 and 1 are bounds exactly, not by a hair of a float."""
+    assert wilson(0.0, worth, freedom)[0] == 0
+    assert wilson(1.0, worth, freedom)[1] == 1
+
+
+def test_bounds_by_strata_by_hand() -> None:
+    """One stratum is Wilson's interval; a stratum that was labelled as a whole adds nothing."""
+    hits = np.array([1.0] * 3 + [0.0] * 37)
+    one = sheet([1e6] * 40, sizes=[4e7], drawn=[40])
+    assert by_strata(one, hits) == pytest.approx(proportion_confint(3, 40, method="wilson"), abs=1e-5)
+    two = sheet([1.0] * 20 + [4.0] * 20, sizes=[20, 80], drawn=[20, 20], stratum=[0] * 20 + [1] * 20)
+    low, high = proportion_confint(0, 80 / 3, method="wilson")  # 20 labels of a quarter drawn
+    assert by_strata(two, hits) == pytest.approx((0.03 - 0.8 * low, 0.03 + 0.8 * high))
+    assert sparse(two, hits)
+    assert not sparse(one, hits)

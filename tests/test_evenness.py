@@ -52,7 +52,8 @@ def evened(
     seen = {id(pair) for pair in labelled}
     known = Known()
     for pair in pairs:
-        known.add(facts_for_estimates(pair if id(pair) in seen else replace(pair, people={})), keep=True)
+        told = pair if id(pair) in seen else replace(pair, people={})
+        known.add(facts_for_estimates(told, ("rules", "cheap", "strong"), frozenset()), keep=True)
     return even(labelled, samples, known, complete=complete)
 
 
