@@ -19,8 +19,6 @@ CHOSEN: Final = (
     "people chose which pairs to label, and the promises are about pairs chosen like these; for all pairs draw some by"
     " chance first: relabel audit sample RUN -o sample.csv --design random"
 )
-NEARLY_ALL: Final = 0.9
-"""Share of the pairs worked off that must have a label: whoever skips the hard ones has chosen the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,7 @@ class _Kept:
 def even(labelled: Sequence[JudgedPair], samples: Sequence[Sample], known: Known, *, complete: bool) -> Even:
     """Keep the labelled pairs that had the same chance, of the sample that leaves most of them.
 
-    A sample counts as far as people worked it off (`inferring.worked_off`), if it was drawn from this run, and nearly
-    all of that has a label.
+    A sample counts as far as people worked it off (`inferring.worked_off`), if it was drawn from this run.
 
     Args:
         labelled: pairs with a label.
@@ -79,12 +76,12 @@ def _told(sample: Sample, known: Known) -> tuple[list[SampleRow], str]:
     """Return the rows of a sample that were worked off and labelled; none, and why, where they are of no use."""
     if problem := changed(sample, known):
         return [], problem
-    drawn = worked_off(known, sample)
-    told = [row for row in drawn if known.gold(row.pair) is not None]
-    if len(told) < NEARLY_ALL * len(drawn):
-        few = f"of the first {len(drawn):,} pairs of the sample {sample.name} only {len(told):,} have a label"
-        return [], f"{few}: label the others too, also where it is hard to say"
-    return told, ""
+    told = [row for row in worked_off(known, sample) if known.gold(row.pair) is not None]
+    labelled = sum(known.gold(row.pair) is not None for row in sample.rows)
+    if told or not labelled:
+        return told, ""
+    few = f"{labelled:,} of the {len(sample.rows):,} pairs of the sample {sample.name} have a label"
+    return [], f"{few}, too few of those in turn: label the others too, also where it is hard to say"
 
 
 def _thinned(told: Sequence[SampleRow], sample: Sample) -> _Kept:
