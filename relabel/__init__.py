@@ -44,7 +44,6 @@ if TYPE_CHECKING:
         rehearse_diagnose,
         report,
     )
-    from relabel.calibrating import Calibration
     from relabel.comparing import Comparison
     from relabel.config import Settings
     from relabel.diagnosing import Diagnosis
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from relabel.hard_negatives import mine_hard_negatives
     from relabel.minerun import Mined
     from relabel.pipeline import Summary
+    from relabel.promised import Calibration
     from relabel.prompts import Template, list_templates, load_template
     from relabel.protocols import Engine, Judge, Reply, Request
     from relabel.records import Case, Change, Example, Finding, Judgment, Pair, Passage, Verdict
@@ -77,7 +77,7 @@ _HOME: Final = {
         "audit_estimate", "audit_sample", "audit_serve", "calibrate", "compare_prompts", "diagnose",
         "rehearse_compare_prompts", "rehearse_diagnose", "report",
     ),
-    "calibrating": ("Calibration",),
+    "promised": ("Calibration",),
     "comparing": ("Comparison",),
     "config": ("Settings",),
     "diagnosing": ("Diagnosis",),

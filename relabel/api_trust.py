@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from relabel import auditing, calibrating, comparing, diagnosing, reportrun, serving, sources
 from relabel.api import AnyConfig, AnyPath, default_folder, load_config
 from relabel.asking import Rehearsed
-from relabel.calibrating import Calibration, Targets
 from relabel.comparing import Comparison
 from relabel.config import Settings
 from relabel.diagnosing import PARTS, Diagnosis, Wanted
 from relabel.interview import Progress
 from relabel.labelled import Labels
+from relabel.promised import Calibration, Targets
 from relabel.reportrun import Report
 from relabel.serving import Serving
 

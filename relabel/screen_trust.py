@@ -11,13 +11,13 @@ from rich.table import Table
 
 from relabel.asking import Rehearsed
 from relabel.auditing import ESTIMATES, Estimated, Sampled
-from relabel.calibrating import Calibration, Coverage, StageResult
 from relabel.calibration import Choice, Part
 from relabel.comparing import Comparison, PromptFlip
 from relabel.diagnosing import Diagnosis
 from relabel.diagnostics import COMPARED, Diagnostic
 from relabel.errors import typed
 from relabel.interview import Bill
+from relabel.promised import Calibration, Coverage, StageResult
 from relabel.records import LABELS
 from relabel.screen import as_text, interval, open_console, percent, put_line
 from relabel.serving import Serving
@@ -89,7 +89,7 @@ def _stage(console: Console, stage: StageResult, done: Calibration) -> None:
             put_line(console, f"  {stage.lacking:,} more without its {stage.by}: no answer that can be used")
         parts = (*stage.parts.own, stage.parts.rest) if stage.parts.rest.choices else stage.parts.own
         console.print(_choices(parts))
-        for line in _notes(stage, parts):
+        for line in _notes(stage, parts, done.coverage.pairs - done.labels):
             put_line(console, f"  {line}")
     settled = {label: done.coverage.settled.get((stage.name, label), 0) for label in LABELS}
     shown = ", ".join(f"{count:,} {label}" for label, count in settled.items())
@@ -122,7 +122,7 @@ def _choices(parts: tuple[Part, ...]) -> Table:
     return table
 
 
-def _notes(stage: StageResult, parts: tuple[Part, ...]) -> Iterator[str]:
+def _notes(stage: StageResult, parts: tuple[Part, ...], spare: int) -> Iterator[str]:
     """Say why promises are missing, what more labels would buy, and which sources stand together."""
     if stage.parts is not None and stage.parts.own and stage.parts.pooled:
         names = ", ".join(name or "none" for name in stage.parts.pooled)
@@ -137,14 +137,14 @@ def _notes(stage: StageResult, parts: tuple[Part, ...]) -> Iterator[str]:
                     f"{choice.promise.settle}{of}: WARNING: α is so loose that all that comes may be settled so,"
                     " whatever the judge says. Choose a stricter one"
                 )
-            if projection := _projection(choice):
+            if projection := _projection(choice, spare):
                 yield f"{choice.promise.settle}{of}: {projection}"
 
 
-def _projection(choice: Choice) -> str:
-    """Say what more labels would buy, if error rates stay as they are."""
+def _projection(choice: Choice, spare: int) -> str:
+    """Say what more labels would buy, if error rates stay; no more of them than pairs without one (`spare`)."""
     known = choice.chosen.pairs if choice.chosen else 0
-    better = [step for step in choice.steps if step.more and step.pairs > known]
+    better = [step for step in choice.steps if step.more and step.more <= spare and step.pairs > known]
     if not better:
         return ""
     best = max(better, key=lambda step: step.pairs)

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 import relabel
 from relabel import config
-from relabel.calibrating import Targets, calibrate, calibrate_stages
+from relabel.calibrating import calibrate, calibrate_stages
 from relabel.cascade import Cuts, Stage
 from relabel.cli import app
 from relabel.errors import InputError, SettingsError
 from relabel.labelled import UNDECIDED, JudgedPair
+from relabel.promised import Targets
 from relabel.records import LABELS, Example, Finding, Judgment, Label, Passage
 
 DATA = Path(__file__).parents[1] / "data"
