@@ -380,7 +380,9 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known, folder: P
     if not usable:
         few = "have a label, too few of those in turn to rest on it"
         return None, notes + [f"{count:,} pairs of the sample {each} {few}" for each, count in counted.items() if count]
-    chosen = max(usable, key=lambda each: counted[each.name])
+    chosen = max(
+        usable, key=lambda each: (counted[each.name], -len(each.rows))
+    )  # of equals the one that is nearer its end
     notes += [
         f"the sample {each.name} has labels on {counted[each.name]:,} of its {len(each.rows):,} pairs too; figures from"
         f" it alone: --sample {each.name}"
