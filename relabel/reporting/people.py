@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from relabel.records import LABELS
 from relabel.reporting.content import (
     DASH,
     Block,
@@ -146,7 +147,9 @@ def _promises(stages: Sequence[Json]) -> Iterator[tuple[Cell, ...]]:
         step = choice["chosen"]
         if step is not None:
             sign = "≤" if choice["settle"] == "irrelevant" else "≥"
-            where = "its word" if stage["by"] == "word" else f"{stage['by']} {sign} {choice['threshold']:.4g}"
+            number = choice["threshold"]
+            shown = LABELS[::-1][int(number)] if stage["by"] == "word" else f"{number:.4g}"
+            where = f"{stage['by']} {sign} {shown}"
             settled = count(stage["settled"][choice["settle"]]) if part["source"] is None else DASH
             yield (
                 name(stage["name"]), _source(stage, part), choice["settle"], percent(choice["alpha"]),
