@@ -249,7 +249,8 @@ def _keep(folder: Path, sample: Sample) -> None:
             raise RunError(f"{path} is a sample of another design", hint="give this one another --name")
         if (old.pairs, old.strata) != (sample.pairs, sample.strata):
             raise RunError(
-                f"{path} was drawn from another state of the run (its pairs or verdicts have changed since)",
+                f"{path} was drawn from another state of the run (its pairs or verdicts have changed since, as by"
+                " relabel apply)",
                 hint="draw a new one beside it: --name NEW; labels that are there count again",
             )
         if len(old.rows) > len(sample.rows):
@@ -392,7 +393,8 @@ def _choose(samples: Sequence[Sample], name: str | None, known: Known, folder: P
     outside = known.labels - len({row.pair for row in chosen.rows if known.gold(row.pair) is not None})
     if outside:
         notes.append(
-            f"{outside:,} labelled pairs are not of this sample: people or another design chose them; not used"
+            f"{outside:,} labelled pairs are not of this sample (chosen otherwise, or its texts under other ids): not"
+            " used"
         )
     return chosen, notes
 

@@ -72,7 +72,7 @@ def calibrate(
     labels = Labels(gold, threshold) if gold is not None else None
     with open_run(folder, path=path) as (plan, store):
         samples = samples_of(folder)
-        labelled, divided, known = _labelled(plan, store, labels, samples)
+        labelled, divided, known, complete = _labelled(plan, store, labels, samples)
         if labels is not None:
             labels.check()
         if not labelled:
@@ -80,7 +80,7 @@ def calibrate(
                 f"there is no label to calibrate {folder} by" + (f" ({divided:,} are divided)" if divided else ""),
                 hint=f"take labels in: {typed('audit', 'import', folder, 'FILE.csv')}, or give a file: --gold FILE",
             )
-        counted = even(labelled, samples, known, complete=len(labelled) + divided == known.pairs)
+        counted = even(labelled, samples, known, complete=complete)
         judges = [stage.judge for stage in plan.settings.stages]
         stages, results = calibrate_stages(plan.stages, judges, counted.pairs, lambda: _every(plan, store), targets)
         coverage = _coverage(_every(plan, store, labels), stages)
@@ -114,18 +114,23 @@ def _digest(gold: str | None) -> str:
 
 def _labelled(
     plan: Plan, store: Store, labels: Labels | None, samples: Sequence[Sample]
-) -> tuple[list[JudgedPair], int, Known]:
-    """Gather the pairs on whose label people agree; count those on which they are divided; know all, and the drawn."""
-    found, divided, known = [], 0, Known()
+) -> tuple[list[JudgedPair], int, Known, bool]:
+    """Gather the pairs on whose label people agree; count those on which they are divided; know all, and the drawn.
+
+    A pair that stands in several rows is one label. Last: whether every pair was labelled.
+    """
+    found: dict[str, JudgedPair] = {}
+    divided, known, complete = 0, Known(), True
     drawn = {row.pair for sample in samples for row in sample.rows}
     names = [stage.name for stage in plan.stages]
     people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
     for pair in _every(plan, store, labels):
         known.add(facts_for_estimates(pair, names, people), keep=pair.fingerprint in drawn)
         if pair.gold is not None:
-            found.append(pair)
+            found.setdefault(pair.fingerprint, pair)
         divided += bool(pair.people) and pair.gold is None
-    return found, divided, known
+        complete = complete and bool(pair.people)
+    return list(found.values()), divided, known, complete
 
 
 def calibrate_stages(
@@ -245,7 +250,8 @@ def _coverage(pairs: Iterable[JudgedPair], stages: Sequence[Stage]) -> Coverage:
     """Count what the stages settle of all judged pairs, by the words that the run has."""
     settled: Counter[tuple[str, Label]] = Counter()
     unasked: Counter[str] = Counter()
-    outcomes: dict[bool, Counter[tuple[Outcome, bool]]] = {False: Counter(), True: Counter()}
+    before: dict[Outcome, Counter[str]] = {}
+    after: dict[Outcome, Counter[str]] = {}
     total = people = 0
     for pair in pairs:
         total += 1
@@ -262,12 +268,9 @@ def _coverage(pairs: Iterable[JudgedPair], stages: Sequence[Stage]) -> Coverage:
                 break
         else:
             people += 1
-        outcomes[False][pair.unaided.outcome, pair.gold == "relevant"] += 1
-        outcomes[True][now, pair.gold == "relevant"] += 1
-    before, after = (
-        {outcome: (each[outcome, False] + each[outcome, True], each[outcome, True]) for outcome, _ in each}
-        for each in (outcomes[False], outcomes[True])
-    )
+        for there, outcome in ((before, pair.unaided.outcome), (after, now)):
+            said = {"pairs": 1, "labelled": int(pair.gold is not None), "relevant": int(pair.gold == "relevant")}
+            there.setdefault(outcome, Counter()).update(said)
     return Coverage(total, settled, unasked, people, before, after)
 
 

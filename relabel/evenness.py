@@ -16,8 +16,8 @@ from relabel.records import chance
 
 ALL: Final = "every pair has a label"
 CHOSEN: Final = (
-    "people chose which pairs to label, and the promises are about pairs chosen like these; for all pairs draw some by"
-    " chance first: relabel audit sample RUN -o sample.csv --design random"
+    "these labels are not of pairs that all had the same chance, and the promises are about pairs chosen like these;"
+    " for all pairs: relabel audit sample RUN -o sample.csv --design random"
 )
 
 
@@ -54,12 +54,11 @@ def even(labelled: Sequence[JudgedPair], samples: Sequence[Sample], known: Known
         return Even(tuple(labelled), ALL)
     found, problems = [], []
     for sample in samples:
-        if sample.design.get("kind") != "active":
-            told, problem = _told(sample, known)
-            found += [_thinned(told, sample)] if told else []
-            problems += [f"; {problem}"] if problem else []
+        told, problem = _told(sample, known)
+        found += [_thinned(told, sample)] if told else []
+        problems += [f"{problem}; "] if problem else []
     if not found:
-        return Even(tuple(labelled), CHOSEN + "".join(problems), chosen=True)
+        return Even(tuple(labelled), "".join(problems) + CHOSEN, chosen=True)
     best = max(found, key=lambda each: (not each.bare, len(each.pairs)))
     pairs = tuple(pair for pair in labelled if pair.fingerprint in best.pairs)
     left = len(labelled) - len(pairs)
@@ -78,6 +77,8 @@ def _told(sample: Sample, known: Known) -> tuple[list[SampleRow], str]:
         return [], problem
     told = [row for row in worked_off(known, sample) if known.gold(row.pair) is not None]
     labelled = sum(known.gold(row.pair) is not None for row in sample.rows)
+    if sample.design.get("kind") == "active":
+        return [], f"the active sample {sample.name} drew some pairs sooner than others" if labelled else ""
     if told or not labelled:
         return told, ""
     few = f"{labelled:,} of the {len(sample.rows):,} pairs of the sample {sample.name} have a label"

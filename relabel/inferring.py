@@ -250,7 +250,9 @@ def _sampled(known: Known, sample: Sample) -> _Basis:
         )
     if len(drawn) < len(sample.rows):
         late = sum(known.gold(row.pair) is not None for row in sample.rows[len(drawn) :])
-        some = f"; {late:,} of them have a label for another reason, which would mislead" if late else ""
+        some = (
+            f"; {late:,} labels among these are not used: they were not given in the order of drawing" if late else ""
+        )
         notes.append(f"the last {len(sample.rows) - len(drawn):,} pairs of the sample wait for their turn{some}")
     bare = sorted(set(sample.strata) - {row.stratum for row in there})
     if bare:

@@ -93,8 +93,8 @@ class Coverage:
         settled: by stage and label, how many it settles.
         unasked: by stage, how many come to it that it was not asked about in this run; `relabel run` asks it.
         people: how many nobody settles: they go to the human queue, undecided.
-        before: by outcome, what the run made of them in this run, people's labels aside; and how many of them people
-            call relevant, where they labelled them.
+        before: by outcome, what the run made of them, people's labels aside: "pairs", how many of these are "labelled",
+            and how many of those people call "relevant".
         after: the same with these thresholds; a pair that waits for a stage is undecided.
     """
 
@@ -102,8 +102,8 @@ class Coverage:
     settled: Mapping[tuple[str, Label], int]
     unasked: Mapping[str, int]
     people: int
-    before: Mapping[Outcome, tuple[int, int]] = field(default_factory=dict)
-    after: Mapping[Outcome, tuple[int, int]] = field(default_factory=dict)
+    before: Mapping[Outcome, Mapping[str, int]] = field(default_factory=dict)
+    after: Mapping[Outcome, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,8 @@ def settle_of(result: StageResult) -> Settle | None:
     return Settle(result.by, result.parts.rest.cuts, {part.source or "": part.cuts for part in result.parts.own})
 
 
-def _told(outcomes: Mapping[Outcome, tuple[int, int]]) -> dict[str, Any]:
-    return {name: {"pairs": pairs, "people_call_relevant": found} for name, (pairs, found) in sorted(outcomes.items())}
+def _told(outcomes: Mapping[Outcome, Mapping[str, int]]) -> dict[str, Any]:
+    return {name: dict(counts) for name, counts in sorted(outcomes.items())}
 
 
 def _stage_to_json(stage: StageResult, covered: Coverage) -> dict[str, Any]:

@@ -55,12 +55,14 @@ def calibration(console: Console, done: Calibration, run: Path) -> None:
 
 
 def _outcomes(covered: Coverage) -> Table:
-    """Lay what the thresholds make of all pairs beside what the run made of them."""
+    """Lay what the thresholds make of all pairs beside what the run made; of those labelled, the relevant ones."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("verdict", "as run", "called relevant", "with these", "called relevant"):
+    for column in ("verdict", "as run", "relevant / labelled", "with these", "relevant / labelled"):
         table.add_column(column, justify="left" if column == "verdict" else "right")
     for outcome in ("false negative", "partial", "true negative", "undecided"):
-        cells = [f"{count:,}" for each in (covered.before, covered.after) for count in each.get(outcome, (0, 0))]
+        cells = []
+        for each in (covered.before.get(outcome, {}), covered.after.get(outcome, {})):
+            cells += [f"{each.get('pairs', 0):,}", f"{each.get('relevant', 0):,} / {each.get('labelled', 0):,}"]
         table.add_row(outcome, *cells)
     return table
 
@@ -70,6 +72,8 @@ def _next(done: Calibration, run: Path) -> str:
     config = done.files["config"]
     if any(stage.unasked for stage in done.stages):
         return f"{typed('run', done.source, '-c', config, '-o', run)}, then {typed('calibrate', run)} again"
+    if not done.promises and done.coverage.pairs <= done.labels:
+        return "a looser α, or another judge: every pair has a label"
     if not done.promises:
         return f"more labels: {typed('audit', 'sample', run, '-o', 'sample.csv', '--design', 'random')}"
     return typed("apply", run, "-c", config)

@@ -297,7 +297,7 @@ def test_the_command(run: Path, gold: Path) -> None:
     assert told.exit_code == 0, told.output
     for words in (
         "887 labelled pairs of 128 queries", "each by itself holds with 90%", "cheap by its word", "≤ 0", "10 of 544",
-        "no promise: the strictest threshold that can be tested fails", "cross-validated", "called relevant",
+        "no promise: the strictest threshold that can be tested fails", "cross-validated", "with these",
         "are left to people", "next: relabel apply",
     ):  # fmt: skip
         assert words in told.output, words
@@ -317,10 +317,13 @@ def test_before_and_after_stand_side_by_side(run: Path, gold: Path) -> None:
     done = relabel.calibrate(run, gold=gold, promote=0.3, keep=0.1)
     relevant = sum(line.rsplit(",", 1)[1].strip() == "relevant" for line in gold.read_text("utf-8").splitlines()[1:])
     for each in (done.coverage.before, done.coverage.after):
-        assert sum(pairs for pairs, _ in each.values()) == 887
-        assert 0 < sum(found for _, found in each.values()) <= relevant + 5
+        assert sum(counts["pairs"] for counts in each.values()) == 887
+        assert sum(counts["labelled"] for counts in each.values()) == 887
+        assert 0 < sum(counts["relevant"] for counts in each.values()) <= relevant + 5
     after = relabel.apply(run, done.files["config"]).statistics["verdicts"]
-    assert {name.replace(" ", "_"): pairs for name, (pairs, _) in done.coverage.after.items()}.items() <= after.items()
+    assert {
+        name.replace(" ", "_"): each["pairs"] for name, each in done.coverage.after.items()
+    }.items() <= after.items()
 
 
 def test_a_high_confidence_is_no_certainty(run: Path, gold: Path) -> None:

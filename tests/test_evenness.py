@@ -94,7 +94,8 @@ def test_labels_of_peoples_choice(run: Path, pairs: list[JudgedPair], tmp_path: 
     ):
         found = evened(pairs, labelled, samples)
         assert (found.chosen, found.pairs) == (True, tuple(labelled))
-        assert "people chose which pairs to label" in found.basis
+        assert "not of pairs that all had the same chance" in found.basis
+        assert ("the active sample active drew some pairs sooner" in found.basis) == (samples == [active])
     assert evened(pairs, pairs, [random], complete=True).basis == ALL
 
 
