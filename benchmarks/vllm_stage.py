@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relabel import config, sources
+from relabel import engine_settings, sources
 from relabel.cascade import Stage, open_case
 from relabel.engines.remembering import Remembering
 from relabel.engines.vllm import VLLMEngine, conversation, sampling
@@ -75,7 +75,7 @@ def made_up(pairs: int, negatives: int = 20) -> Iterator[Case]:
         yield open_case(row, Example(str(row), f"what is thing {row}?", known, shown), 3)
 
 
-def stage(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> float:
+def stage(llm: Any, settings: engine_settings.VLLM, template: Template, asked: Iterable[Case]) -> float:
     """Judge all cases with a store of their own; return the seconds."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
         judge = LLMJudge("local", template, Remembering(VLLMEngine(settings, llm=llm), store))
@@ -85,7 +85,7 @@ def stage(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[C
         return time.perf_counter() - began
 
 
-def bare(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> tuple[float, int]:
+def bare(llm: Any, settings: engine_settings.VLLM, template: Template, asked: Iterable[Case]) -> tuple[float, int]:
     """Ask the same by one call of `LLM.chat`; return the seconds of the call and how many prompts it had."""
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
@@ -104,7 +104,7 @@ def bare(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Ca
     return time.perf_counter() - began, len(requests)
 
 
-def leaders_alone(llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]) -> None:
+def leaders_alone(llm: Any, settings: engine_settings.VLLM, template: Template, asked: Iterable[Case]) -> None:
     """Ask about one candidate of every case, and about the others only when all of these have been answered."""
     whole = list(asked)
     for part in (slice(0, 1), slice(1, None)):
@@ -112,7 +112,7 @@ def leaders_alone(llm: Any, settings: config.VLLM, template: Template, asked: It
 
 
 def computed(
-    ask: Callable[..., object], llm: Any, settings: config.VLLM, template: Template, asked: Iterable[Case]
+    ask: Callable[..., object], llm: Any, settings: engine_settings.VLLM, template: Template, asked: Iterable[Case]
 ) -> tuple[int, int]:
     """Return vLLM's own count of the prompt tokens of a way to ask, and of those that came from its cache."""
     llm.reset_prefix_cache()
@@ -128,7 +128,7 @@ def counters(llm: Any) -> tuple[int, int]:
     return int(counted["vllm:prompt_tokens"]), int(counted["vllm:prefix_cache_hits"])
 
 
-def compare(options: argparse.Namespace, settings: config.VLLM) -> bool:
+def compare(options: argparse.Namespace, settings: engine_settings.VLLM) -> bool:
     """Print the tables of speed and of order; return whether the demands hold."""
     from vllm import LLM
 
@@ -165,7 +165,7 @@ def compare(options: argparse.Namespace, settings: config.VLLM) -> bool:
     return median >= NEEDED
 
 
-def memory(settings: config.VLLM, pairs: int) -> None:
+def memory(settings: engine_settings.VLLM, pairs: int) -> None:
     """Print the peak memory of this process in MB after judging so many made-up pairs."""
     from vllm import LLM
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    settings = config.VLLM(
+    settings = engine_settings.VLLM(
         kind="vllm", model=options.model, dtype=options.dtype, max_model_len=2048, max_tokens=64, enforce_eager=True
     )
     if options.memory:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relabel import config
-from relabel.engines.openai import OpenAIEngine, OpenAISettings
+from relabel import config, engine_settings
+from relabel.engines.openai import OpenAIEngine
 from relabel.engines.prices import Price, cost, price_of
 from relabel.engines.ray import RayOpenAIEngine, RaySpread, RayVLLMEngine
 from relabel.engines.ray_cluster import Cluster, Need
@@ -141,9 +141,9 @@ def _need(name: str, stage: config.AnyStage, ray: config.Ray) -> Need | None:
             return Need(name, replicas, max(ray.gpus, stage.engine().gpus), vllm=True)
         case config.Embedding() | config.CrossEncoder():
             return Need(name, replicas, ray.gpus)
-        case config.LLM(engine=config.VLLM() as engine):
+        case config.LLM(engine=engine_settings.VLLM() as engine):
             return Need(name, replicas, engine.gpus, vllm=True)
-        case config.LLM(engine=config.OpenAI()) if ray.names(name):
+        case config.LLM(engine=engine_settings.OpenAI()) if ray.names(name):
             return Need(name, replicas, 0)
         case _:
             return None
@@ -246,15 +246,15 @@ def _llm(
     return Opened(name, judge, provenance, template, engine, price(stage.engine))
 
 
-def _reach(engine: config.AnyEngine) -> dict[str, Any]:
+def _reach(engine: engine_settings.AnyEngine) -> dict[str, Any]:
     """Return what decides which prompts are shortened: no part of a reply's address, but of what a judge says."""
-    if isinstance(engine, config.VLLM):
+    if isinstance(engine, engine_settings.VLLM):
         return {"max_model_len": engine.max_model_len, "too_long": engine.too_long}
     return {}
 
 
 def open_engine(
-    settings: config.AnyEngine, judge: str, cache: Path | None = None, cluster: Cluster | None = None
+    settings: engine_settings.AnyEngine, judge: str, cache: Path | None = None, cluster: Cluster | None = None
 ) -> Engine:
     """Open the engine that the settings name, for the stage called `judge`; its own notes go to `cache`.
 
@@ -262,29 +262,25 @@ def open_engine(
     """
     if cluster is not None:
         replicas = cluster.settings.replicas_of(judge)
-        if isinstance(settings, config.VLLM):
+        if isinstance(settings, engine_settings.VLLM):
             return RayVLLMEngine(settings, cluster, replicas)
-        if isinstance(settings, config.OpenAI) and cluster.settings.names(judge):
-            return RayOpenAIEngine(_openai(settings), cluster, replicas)
+        if isinstance(settings, engine_settings.OpenAI) and cluster.settings.names(judge):
+            return RayOpenAIEngine(settings, cluster, replicas)
     match settings:
-        case config.VLLM():
+        case engine_settings.VLLM():
             return VLLMEngine(settings, cache / f"{judge}.vllm.log" if cache is not None else None)
-        case config.OpenAI():
-            return OpenAIEngine(_openai(settings))
-        case config.Scripted():
+        case engine_settings.OpenAI():
+            return OpenAIEngine(settings)
+        case engine_settings.Scripted():
             return ScriptedEngine(Path(settings.replies), judge)
 
 
-def _openai(settings: config.OpenAI) -> OpenAISettings:
-    return OpenAISettings(**settings.model_dump(exclude={"kind", "price"}))
-
-
-def price(settings: config.AnyEngine) -> Price | None:
+def price(settings: engine_settings.AnyEngine) -> Price | None:
     """Return what an engine's tokens cost: as written in the config, else as publicly listed; None if unknown.
 
     Recorded replies and models on one's own hardware cost nothing by the token.
     """
-    if isinstance(settings, config.Scripted | config.VLLM):
+    if isinstance(settings, engine_settings.Scripted | engine_settings.VLLM):
         return Price(0.0, 0.0, 0.0)
     if settings.price:
         written = settings.price

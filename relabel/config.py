@@ -4,15 +4,17 @@ Unknown names are refused; all problems of a file are reported at once, each wit
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from relabel.agreement import MAX_STRATA
 from relabel.cascade import By, Cuts, Settle, Stage
+from relabel.engine_settings import VLLM, AnyEngine, OpenAI, Scripted, Strict
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
@@ -27,9 +29,6 @@ policy:
   actions: drop
 """
 
-_ANSWERS: Final = {"model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices"}
-"""Fields of an engine that change its answers."""
-
 _TAGS: Final = frozenset({"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"})
 """The names by which pydantic tells the kinds of stages and engines apart."""
 
@@ -40,92 +39,7 @@ _FINAL_ALL: Final = dict.fromkeys(LABELS, 0.0)
 _FINAL_CHEAP: Final[Mapping[Label, float]] = {"irrelevant": 0.0}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Price(_Strict):
-    """US dollars per million tokens."""
-
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(default=None, ge=0)
-
-
-class OpenAI(_Strict):
-    """Any OpenAI-compatible endpoint: OpenAI, Azure, OpenRouter, a vLLM or Ollama server."""
-
-    kind: Literal["openai"]
-    model: str = Field(min_length=1)
-    base_url: str | None = None
-    api_key_env: str | None = None
-    revision: str = ""
-    temperature: float | None = Field(default=0.0, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=2048, ge=1)
-    seed: int | None = None
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    choices: Literal["logprobs", "structured", "text"] = "logprobs"
-    concurrency: int = Field(default=32, ge=1)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    timeout: float = Field(default=60.0, gt=0)
-    max_retries: int = Field(default=6, ge=0)
-    price: Price | None = None
-
-
-class Scripted(_Strict):
-    """Recorded replies: a JSONL file, its path relative to the config."""
-
-    kind: Literal["scripted"]
-    replies: str = Field(min_length=1)
-
-
-class VLLM(_Strict):
-    """vLLM in this process, or on the cluster. Engine arguments go by vLLM's own names, further ones in `extra`."""
-
-    kind: Literal["vllm"]
-    model: str = Field(min_length=1)
-    revision: str | None = None
-    tokenizer: str | None = None
-    trust_remote_code: bool = False
-    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
-    quantization: str | None = None
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    pipeline_parallel_size: int = Field(default=1, ge=1)
-    data_parallel_size: int = Field(default=1, ge=1)
-    max_model_len: int | None = Field(default=None, ge=64)
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    max_num_seqs: int | None = Field(default=None, ge=1)
-    max_num_batched_tokens: int | None = Field(default=None, ge=1)
-    enforce_eager: bool = False
-    seed: int = 0
-    chat_template: str | None = None
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    temperature: float = Field(default=0.0, ge=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int = Field(default=2048, ge=1)
-    too_long: Literal["shorten", "none"] = "shorten"
-    extra: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs one replica takes."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.data_parallel_size > 1:
-            raise ValueError(
-                "vLLM's LLM class runs one replica in a process: set data_parallel_size to 1 and have replicas by"
-                " `ray: {replicas: N}`, or ask `vllm serve --data-parallel-size N` by engine kind openai"
-            )
-        return self
-
-
-AnyEngine = OpenAI | Scripted | VLLM
-
-
-class Ray(_Strict):
+class Ray(Strict):
     """A Ray cluster that runs the models: vLLM, embedding, cross-encoder, and an API if you like.
 
     Attributes:
@@ -149,7 +63,7 @@ class Ray(_Strict):
         return isinstance(self.replicas, dict) and stage in self.replicas
 
 
-class CutSettings(_Strict):
+class CutSettings(Strict):
     """From which number on a judge settles what; what is left out it never settles."""
 
     relevant: float | None = Field(default=None, allow_inf_nan=False)
@@ -181,7 +95,7 @@ class SettleSettings(CutSettings):
         return Settle(self.by, self.cuts(), {name: each.cuts() for name, each in self.sources.items()})
 
 
-class _Stage(_Strict):
+class _Stage(Strict):
     name: str = Field(default="", pattern=r"^(\w[\w .+-]*)?$")
     final: list[Label] | dict[Label, Annotated[float, Field(ge=0, le=1)]] | None = None
     escalate: Literal["pair", "query"] = "pair"
@@ -201,7 +115,7 @@ class Rules(_Stage):
     judge: Literal["rules"]
 
 
-class Threshold(_Strict):
+class Threshold(Strict):
     """Candidates whose `by` is at least `at`."""
 
     by: Literal["sum", "ratio", "margin", "cosine"] = "sum"
@@ -221,7 +135,7 @@ class Embedding(_Stage):
     ask: Threshold | None = Threshold(by="sum", at=0.7)
 
 
-class ScoreThreshold(_Strict):
+class ScoreThreshold(Strict):
     """Candidates whose `by` is at least `at`."""
 
     by: Literal["score", "ratio", "margin"] = "score"
@@ -293,7 +207,7 @@ class Human(_Stage):
 AnyStage = Annotated[Rules | Embedding | CrossEncoder | LLM | Human, Field(discriminator="judge")]
 
 
-class PolicySettings(_Strict):
+class PolicySettings(Strict):
     """What is done about each verdict: a preset (relabel, drop, remove), or a table, or a preset and what differs."""
 
     actions: Literal["relabel", "drop", "remove"] | dict[str, Action] = "relabel"
@@ -312,7 +226,7 @@ class PolicySettings(_Strict):
         return Policy(table, self.max_flagged, self.min_negatives, frozenset(self.exempt))
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """A whole config.
 
     Attributes:
@@ -375,7 +289,7 @@ class Settings(_Strict):
         asked: dict[str, str | None] = {}
         for name, stage in zip(self.names, self.stages, strict=True):
             if isinstance(stage, LLM) and isinstance(stage.engine, OpenAI):
-                answers = stage.engine.model_dump_json(include=_ANSWERS)
+                answers = json.dumps(stage.engine.answering, sort_keys=True, default=str)
                 if asked.setdefault(answers, stage.engine.base_url) != stage.engine.base_url:
                     raise ValueError(
                         f"stage {name} asks the same model at another base_url; tell the two by `revision`"

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from relabel import config
+from relabel import config, engine_settings
 from relabel.asking import Rehearsed, finding, pairs_of, sitting, sitting_direct, size_of, stage_of
 from relabel.cascade import open_case
 from relabel.diagnostics import Diagnostic
@@ -234,7 +234,7 @@ class _Exam:
     @property
     def recorded(self) -> bool:
         """Whether its replies are recorded ones."""
-        return isinstance(self.stage, config.LLM) and isinstance(self.stage.engine, config.Scripted)
+        return isinstance(self.stage, config.LLM) and isinstance(self.stage.engine, engine_settings.Scripted)
 
     @property
     def sizes(self) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relabel import config, pools
+from relabel import config, engine_settings, pools
 from relabel.building import open_engine, price
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
@@ -131,7 +131,9 @@ class _Prompter:
     def forecast(self, pairs: int) -> StageForecast:
         cost = price(self._stage.engine)
         usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
-        model = "recorded replies" if isinstance(self._stage.engine, config.Scripted) else self._stage.engine.model
+        model = (
+            "recorded replies" if isinstance(self._stage.engine, engine_settings.Scripted) else self._stage.engine.model
+        )
         return StageForecast(
             self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
         )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from relabel import config
+from relabel import config, engine_settings
 from relabel.building import open_engine, price
 from relabel.engines.prices import cost
 from relabel.engines.ray_cluster import Cluster
@@ -176,7 +176,7 @@ class Interview:
         """Return who answers; another seed or temperature is another engine, made only where dice are thrown."""
         settings = self.stage.engine
         kind = None
-        if way.again and not isinstance(settings, config.Scripted):
+        if way.again and not isinstance(settings, engine_settings.Scripted):
             temperature = settings.temperature if way.temperature is None else way.temperature
             if temperature:
                 kind = (way.again, temperature)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relabel import config
+from relabel import config, engine_settings
 from relabel.cascade import ALL_FINAL, Cuts, Settle, Stage
 from relabel.errors import SettingsError
 from relabel.policy import PRESETS
@@ -128,7 +128,7 @@ def test_paths_are_relative_to_the_config(tmp_path: Path) -> None:
     human, llm = config.load(tmp_path / "c.yaml").stages
     assert isinstance(human, config.Human)
     assert isinstance(llm, config.LLM)
-    assert isinstance(llm.engine, config.Scripted)
+    assert isinstance(llm.engine, engine_settings.Scripted)
     assert [Path(human.labels), Path(llm.prompt), Path(llm.engine.replies)] == [
         tmp_path / name for name in ("l.csv", "mine.md", "r.jsonl")
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relabel import config
+from relabel import config, engine_settings
 from relabel.engines.vllm import (
     CHOICE_TOKENS,
     ENOUGH,
@@ -23,9 +23,9 @@ from relabel.errors import MissingPart, RelabelError, ServiceError, SettingsErro
 from relabel.protocols import Message, Reply, Request, Usage
 
 
-def settings(**changed: object) -> config.VLLM:
+def settings(**changed: object) -> engine_settings.VLLM:
     """Return settings of a model."""
-    return config.VLLM.model_validate({"kind": "vllm", "model": "org/model", **changed})
+    return engine_settings.VLLM.model_validate({"kind": "vllm", "model": "org/model", **changed})
 
 
 def ask(text: str = "Is it?", choices: tuple[str, ...] = (), schema: dict[str, object] | None = None) -> Request:
@@ -165,7 +165,7 @@ def test_a_model_beside_the_config_is_found_wherever_one_stands(
             monkeypatch.chdir(place)
             (stage,) = config.load(tmp_path / "cascade.yaml").stages
             assert isinstance(stage, config.LLM)
-            assert isinstance(stage.engine, config.VLLM)
+            assert isinstance(stage.engine, engine_settings.VLLM)
             assert stage.engine.model == found
 
 
@@ -273,7 +273,7 @@ from relabel.engines import vllm, vllm_loading
 vllm_loading.find_spec = lambda name: None
 from relabel.errors import MissingPart
 try:
-    vllm.VLLMEngine(config.VLLM(kind="vllm", model="m")).answer([])
+    vllm.VLLMEngine(engine_settings.VLLM(kind="vllm", model="m")).answer([])
 except MissingPart as error:
     print(error)
 """

@@ -19,8 +19,7 @@ from processes import MARK, Command, running
 from rows import training_file
 from server import FakeServer
 
-from relabel import api, config
-from relabel.engines.openai import OpenAISettings
+from relabel import api, config, engine_settings
 from relabel.engines.ray import block_size, finish, read_row, row_of, share
 from relabel.engines.ray_stream import TRIES, Desk, Row
 from relabel.errors import SettingsError
@@ -188,7 +187,7 @@ def ask(ticket: int = 0, **form: Any) -> Request:
     return Request("a" * 32, (Message("system", "judge"), Message("user", "is it?")), ticket=ticket, **form)
 
 
-VLLM = config.VLLM(kind="vllm", model="m", max_tokens=8)
+VLLM = engine_settings.VLLM(kind="vllm", model="m", max_tokens=8)
 
 
 def test_a_request_becomes_a_row_that_arrow_can_hold() -> None:
@@ -229,9 +228,9 @@ def test_an_answer_is_cut_off_when_its_last_token_ends_nothing() -> None:
 
 def test_replicas_share_what_a_service_allows() -> None:
     """Concurrency and rate are those of all replicas together."""
-    divided = share(OpenAISettings("m", concurrency=9, requests_per_minute=60), 4)
+    divided = share(engine_settings.OpenAI(model="m", concurrency=9, requests_per_minute=60), 4)
     assert (divided.concurrency, divided.requests_per_minute) == (2, 15)
-    assert share(OpenAISettings("m", concurrency=1), 4).concurrency == 1
+    assert share(engine_settings.OpenAI(model="m", concurrency=1), 4).concurrency == 1
     assert [block_size(sequences) for sequences in (1, 8, 256, 1024)] == [1, 2, 32, 32]
 
 
@@ -443,7 +442,7 @@ from relabel.engines.ray_cluster import Cluster, Need
 from relabel.protocols import Message, Request
 
 if __name__ == "__main__":
-    settings = config.VLLM(
+    settings = engine_settings.VLLM(
         kind="vllm", model=sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=8,
         max_tokens=16, gpu_memory_utilization=0.1,
     )

@@ -20,7 +20,7 @@ from processes import Command
 from rows import training_file
 
 import relabel
-from relabel import config
+from relabel import engine_settings
 from relabel.engines.vllm import IN_FLIGHT, VLLMEngine, conversation
 from relabel.engines.vllm_loading import Limits, arguments, start
 from relabel.engines.vllm_scorer import VLLMScorer
@@ -75,12 +75,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(model: Path, **changed: Any) -> config.VLLM:
+def settings(model: Path, **changed: Any) -> engine_settings.VLLM:
     """Return settings for a model on a CPU."""
     chosen: dict[str, Any] = {
         "dtype": "float32", "enforce_eager": True, "max_model_len": 1024, "max_num_seqs": SEQUENCES, "max_tokens": 24,
     }  # fmt: skip
-    return config.VLLM(kind="vllm", model=str(model), **(chosen | changed))
+    return engine_settings.VLLM(kind="vllm", model=str(model), **(chosen | changed))
 
 
 @pytest.fixture(scope="module")

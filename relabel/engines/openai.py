@@ -12,12 +12,13 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
+from relabel.engine_settings import OpenAI
 from relabel.engines.completions import completion_body, read_completion
 from relabel.engines.pool import Ask, Pool
-from relabel.engines.service import Service, Sleep, Trouble, check, client_for, key_for
+from relabel.engines.service import Service, Sleep, Trouble, client_for, key_for
 from relabel.errors import ServiceError
 from relabel.protocols import Reply, Request
 
@@ -41,69 +42,10 @@ FEWEST: Final = 3
 """How many requests must have been rejected to give up: while others are in flight, and when none is."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAISettings:
-    """Whom to ask and how. The names are those of the openai package.
-
-    Attributes:
-        model: its name at the server.
-        base_url: address of the server up to and with `/v1`; None = `OPENAI_BASE_URL`, or OpenAI.
-        api_key_env: the environment variable that holds the key. None = `OPENAI_API_KEY` for OpenAI, and no key for
-            any other server: a key goes only where it was meant to go.
-        revision: which version of the model is served, for the record; changes every address.
-        temperature, top_p, max_tokens, seed: as the API has them; None is not sent.
-        extra_body: further fields of the body, or other values for its fields.
-        choices: how a request with choices is asked. "logprobs" asks for probabilities, "structured" (vLLM) also
-            allows nothing but the choices, "text" asks for neither (models that refuse log-probabilities).
-        concurrency: requests in flight, 1 or more.
-        requests_per_minute: never more, retries included, spread evenly; None = no limit.
-        timeout: seconds without a byte from the server after which an attempt has failed.
-        max_retries: attempts after the first one.
-    """
-
-    model: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    revision: str = ""
-    temperature: float | None = 0.0
-    top_p: float | None = None
-    max_tokens: int | None = 2048
-    seed: int | None = None
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
-    choices: Literal["logprobs", "structured", "text"] = "logprobs"
-    concurrency: int = 32
-    requests_per_minute: float | None = None
-    timeout: float = 60.0
-    max_retries: int = 6
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            SettingsError: names the setting and what it may be.
-        """
-        check(
-            self,
-            {"choices": (self.choices in {"logprobs", "structured", "text"}, "logprobs, structured or text")},
-        )
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """Model and sampling as they stand in every body."""
-        own = {
-            "model": self.model,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-        }
-        return {name: value for name, value in own.items() if value is not None} | dict(self.extra_body)
-
-
 class OpenAIEngine:
     """An engine that asks an OpenAI-compatible server over the network."""
 
-    def __init__(self, settings: OpenAISettings, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, settings: OpenAI, *, sleep: Sleep = asyncio.sleep) -> None:
         self._settings = settings
         self._sleep = sleep
         self._trial = _Trial()
@@ -111,18 +53,7 @@ class OpenAIEngine:
     @property
     def identity(self) -> Mapping[str, Any]:
         """What changes the answer besides the prompt; no key, no address of a server, no limits."""
-        chosen = self._settings
-        return {
-            "engine": "openai",
-            "model": chosen.model,
-            "revision": chosen.revision,
-            "temperature": chosen.temperature,
-            "top_p": chosen.top_p,
-            "max_tokens": chosen.max_tokens,
-            "seed": chosen.seed,
-            "extra_body": dict(chosen.extra_body),
-            "choices": chosen.choices,
-        }
+        return {"engine": "openai", **self._settings.answering}
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Return a generator of one reply for every request, in the order in which they complete.
@@ -189,7 +120,7 @@ class _Trial:
 class _Asker:
     """Asks one question at a time, as often as needed; shared by the workers of a pool."""
 
-    def __init__(self, settings: OpenAISettings, client: "AsyncOpenAI", key: str, sleep: Sleep, trial: _Trial) -> None:
+    def __init__(self, settings: OpenAI, client: "AsyncOpenAI", key: str, sleep: Sleep, trial: _Trial) -> None:
         self._settings, self._client, self._trial = settings, client, trial
         self._service = Service(settings, client, key, sleep)
 
@@ -234,7 +165,7 @@ class _Asker:
         return replace(reply, detail=self._service.clean(reply.detail, prompts))
 
 
-def _advice(settings: OpenAISettings, said: str) -> str:
+def _advice(settings: OpenAI, said: str) -> str:
     """Return what to change when a server rejects every request with these words."""
     own = {name: f"take {name} out of extra_body, or correct it" for name in settings.extra_body}
     for name, remedy in (REMEDIES | own).items():

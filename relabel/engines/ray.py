@@ -21,8 +21,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from relabel import config
-from relabel.engines.openai import OpenAIEngine, OpenAISettings
+from relabel import engine_settings
+from relabel.engines.openai import OpenAIEngine
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.ray_stream import ACTORS, NUMBER, TRIES, Answer, Row, Stream, source_task
 from relabel.engines.vllm import (
@@ -64,7 +64,7 @@ class RayVLLMEngine:
         SettingsError: as of `VLLMEngine`.
     """
 
-    def __init__(self, settings: config.VLLM, cluster: Cluster, replicas: int) -> None:
+    def __init__(self, settings: engine_settings.VLLM, cluster: Cluster, replicas: int) -> None:
         self._settings, self._cluster, self._replicas = settings, cluster, replicas
         self._local = VLLMEngine(settings)  # is never asked
         self._report: dict[str, Any] = {}
@@ -149,7 +149,7 @@ def room(sequences: int, replicas: int) -> int:
     return 2 * replicas * 2 * batches(sequences) * block_size(sequences)
 
 
-def row_of(request: Request, settings: config.VLLM) -> Row:
+def row_of(request: Request, settings: engine_settings.VLLM) -> Row:
     """Make a row of a request.
 
     Ray Data gives all rows of a block the same fields, and a number that some rows lack would become a fraction in the
@@ -165,7 +165,7 @@ def row_of(request: Request, settings: config.VLLM) -> Row:
 class _Prompts:
     """Turns messages into tokens, on the driver's node: what the local engine would let vLLM do."""
 
-    def __init__(self, settings: config.VLLM) -> None:
+    def __init__(self, settings: engine_settings.VLLM) -> None:
         self._settings, self._template = settings, chat_template(settings)
         self._limits: Limits | None = None
         self._ends: list[int] = []
@@ -186,7 +186,7 @@ class _Prompts:
         return kept | {"tokenized_prompt": tokens, "ends": self._ends, ERROR: error}
 
 
-def _vllm(settings: config.VLLM, cluster: Cluster, replicas: int, sequences: int, dataset: Any) -> Any:
+def _vllm(settings: engine_settings.VLLM, cluster: Cluster, replicas: int, sequences: int, dataset: Any) -> Any:
     """Send a dataset of prompts through Ray Data's vLLM processor."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -255,7 +255,7 @@ def read_row(request: Request, answer: Answer | None, model: str) -> Reply:
 
 
 @contextmanager
-def _explained(settings: config.VLLM, cluster: Cluster) -> Iterator[None]:
+def _explained(settings: engine_settings.VLLM, cluster: Cluster) -> Iterator[None]:
     """Say in one message why the model could not be loaded on the workers; their log is read where it is here."""
     try:
         yield
@@ -284,7 +284,7 @@ class RayOpenAIEngine:
         replicas: how many.
     """
 
-    def __init__(self, settings: OpenAISettings, cluster: Cluster, replicas: int) -> None:
+    def __init__(self, settings: engine_settings.OpenAI, cluster: Cluster, replicas: int) -> None:
         self._cluster, self._replicas = cluster, replicas
         self._local = OpenAIEngine(settings)  # is never asked
         self._share = share(settings, replicas)
@@ -323,7 +323,7 @@ class RayOpenAIEngine:
                 yield from replies
 
 
-def share(settings: OpenAISettings, replicas: int) -> OpenAISettings:
+def share(settings: engine_settings.OpenAI, replicas: int) -> engine_settings.OpenAI:
     """Return one replica's part of concurrency (1 at the least) and rate."""
     rate = settings.requests_per_minute
     return replace(
@@ -346,7 +346,7 @@ def _kept(items: Iterable[T], kept: dict[int, T]) -> Iterator[T]:
         yield item
 
 
-def _asking(settings: OpenAISettings, *, vouched: bool) -> Callable[[Sequence[Request]], list[Reply]]:
+def _asking(settings: engine_settings.OpenAI, *, vouched: bool) -> Callable[[Sequence[Request]], list[Reply]]:
     """Return what answers one chunk of requests after the other, under one limit of the rate."""
     engine = OpenAIEngine(settings)
     if vouched:

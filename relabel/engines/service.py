@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from relabel.engine_settings import check_address
 from relabel.errors import ServiceError, SettingsError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ REJECTED: Final = frozenset({400, 405, 415, 422})
 
 
 class Reached(Protocol):
-    """What settings say of a server; see `OpenAISettings`."""
+    """What settings say of a server; see `engine_settings.OpenAI`."""
 
     @property
     def model(self) -> str:
@@ -95,10 +95,6 @@ def check(settings: Reached, own: Mapping[str, tuple[bool, str]]) -> None:
     """
     rules = {
         "model": (bool(settings.model), "the model's name at the server"),
-        "base_url": (
-            settings.base_url is None or settings.base_url.startswith(("http://", "https://")),
-            "an address such as http://127.0.0.1:8000/v1",
-        ),
         "concurrency": (settings.concurrency >= 1, "1 or more"),
         "requests_per_minute": (
             settings.requests_per_minute is None or settings.requests_per_minute > 0,
@@ -111,25 +107,15 @@ def check(settings: Reached, own: Mapping[str, tuple[bool, str]]) -> None:
     for name, (fine, allowed) in rules.items():
         if not fine:
             raise SettingsError(f"{name} cannot be {getattr(settings, name)!r}", hint=f"set {name} to {allowed}")
-    check_address("base_url", settings.base_url or "")
+    _check_address("base_url", settings.base_url)
 
 
-def check_address(name: str, address: str) -> None:
-    """Refuse what is no address, and http://user:password@host: that would stand in messages, and beside the key.
-
-    Raises:
-        SettingsError: it is one of these.
-    """
+def _check_address(name: str, address: str | None) -> None:
     try:
-        parts = urlsplit(address)
-        _ = parts.port  # read, hence checked
-    except ValueError:
-        raise SettingsError(f"{name} is no address", hint=f"set {name} to one like http://127.0.0.1:8000/v1") from None
-    if "@" in parts.netloc:
-        raise SettingsError(
-            f"{name} holds a user name or a password",
-            hint=f"take the part before @ out of {name}; put the key in an environment variable, api_key_env names it",
-        )
+        if address:
+            check_address(address)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}", hint=f"correct {name}") from None
 
 
 def key_for(settings: Reached) -> str:
@@ -138,7 +124,7 @@ def key_for(settings: Reached) -> str:
     Raises:
         SettingsError: the key is missing, or the address in OPENAI_BASE_URL holds a password.
     """
-    check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL", ""))
+    _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL"))
     variable = _variable(settings)
     key = os.environ.get(variable, "").strip() if variable else ""
     if variable and not key:

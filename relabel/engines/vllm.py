@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel import config
+from relabel import config, engine_settings
 from relabel.engines.completions import choice_probabilities, most_probable
 from relabel.engines.vllm_loading import Limits, chat_template, check_extra, require, start
 from relabel.errors import RelabelError, ServiceError, SettingsError
@@ -65,7 +65,7 @@ class VLLMEngine:
         SettingsError: `extra` holds an argument that vLLM does not know, or the chat template cannot be read.
     """
 
-    def __init__(self, settings: config.VLLM, log: Path | None = None, *, llm: "LLM | None" = None) -> None:
+    def __init__(self, settings: engine_settings.VLLM, log: Path | None = None, *, llm: "LLM | None" = None) -> None:
         self._settings, self._log, self._given = settings, log, llm
         self._template = chat_template(settings)
         self._report: dict[str, Any] = {}
@@ -140,7 +140,7 @@ class VLLMEngine:
                     llm.llm_engine.engine_core.shutdown()
 
 
-def answering(settings: config.VLLM, template: str | None) -> dict[str, Any]:
+def answering(settings: engine_settings.VLLM, template: str | None) -> dict[str, Any]:
     """Return what of the settings changes an answer; `template` is the chat template that stands in for the model's."""
     model = config.known_model(settings.model)
     named = {"engine": "vllm", "model": model, "chat_template": digest(template or "").hex()}
@@ -158,7 +158,7 @@ def conversation(request: Request) -> list[dict[str, str]]:
     ]
 
 
-def reply_room(request: Request, settings: config.VLLM) -> int:
+def reply_room(request: Request, settings: engine_settings.VLLM) -> int:
     """Return how many tokens the reply to a request may have."""
     if not request.choices:
         return settings.max_tokens
@@ -166,7 +166,7 @@ def reply_room(request: Request, settings: config.VLLM) -> int:
     return 1 if len(starts) == len(request.choices) else CHOICE_TOKENS
 
 
-def sampling(request: Request, settings: config.VLLM) -> dict[str, Any]:
+def sampling(request: Request, settings: engine_settings.VLLM) -> dict[str, Any]:
     """Return the sampling parameters of a request, under vLLM's names; `structured_outputs` still as a plain dict."""
     asked: dict[str, Any] = {"temperature": settings.temperature, "max_tokens": reply_room(request, settings)}
     if settings.temperature > 0:  # a greedy answer throws no dice
@@ -230,7 +230,7 @@ class Doubt:
         settings: of the model.
     """
 
-    def __init__(self, settings: config.VLLM) -> None:
+    def __init__(self, settings: engine_settings.VLLM) -> None:
         self._settings, self._heard, self._trusted = settings, 0, False
 
     def hear(self, reply: Reply) -> None:
@@ -318,7 +318,7 @@ class _Inbox:
 class _Feed:
     """Keeps vLLM supplied and takes replies out, in one thread."""
 
-    def __init__(self, llm: "LLM", settings: config.VLLM) -> None:
+    def __init__(self, llm: "LLM", settings: engine_settings.VLLM) -> None:
         self._llm, self._settings = llm, settings
         self._engine = llm.llm_engine
         self._room = IN_FLIGHT * llm.llm_engine.vllm_config.scheduler_config.max_num_seqs

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from relabel import config
+from relabel import engine_settings
 from relabel.errors import MissingPart, RelabelError, ServiceError, SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _ONE_AT_A_TIME: Final = threading.RLock()
 """Two threads that import vLLM at once find half of it, and two models that load at once take each other's memory."""
 
 
-def chat_template(settings: config.VLLM) -> str | None:
+def chat_template(settings: engine_settings.VLLM) -> str | None:
     """Read the chat template that stands in for the model's own; None = the model's own."""
     if settings.chat_template is None:
         return None
@@ -53,7 +53,7 @@ def chat_template(settings: config.VLLM) -> str | None:
         ) from error
 
 
-def require(settings: config.VLLM) -> None:
+def require(settings: engine_settings.VLLM) -> None:
     """See to what can be seen without loading anything: that vLLM is installed and a model's folder is there.
 
     Raises:
@@ -68,7 +68,7 @@ def require(settings: config.VLLM) -> None:
         )
 
 
-def arguments(settings: config.VLLM, runner: Runner = "generate") -> dict[str, Any]:
+def arguments(settings: engine_settings.VLLM, runner: Runner = "generate") -> dict[str, Any]:
     """Return vLLM's engine arguments: what is set, and what relabel needs (prefix caching, statistics)."""
     named = {
         name: value for name, value in settings.model_dump(exclude=set(_OWN)).items() if value is not None
@@ -97,7 +97,7 @@ def check_extra(extra: Mapping[str, Any], field: str = "extra") -> None:
 
     known = [field.name for field in fields(EngineArgs)]
     for name in extra:
-        if name in config.VLLM.model_fields:
+        if name in engine_settings.VLLM.model_fields:
             raise SettingsError(
                 f"{field}.{name}: {name} has a field of its own", hint=f"write it beside `{field}`: {name}"
             )
@@ -113,7 +113,7 @@ def check_extra(extra: Mapping[str, Any], field: str = "extra") -> None:
 class Limits:
     """How much a model reads, found out without loading it."""
 
-    def __init__(self, settings: config.VLLM, template: str | None) -> None:
+    def __init__(self, settings: engine_settings.VLLM, template: str | None) -> None:
         self._settings, self._template = settings, template
         self._longest = settings.max_model_len
         self._tokenizer: Any = None
@@ -167,14 +167,14 @@ class Limits:
         return self._tokenizer
 
 
-def _longest(settings: config.VLLM) -> int:
+def _longest(settings: engine_settings.VLLM) -> int:
     with _ONE_AT_A_TIME, explained(settings, None), _importing():
         from vllm.engine.arg_utils import EngineArgs
 
         return int(EngineArgs(**arguments(settings)).create_model_config().max_model_len)
 
 
-def _tokenizer(settings: config.VLLM) -> Any:
+def _tokenizer(settings: engine_settings.VLLM) -> Any:
     with _ONE_AT_A_TIME, explained(settings, None), _importing():
         from vllm.tokenizers import get_tokenizer
 
@@ -185,7 +185,7 @@ def _tokenizer(settings: config.VLLM) -> Any:
         )
 
 
-def start(settings: config.VLLM, template: str | None, log: Path | None, runner: Runner = "generate") -> "LLM":
+def start(settings: engine_settings.VLLM, template: str | None, log: Path | None, runner: Runner = "generate") -> "LLM":
     """Load the model, to generate text or, as "pooling", to score pairs.
 
     vLLM's processes write to `log`, where their words can be read when something goes wrong, and not between the
@@ -335,7 +335,7 @@ _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 @contextmanager
-def explained(settings: config.VLLM, log: Path | None) -> Iterator[None]:
+def explained(settings: engine_settings.VLLM, log: Path | None) -> Iterator[None]:
     """Turn what goes wrong while a model is loaded into one clear message.
 
     The cause may stand in the error or, where a process of vLLM's died of it, in the log alone.
@@ -351,7 +351,9 @@ def explained(settings: config.VLLM, log: Path | None) -> Iterator[None]:
         raise explanation(settings, words, logged, log, wrong=wrong) from error
 
 
-def explanation(settings: config.VLLM, words: str, logged: str, log: Path | None, *, wrong: bool) -> RelabelError:
+def explanation(
+    settings: engine_settings.VLLM, words: str, logged: str, log: Path | None, *, wrong: bool
+) -> RelabelError:
     """Say in one message why a model could not be loaded.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from relabel import config
+from relabel import engine_settings
 from relabel.engines.vllm import answering
 from relabel.engines.vllm_loading import check_extra, require, start
 from relabel.records import digest
@@ -28,10 +28,10 @@ class VLLMScorer:
         ServiceError: vLLM does not start.
     """
 
-    def __init__(self, settings: config.VLLM, log: Path | None = None) -> None:
+    def __init__(self, settings: engine_settings.VLLM, log: Path | None = None) -> None:
         self._settings, self._log = settings, log
 
-    def __reduce__(self) -> tuple[type["VLLMScorer"], tuple[config.VLLM, Path | None]]:
+    def __reduce__(self) -> tuple[type["VLLMScorer"], tuple[engine_settings.VLLM, Path | None]]:
         return type(self), (self._settings, self._log)
 
     @property

@@ -1,0 +1,153 @@
+"""Who answers a prompt, as settings: names, limits and prices of the engines that a config may name."""
+
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+_ANSWERS: Final[set[str]] = {
+    "model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices",
+}  # fmt: skip
+"""Fields of an endpoint that change its answers."""
+
+
+def check_address(address: str) -> None:
+    """Refuse what is no address, and http://user:password@host: that would stand in messages, and beside the key.
+
+    Raises:
+        ValueError: it is one of these; says which, and repeats nothing of it.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # read, hence checked
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in {"http", "https"}:
+        raise ValueError("this is no address such as http://127.0.0.1:8000/v1")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "this holds a user name or a password; take out the part before @, and put the key in an environment"
+            " variable that api_key_env names"
+        )
+
+
+class Strict(BaseModel):
+    """Settings of which unknown names are refused, and values of another type; nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Price(Strict):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached_input: float | None = Field(default=None, ge=0)
+
+
+class OpenAI(Strict):
+    """Any OpenAI-compatible endpoint: OpenAI, Azure, OpenRouter, a vLLM or Ollama server; names as in package openai.
+
+    Attributes:
+        model: its name at the server.
+        base_url: address of the server up to and with `/v1`; None = `OPENAI_BASE_URL`, or OpenAI.
+        api_key_env: the environment variable that holds the key. None = `OPENAI_API_KEY` for OpenAI, and no key for
+            any other server: a key goes only where it was meant to go.
+        revision: which version of the model is served, for the record; changes every address.
+        temperature, top_p, max_tokens, seed: as the API has them; None is not sent.
+        extra_body: further fields of the body, or other values for its fields.
+        choices: how a request with choices is asked. "logprobs" asks for probabilities, "structured" (vLLM) also
+            allows nothing but the choices, "text" asks for neither (models that refuse log-probabilities).
+        concurrency: requests in flight, 1 or more.
+        requests_per_minute: never more, retries included, spread evenly; None = no limit.
+        timeout: seconds without a byte from the server after which an attempt has failed.
+        max_retries: attempts after the first one.
+        price: what its tokens cost, in place of the list price.
+    """
+
+    kind: Literal["openai"] = "openai"
+    model: str = Field(min_length=1)
+    base_url: str | None = None
+    api_key_env: str | None = None
+    revision: str = ""
+    temperature: float | None = Field(default=0.0, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=2048, ge=1)
+    seed: int | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    choices: Literal["logprobs", "structured", "text"] = "logprobs"
+    concurrency: int = Field(default=32, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    timeout: float = Field(default=60.0, gt=0)
+    max_retries: int = Field(default=6, ge=0)
+    price: Price | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None:
+            check_address(base_url)
+        return base_url
+
+    @property
+    def answering(self) -> dict[str, Any]:
+        """What changes the answer besides the prompt; no key, no address of a server, no limits."""
+        return self.model_dump(include=_ANSWERS)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Model and sampling as they stand in every body."""
+        own = self.model_dump(include=_ANSWERS - {"revision", "extra_body", "choices"})
+        return {name: value for name, value in own.items() if value is not None} | self.extra_body
+
+
+class Scripted(Strict):
+    """Recorded replies: a JSONL file, its path relative to the config."""
+
+    kind: Literal["scripted"]
+    replies: str = Field(min_length=1)
+
+
+class VLLM(Strict):
+    """vLLM in this process, or on the cluster. Engine arguments go by vLLM's own names, further ones in `extra`."""
+
+    kind: Literal["vllm"]
+    model: str = Field(min_length=1)
+    revision: str | None = None
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
+    quantization: str | None = None
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    data_parallel_size: int = Field(default=1, ge=1)
+    max_model_len: int | None = Field(default=None, ge=64)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    enforce_eager: bool = False
+    seed: int = 0
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    too_long: Literal["shorten", "none"] = "shorten"
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one replica takes."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.data_parallel_size > 1:
+            raise ValueError(
+                "vLLM's LLM class runs one replica in a process: set data_parallel_size to 1 and have replicas by"
+                " `ray: {replicas: N}`, or ask `vllm serve --data-parallel-size N` by engine kind openai"
+            )
+        return self
+
+
+AnyEngine = OpenAI | Scripted | VLLM
