@@ -42,6 +42,7 @@ from relabel.sampling import (
     stratum_of,
     to_dict,
 )
+from relabel.store import Store
 
 SAMPLES: Final = "samples"
 ESTIMATES: Final = "estimates.json"
@@ -165,22 +166,7 @@ def audit_sample(
         raise SettingsError(f"--name {named!r}: letters, digits, - and _ only")
     with open_run(folder, path=source) as (plan, store):
         audit.check_place(path, plan.source.path, lambda there: store.imported(sha256_of(there)))
-        census = Census(design)
-        for group in judged_pairs(plan, store):
-            census.add([facts_of(pair, design) for pair in group])
-        census.close()
-        if not census.pairs:
-            raise RunError(f"{folder} holds no judged pairs", hint=f"see: {typed('stats', folder)}")
-        units = n if design.unit == "pair" else queries_for(n, census)
-        if design.kind == "stratified" and units < AT_LEAST * len(census.sizes):
-            raise SettingsError(
-                f"{units:,} drawn from {len(census.sizes):,} strata: each needs {AT_LEAST} at least",
-                hint=f"a larger -n ({AT_LEAST * len(census.sizes):,} or more), or fewer --strata",
-            )
-        draw: Draw[JudgedPair] = Draw(census, units)
-        for group in judged_pairs(plan, store):
-            draw.add([(facts_of(pair, design), pair) for pair in group])
-        drawn = list(draw.drawn())
+        census, drawn = _drawn(plan, store, n, design)
         rows = list(_rows(drawn))
         _keep(folder, Sample(named, to_dict(design), census.pairs, dict(census.sizes), tuple(rows)))
         once: dict[str, JudgedPair] = {}
@@ -203,6 +189,26 @@ def audit_sample(
         {stratum: (size, taken[stratum]) for stratum, size in sorted(census.sizes.items())},
         tuple((round(k * mean), census.projected(k)) for k in _steps(len(drawn), census)),
     )
+
+
+def _drawn(plan: Plan, store: Store, n: int, design: Design) -> tuple[Census, list[Drawn[JudgedPair]]]:
+    """Count what there is in one walk over the run, and draw about n pairs of it in another."""
+    census = Census(design)
+    for group in judged_pairs(plan, store):
+        census.add([facts_of(pair, design) for pair in group])
+    census.close()
+    if not census.pairs:
+        raise RunError(f"{store.folder} holds no judged pairs", hint=f"see: {typed('stats', store.folder)}")
+    units = n if design.unit == "pair" else queries_for(n, census)
+    if design.kind == "stratified" and units < AT_LEAST * len(census.sizes):
+        raise SettingsError(
+            f"{units:,} drawn from {len(census.sizes):,} strata: each needs {AT_LEAST} at least",
+            hint=f"a larger -n ({AT_LEAST * len(census.sizes):,} or more), or fewer --strata",
+        )
+    draw: Draw[JudgedPair] = Draw(census, units)
+    for group in judged_pairs(plan, store):
+        draw.add([(facts_of(pair, design), pair) for pair in group])
+    return census, list(draw.drawn())
 
 
 def _steps(units: int, census: Census) -> list[int]:
