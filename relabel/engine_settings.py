@@ -59,9 +59,12 @@ class OpenAI(Strict):
         choices: how a request with choices is asked. "logprobs" asks for probabilities, "structured" (vLLM) also
             allows nothing but the choices, "text" asks for neither (models that refuse log-probabilities).
         concurrency: requests in flight, 1 or more.
-        requests_per_minute: never more, retries included, spread evenly; None = no limit.
+        requests_per_minute: never more, retries included, spread evenly; None = as the server lets us.
+        tokens_per_minute: never more, in and out together; None = as the server lets us.
         timeout: seconds without a byte from the server after which an attempt has failed.
-        max_retries: attempts after the first one.
+        patience: seconds in which a server answers nothing at all before the run gives it up, four times as long once
+            it has answered; None = 3 × timeout.
+        max_retries: attempts after the first one. Refusals for the rate (429) are none.
         price: what its tokens cost, in place of the list price.
     """
 
@@ -78,7 +81,9 @@ class OpenAI(Strict):
     choices: Literal["logprobs", "structured", "text"] = "logprobs"
     concurrency: int = Field(default=32, ge=1)
     requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
     timeout: float = Field(default=60.0, gt=0)
+    patience: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=6, ge=0)
     price: Price | None = None
 

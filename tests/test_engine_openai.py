@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import Skipping
 from pydantic import ValidationError
 from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, oracle, refuse
 from starlette.responses import JSONResponse, Response
 
 from relabel.engine_settings import OpenAI
-from relabel.engines.openai import OpenAIEngine
-from relabel.engines.service import LONGEST_WAIT, asked_wait
+from relabel.engines.clock import Clock
+from relabel.engines.faults import LONGEST_WAIT, REFUSED
+from relabel.engines.openai import LOOKAHEAD, OpenAIEngine
+from relabel.engines.recognizing import asked_wait
 from relabel.errors import ServiceError, SettingsError
 from relabel.protocols import Engine, Message, Reply, Request
 
@@ -53,35 +56,23 @@ def server(shared: FakeServer) -> FakeServer:
     return shared
 
 
-class Sleep:
-    """A sleep that takes no time and remembers how long it was to be."""
-
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        """Give the others a turn."""
-        self.waits.append(seconds)
-        await asyncio.sleep(0)
-
-
 def ask(number: int | str = 1, **more: Any) -> Request:
     """Return a request; another number is another content."""
     question = f"Is passage {number} an answer to the query, all things considered?"
     return Request(address=str(number), messages=(Message("system", "You judge."), Message("user", question)), **more)
 
 
-def engine(server: FakeServer, sleep: Sleep | None = None, **settings: Any) -> OpenAIEngine:
+def engine(server: FakeServer, clock: Clock | None = None, **settings: Any) -> OpenAIEngine:
     """Return an engine for the server that is quick to give up."""
-    quick: dict[str, Any] = {"max_retries": 2, "timeout": 5.0, "api_key_env": "OPENAI_API_KEY"}
+    quick: dict[str, Any] = {"max_retries": 2, "timeout": 5.0, "patience": 60.0, "api_key_env": "OPENAI_API_KEY"}
     chosen = OpenAI(model="fake", base_url=server.url, **(quick | settings))
-    return OpenAIEngine(chosen, sleep=sleep or Sleep())
+    return OpenAIEngine(chosen, clock=clock or Skipping())
 
 
-def one(server: FakeServer, kind: str, sleep: Sleep | None = None, **settings: Any) -> Reply:
+def one(server: FakeServer, kind: str, clock: Clock | None = None, **settings: Any) -> Reply:
     """Return the reply to one request that meets one fault, again and again."""
     server.plan = Plan(1.0, (kind,), clears_after=99)
-    [reply] = engine(server, sleep, **settings).answer([ask(kind)])
+    [reply] = engine(server, clock, **settings).answer([ask(kind)])
     return reply
 
 
@@ -198,16 +189,15 @@ def test_a_wrong_count_of_tokens_is_no_count(server: FakeServer, kind: str) -> N
 def test_a_transient_fault_is_tried_again(server: FakeServer, kind: str) -> None:
     """A fault that clears costs two further attempts and nothing else."""
     server.plan = Plan(1.0, (kind,), clears_after=2)
-    sleep = Sleep()
-    [reply] = engine(server, sleep, timeout=0.3).answer([ask(kind)])
+    clock = Skipping()
+    [reply] = engine(server, clock, timeout=0.3).answer([ask(kind)])
     assert (reply.text in {"Yes", "No"}, reply.failure) == (True, "")
-    assert (server.total, len(sleep.waits)) == (3, 2)
+    assert server.total == 3
 
 
 @pytest.mark.parametrize(
     ("kind", "detail"),
     [
-        ("rate limit", "HTTP 429: Rate limit reached, see /account/billing, tried 3 times"),
         ("error", "HTTP 500: The server had an error, tried 3 times"),
         ("page", "HTTP 503, tried 3 times"),
         ("hang", "timed out, tried 3 times"),
@@ -222,6 +212,19 @@ def test_a_fault_that_stays_is_given_up(server: FakeServer, kind: str, detail: s
     assert server.total == 3
 
 
+def test_a_refusal_for_the_rate_is_no_attempt(server: FakeServer) -> None:
+    """A 429 counts against no max_retries: it is about the rate. A request refused for ten minutes is given up."""
+    server.plan = Plan(1.0, ("rate limit",), clears_after=9)
+    assert [reply.failure for reply in engine(server, max_retries=0).answer([ask(1)])] == [""]
+    assert server.total == 10
+    clock = Skipping()
+    started = clock.now()
+    reply = one(server, "rate limit", clock)
+    assert (reply.failure, reply.retryable) == ("failed", True)
+    assert reply.detail.startswith("HTTP 429: Rate limit reached, see /account/billing, tried ")
+    assert clock.now() - started > REFUSED
+
+
 def test_no_retries(server: FakeServer) -> None:
     """max_retries counts attempts after the first: 0 asks once."""
     assert one(server, "error", max_retries=0).detail == "HTTP 500: The server had an error"
@@ -230,14 +233,14 @@ def test_no_retries(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
-    [("rate limit", 7, 7), ("rate limit ms", 0.03, 0.03), ("rate limit date", 3, 5), ("error", 0, 1)],
+    [("rate limit", 7, 7), ("rate limit ms", 0.03, 0.03), ("rate limit date", 3, 6), ("error", 0, 1)],
 )
 def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float, high: float) -> None:
     """Retry-After in seconds, milliseconds or as a date is obeyed; without it the first wait is random below 1 s."""
-    sleep = Sleep()
-    one(server, kind, sleep, max_retries=1)
-    [wait] = sleep.waits
-    assert low <= wait <= high
+    clock = Skipping()
+    server.plan = Plan(1.0, (kind,), clears_after=1)
+    list(engine(server, clock).answer([ask(kind)]))
+    assert low <= clock.waits[0] <= high
 
 
 @pytest.mark.parametrize(
@@ -385,24 +388,24 @@ def unused_port() -> int:
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", "http://nowhere.invalid/v1", "http://:/v1"])
 def test_an_unreachable_server_ends_the_run_at_once(address: str) -> None:
     """When the very first connection fails nobody waits for retries; the message names the address."""
-    url, sleep = address.format(port=unused_port()), Sleep()
-    tested = OpenAIEngine(OpenAI(model="fake", base_url=url), sleep=sleep)
-    with pytest.raises(ServiceError, match="does not answer: no connection") as caught:
+    url, clock = address.format(port=unused_port()), Skipping()
+    tested = OpenAIEngine(OpenAI(model="fake", base_url=url), clock=clock)
+    with pytest.raises(ServiceError, match=r"does not answer \(no connection") as caught:
         list(tested.answer([ask()]))
     assert "base_url" in caught.value.hint
-    assert sleep.waits == []
+    assert clock.waits == []
 
 
 def test_a_server_that_goes_away_ends_the_run() -> None:
     """A server that answered and then cannot be reached through all retries raises, too."""
-    sleep = Sleep()
+    clock = Skipping()
     with FakeServer() as server:
-        replies = engine(server, sleep, concurrency=1).answer(iter_after(2, stopped := threading.Event()))
+        replies = engine(server, clock, concurrency=1).answer(iter_after(2, stopped := threading.Event()))
         assert next(replies).failure == ""
     stopped.set()
     with pytest.raises(ServiceError, match="does not answer"):
         next(replies)
-    assert len(sleep.waits) == 2
+    assert len(clock.waits) == 2
 
 
 def iter_after(count: int, event: threading.Event) -> Iterator[Request]:
@@ -508,19 +511,19 @@ def test_concurrency_is_bounded_and_used(server: FakeServer, workers: int) -> No
 def test_requests_per_minute_are_kept(server: FakeServer) -> None:
     """At 600 a minute, one second's 10 may go at once and the next 10 take a second: 20 take about 1 s."""
     started = time.perf_counter()
-    list(engine(server, requests_per_minute=600).answer(ask(number) for number in range(20)))
+    list(engine(server, Clock(), requests_per_minute=600).answer(ask(number) for number in range(20)))
     assert 0.9 < time.perf_counter() - started < 5
 
 
 def test_retries_count_against_requests_per_minute(server: FakeServer) -> None:
-    """Three attempts at 60 a minute take two seconds though no wait was asked for."""
+    """Three attempts at 60 a minute take two seconds, though the waits in between may be shorter."""
     started = time.perf_counter()
-    one(server, "error", requests_per_minute=60)
+    one(server, "error", Clock(), requests_per_minute=60)
     assert 1.9 < time.perf_counter() - started < 6
 
 
 def test_the_iterator_is_not_pulled_far_ahead(server: FakeServer) -> None:
-    """A consumer that stops holds everything back: at most twice the concurrency is pulled and not consumed."""
+    """A consumer that stops holds everything back: a fixed number is pulled and not consumed."""
     pulled = 0
 
     def requests() -> Iterator[Request]:
@@ -534,7 +537,7 @@ def test_the_iterator_is_not_pulled_far_ahead(server: FakeServer) -> None:
         next(replies)
         if consumed % 5 == 0:
             time.sleep(0.1)
-        assert pulled <= consumed + 2 * 4
+        assert pulled <= consumed + LOOKAHEAD * 4
     assert len(list(replies)) == 130
     assert pulled == 150
 

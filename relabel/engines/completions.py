@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from relabel.engines.faults import FAULTS
 from relabel.protocols import Reply, Request, Usage
 
 
@@ -41,33 +42,33 @@ def read_completion(
     only the choices could be said: then the most probable one is the answer.
     """
     try:
-        body = json.loads(content)
+        body = _mapping(json.loads(content))
     except (ValueError, RecursionError):
-        page = content.lstrip().startswith(b"<")
-        detail = "a web page came instead of JSON" if page else "what came is not JSON"
-        return Reply(request, None, failure="failed", detail=detail, usage=Usage(seconds=seconds), retryable=True)
-    body = _mapping(body)
+        fault = "page in 200" if content.lstrip().startswith(b"<") else "not JSON"
+        said = "a web page came instead of JSON" if fault == "page in 200" else "what came is not JSON"
+        return Reply(
+            request, None, FAULTS[fault].outcome, said, usage=Usage(seconds=seconds), retryable=not FAULTS[fault].kept
+        )
     listed = body.get("choices")
     choice = _mapping(listed[0]) if isinstance(listed, list) and listed else {}
     message = _mapping(choice.get("message"))
     text, finish = _string(message.get("content")), _string(choice.get("finish_reason")) or ""
-    failure, detail = _failure(message, finish)
-    if not failure and text is None:
-        said = _mapping(choice.get("error") or body.get("error")).get("message")
-        failure, detail = "failed", _string(said) or ("the reply holds no text" if choice else "the reply is empty")
-    probabilities = choice_probabilities(request.choices, _tokens(choice)) if not failure else {}
-    if constrained and not failure:
+    fault, detail = _fault(message, finish)
+    if not fault and text is None:
+        fault, detail = _nothing(body, choice)
+    probabilities = choice_probabilities(request.choices, _tokens(choice)) if not fault else {}
+    if constrained and not fault:
         text = most_probable(probabilities) or text
     return Reply(
         request,
-        text if failure in {"", "cut off"} else None,
-        failure=failure,
+        text if fault in {"", "length"} else None,
+        failure=FAULTS[fault].outcome if fault else "",
         detail=detail,
         finish_reason=finish,
         model=_string(body.get("model")) or "",
         probabilities=probabilities,
         usage=_usage(body.get("usage"), seconds),
-        retryable=failure == "failed",
+        retryable=bool(fault) and not FAULTS[fault].kept,
     )
 
 
@@ -119,16 +120,24 @@ def most_probable(probabilities: Mapping[str, float]) -> str | None:
     return best if best is not None and probabilities[best] > 0 else None
 
 
-def _failure(message: Mapping[str, Any], finish: str) -> tuple[str, str]:
-    """Return why a completion is no answer, and the words for it; ("", "") where it may be one."""
+def _fault(message: Mapping[str, Any], finish: str) -> tuple[str, str]:
+    """Return the fault of a completion by its name, and words for it; ("", "") where it may be an answer."""
     refusal = _string(message.get("refusal"))
     if finish == "content_filter":
-        return "filtered", "the server's content filter stopped the answer"
+        return "content filter", "the server's content filter stopped the answer"
     if refusal:
-        return "refused", refusal
+        return "refusal", refusal
     if finish == "length":
-        return "cut off", "the answer reached the limit of tokens"
+        return "length", "the answer reached the limit of tokens"
     return "", ""
+
+
+def _nothing(body: Mapping[str, Any], choice: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the fault of a body that holds no text, and words for it."""
+    said = _string(_mapping(choice.get("error") or body.get("error")).get("message"))
+    if said:
+        return "error in 200", said
+    return ("no text", "the reply holds no text") if choice else ("no choices", "the reply is empty")
 
 
 def _tokens(choice: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[str, float]]]]:

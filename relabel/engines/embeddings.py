@@ -8,9 +8,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from relabel.engines.service import Service, Sleep, Trouble, check, client_for, key_for
+from relabel.engines.clock import Clock
+from relabel.engines.rates import Forecast
+from relabel.engines.service import Service, Trouble, check, client_for, key_for
 from relabel.errors import ServiceError
-from relabel.protocols import Role
+from relabel.protocols import Role, Usage
 from relabel.records import digest
 
 if TYPE_CHECKING:
@@ -39,9 +41,11 @@ class EndpointSettings:
         dimensions: of the vectors, where the model can shorten them; None = all.
         batch_size: texts in a request.
         concurrency: requests in flight, 1 or more.
-        requests_per_minute: never more, retries included, spread evenly; None = no limit.
+        requests_per_minute: never more, retries included, spread evenly; None = as the server lets us.
+        tokens_per_minute: never more; None = as the server lets us.
         timeout: seconds without a byte from the server after which an attempt has failed.
-        max_retries: attempts after the first one.
+        max_retries: attempts after the first one. Refusals for the rate (429) are none.
+        patience: as of `engine_settings.OpenAI`; here each batch is given up by itself.
         query_prompt, document_prompt: put in front of every text.
         max_characters: where longer texts are cut, prompt included; None = they are sent whole.
         extra_body: further fields of the body.
@@ -55,8 +59,10 @@ class EndpointSettings:
     batch_size: int = 64
     concurrency: int = 8
     requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     timeout: float = 60.0
     max_retries: int = 6
+    patience: float | None = None
     query_prompt: str = ""
     document_prompt: str = ""
     max_characters: int | None = None
@@ -85,9 +91,9 @@ class EmbeddingEndpoint:
     own way. The connections stay open from the first text until `release`.
     """
 
-    def __init__(self, settings: EndpointSettings, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, settings: EndpointSettings, *, clock: Clock | None = None) -> None:
         self._settings = settings
-        self._sleep = sleep
+        self._clock = clock or Clock()
         self._line: _Line | None = None
         self._spent = Spent()
 
@@ -114,7 +120,7 @@ class EmbeddingEndpoint:
             ServiceError: the server cannot go on, or cannot read a text.
         """
         if self._line is None:
-            self._line = _Line(self._settings, key_for(self._settings), self._sleep, self._spent)
+            self._line = _Line(self._settings, key_for(self._settings), self._clock, self._spent)
         chosen = self._settings
         prompt = chosen.query_prompt if role == "query" else chosen.document_prompt
         # servers reject a text without a character
@@ -142,11 +148,12 @@ class Spent:
 class _Line:
     """An event loop in a thread of its own, and a client in it."""
 
-    def __init__(self, settings: EndpointSettings, key: str, sleep: Sleep, spent: Spent) -> None:
-        self._settings, self._key, self._sleep, self._spent = settings, key, sleep, spent
+    def __init__(self, settings: EndpointSettings, key: str, clock: Clock, spent: Spent) -> None:
+        self._settings, self._key, self._clock, self._spent = settings, key, clock, spent
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relabel-embeddings", daemon=True)
         self._thread.start()
+        self._forecast = Forecast(0.0)
         self._client: AsyncOpenAI
         self._service: Service
         self._wait_for(self._open())
@@ -173,7 +180,7 @@ class _Line:
 
     async def _open(self) -> None:
         self._client = client_for(self._settings, self._key)
-        self._service = Service(self._settings, self._client, self._key, self._sleep)
+        self._service = Service(self._settings, self._client, self._key, self._clock)
 
     async def _all(self, texts: Sequence[str]) -> "list[Floats]":
         """Return the vectors of each batch; the first error ends all."""
@@ -199,11 +206,11 @@ class _Line:
             return [await retrying(self._attempt, texts)]
         except Trouble as trouble:
             last = trouble
-        if not last.transient and len(texts) > 1:
+        if not last.rule.retry and len(texts) > 1:
             half = len(texts) // 2
             return [*await self._batch(texts[:half]), *await self._batch(texts[half:])]
         if last.unreachable and heard == self._service.heard:
-            raise self._service.unreachable(last)
+            raise self._service.ending(last.fault, last.detail)
         raise self._ending(last, texts[0])
 
     async def _attempt(self, texts: Sequence[str]) -> "Floats":
@@ -211,7 +218,8 @@ class _Line:
         from openai import omit
 
         chosen = self._settings
-        await self._service.turn()
+        foreseen = self._forecast.of(sum(map(len, texts)))
+        await self._service.turn(foreseen)
         asking = self._client.embeddings.with_raw_response.create(
             input=list(texts),
             model=chosen.model,
@@ -221,6 +229,8 @@ class _Line:
         )
         answer = await self._service.answer(asking, texts)
         vectors, tokens = read_embeddings(answer.content, len(texts))
+        taken = self._forecast.learn(sum(map(len, texts)), Usage(tokens or None, 0))
+        self._service.answered(answer.headers, foreseen, taken)
         self._spent.requests += 1
         self._spent.tokens += tokens
         if chosen.dimensions not in {None, vectors.shape[1]}:
@@ -233,10 +243,10 @@ class _Line:
     def _ending(self, trouble: Trouble, text: str) -> ServiceError:
         """Say why no vector comes."""
         where, begins = self._service.where, f"the text that begins {text[:BEGINNING]!r}"
-        if trouble.transient:
+        if trouble.rule.retry:
             hint = "type the same command again: what is embedded is not asked again"
             return ServiceError(f"{where} gives no embeddings: {trouble.detail}", hint=hint)
-        if trouble.failure == "too long":
+        if trouble.rule.outcome == "too long":
             hint = (
                 "set max_characters, so that texts are cut; for a vLLM server extra_body: {truncate_prompt_tokens: -1}"
             )
@@ -266,14 +276,14 @@ def read_embeddings(content: bytes, count: int) -> "tuple[Floats, int]":
         places = [place if entry.get("index") is None else entry["index"] for place, entry in enumerate(data)]
         vectors = [_vector(entry["embedding"]) for entry in data]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        raise Trouble("what came holds no embeddings", transient=True) from None
+        raise Trouble("no embeddings", "what came holds no embeddings") from None
     if sorted(places, key=str) != sorted(range(count), key=str):
-        raise Trouble(f"{len(data)} embeddings came for {count} texts, or some twice", transient=True)
+        raise Trouble("no embeddings", f"{len(data)} embeddings came for {count} texts, or some twice")
     if len({vector.shape for vector in vectors}) != 1 or vectors[0].ndim != 1 or not vectors[0].size:
-        raise Trouble("the embeddings that came differ in size", transient=True)
+        raise Trouble("no embeddings", "the embeddings that came differ in size")
     block = np.stack([vectors[place] for place in np.argsort(places)])
     if not np.isfinite(block).all():
-        raise Trouble("an embedding came that holds a value that is no finite number", transient=True)
+        raise Trouble("no embeddings", "an embedding came that holds a value that is no finite number")
     usage = body.get("usage")
     tokens = (usage.get("total_tokens") or usage.get("prompt_tokens")) if isinstance(usage, dict) else 0
     return block, tokens if isinstance(tokens, int) else 0

@@ -5,7 +5,6 @@ event loop with a pool of workers, and the number of requests that are pulled bu
 What one request suffers is a reply with a failure; what every request would suffer is a ServiceError.
 """
 
-import asyncio
 import contextlib
 import math
 import re
@@ -16,10 +15,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from relabel.engine_settings import OpenAI
+from relabel.engines.clock import Clock
 from relabel.engines.completions import completion_body, read_completion
-from relabel.engines.pool import Ask, Pool
-from relabel.engines.service import Service, Sleep, Trouble, client_for, key_for
-from relabel.errors import ServiceError
+from relabel.engines.pool import Asker, Pool, Question
+from relabel.engines.rates import Forecast
+from relabel.engines.service import Service, Trouble, client_for, key_for
 from relabel.protocols import Reply, Request
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ ENOUGH: Final = 10
 FEWEST: Final = 3
 """How many requests must have been rejected to give up: while others are in flight, and when none is."""
 
+LOOKAHEAD: Final = 8
+"""How many requests are pulled and not yet consumed, for each that may be in flight: those that wait for their next
+attempt hold nobody up."""
+
 
 class OpenAIEngine:
     """An engine that asks an OpenAI-compatible server over the network."""
 
-    def __init__(self, settings: OpenAI, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, settings: OpenAI, *, clock: Clock | None = None) -> None:
         self._settings = settings
-        self._sleep = sleep
+        self._clock = clock or Clock()
         self._trial = _Trial()
 
     @property
@@ -58,26 +62,28 @@ class OpenAIEngine:
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Return a generator of one reply for every request, in the order in which they complete.
 
-        The requests are pulled in a thread of their own, at most twice `concurrency` ahead of what is consumed.
+        The requests are pulled in a thread of their own, at most `LOOKAHEAD` × `concurrency` ahead of what is consumed.
         An exception of theirs is raised here after the replies to what was pulled before it. Closing the generator
         cancels what is in flight.
 
         Raises:
             SettingsError: at once, when the key is missing or the address holds a password.
             ServiceError: while iterating, when going on is pointless: a wrong key, an unknown model, no credit, no
-                server, or a server that has rejected the first requests and never answered one.
+                server, one that is silent or refuses everything, or one that has rejected the first requests and
+                never answered one.
         """
         key, workers = key_for(self._settings), self._settings.concurrency
-        return Pool(lambda: self._open(key), workers=workers, slots=2 * workers).replies(requests)
+        pool = Pool(lambda: self._open(key), workers=workers, slots=LOOKAHEAD * workers, clock=self._clock)
+        return pool.replies(requests)
 
     def vouch(self) -> None:
         """Hear that the service answered such requests before: those that it rejects are then themselves at fault."""
         self._trial.passed()
 
     @contextlib.asynccontextmanager
-    async def _open(self, key: str) -> AsyncIterator[Ask]:
+    async def _open(self, key: str) -> AsyncIterator[Asker]:
         async with client_for(self._settings, key) as client:
-            yield _Asker(self._settings, client, key, self._sleep, self._trial).ask
+            yield _Asker(self._settings, client, key, self._clock, self._trial)
 
 
 class _Trial:
@@ -118,34 +124,50 @@ class _Trial:
 
 
 class _Asker:
-    """Asks one question at a time, as often as needed; shared by the workers of a pool."""
+    """Asks one question at a time, once; shared by the workers of a pool."""
 
-    def __init__(self, settings: OpenAI, client: "AsyncOpenAI", key: str, sleep: Sleep, trial: _Trial) -> None:
+    def __init__(self, settings: OpenAI, client: "AsyncOpenAI", key: str, clock: Clock, trial: _Trial) -> None:
         self._settings, self._client, self._trial = settings, client, trial
-        self._service = Service(settings, client, key, sleep)
+        self._service = Service(settings, client, key, clock)
+        self._forecast = Forecast(settings.max_tokens)
 
-    async def ask(self, request: Request) -> Reply:
-        """Return the reply to one request, after retries.
+    def check(self, waiting: int) -> None:
+        """Give up a service that is silent or refuses everything.
+
+        Raises:
+            ServiceError: it is.
+        """
+        self._service.check(waiting)
+
+    async def ask(self, question: Question) -> Reply | float:
+        """Return the reply to one request, or the seconds after which to ask it again.
 
         Raises:
             ServiceError: when the answer to every other request would be the same error.
         """
-        heard, number = self._service.heard, self._trial.begin()
-        retrying = self._service.retrying()
+        request, tries = question.request, question.tries
+        if not tries.number:
+            tries.heard, tries.number = self._service.heard, self._trial.begin()
         try:
-            return await retrying(self._attempt, request)
+            reply = await self._attempt(request)
         except Trouble as trouble:
+            wait = self._service.wait_after(trouble, tries)
+            if wait is not None:
+                return wait
             last = trouble
-        finally:
-            self._trial.end(number)
+        except BaseException:
+            self._trial.end(tries.number)
+            raise
+        else:
+            self._trial.end(tries.number)
+            return reply
+        self._trial.end(tries.number)
         if last.rejected and self._trial.lost(request.address):
-            problem = f"{self._service.where} rejects every request ({last.detail})"
-            raise ServiceError(problem, hint=_advice(self._settings, last.detail))
-        if last.unreachable and heard == self._service.heard:
-            raise self._service.unreachable(last)
-        tried = retrying.statistics["attempt_number"]
-        detail = f"{last.detail}, tried {tried} times" if tried > 1 else last.detail
-        return Reply(request, None, failure=last.failure, detail=detail, retryable=True)
+            raise self._service.ending(last.fault, last.detail, hint=_advice(self._settings, last.detail))
+        if last.unreachable and tries.heard == self._service.heard:
+            raise self._service.ending(last.fault, last.detail)
+        detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
+        return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True)
 
     async def _attempt(self, request: Request) -> Reply:
         """Ask once."""
@@ -153,22 +175,28 @@ class _Asker:
         body = completion_body(
             request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured"
         )
-        messages, model = body.pop("messages"), body.pop("model")
         prompts = [message.content for message in request.messages]
+        characters = sum(map(len, prompts))
+        foreseen = self._forecast.of(characters)
         create = self._client.chat.completions.with_raw_response.create
-        await self._service.turn()
+        await self._service.turn(foreseen)
         started = time.perf_counter()
-        answer = await self._service.answer(create(messages=messages, model=model, extra_body=body), prompts)
+        # The whole body goes as `extra_body`, messages too: the client checks typed arguments field by field, which
+        # takes it longer than all the rest.
+        asking = create(messages=[], model=self._settings.model, extra_body=body)
+        answer = await self._service.answer(asking, prompts)
         self._trial.passed()
         seconds = time.perf_counter() - started
         reply = read_completion(request, answer.content, seconds=seconds, constrained=mode == "structured")
-        return replace(reply, detail=self._service.clean(reply.detail, prompts))
+        taken = self._forecast.learn(characters, reply.usage)
+        self._service.answered(answer.headers, foreseen, taken)
+        return replace(reply, detail=self._service.clean(reply.detail, prompts)) if reply.detail else reply
 
 
 def _advice(settings: OpenAI, said: str) -> str:
-    """Return what to change when a server rejects every request with these words."""
+    """Return what to change when a server rejects every request with these words; "" where they name no setting."""
     own = {name: f"take {name} out of extra_body, or correct it" for name in settings.extra_body}
     for name, remedy in (REMEDIES | own).items():
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said, re.IGNORECASE):
             return f"{remedy}, in the engine's settings"
-    return "correct the engine's settings: base_url, model, choices, max_tokens, temperature, extra_body"
+    return ""

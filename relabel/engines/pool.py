@@ -4,40 +4,86 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
+from relabel.engines.clock import Clock
 from relabel.protocols import Reply, Request
-
-Ask = Callable[[Request], Awaitable[Reply]]
-"""Gives the reply to one request; what it raises ends the run."""
 
 PATIENCE: Final = 5.0
 """Seconds that closing early waits for the caller's own iterator, should that be blocked."""
+
+TICK: Final = 0.5
+"""Seconds between two looks at whether going on makes sense."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """What became of one request so far.
+
+    Attributes:
+        made: attempts, all of them.
+        counted: those that count against `max_retries`.
+        refused_since: when the service first refused it for the rate, and did nothing else since.
+        heard: how many answers had come from the service when it was first asked.
+        number: its place in the order of asking; 0 = it was not asked yet.
+    """
+
+    made: int = 0
+    counted: int = 0
+    refused_since: float | None = None
+    heard: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request while it is asked."""
+
+    request: Request
+    tries: Tries = field(default_factory=Tries)
+
+
+class Asker(Protocol):
+    """Who asks; shared by the workers."""
+
+    async def ask(self, question: Question) -> Reply | float:
+        """Ask once. Return the reply, or the seconds after which to ask again; what it raises ends the run."""
+        ...
+
+    def check(self, waiting: int) -> None:
+        """Raise what ends the run when going on makes no sense; `waiting` requests have no reply yet."""
+        ...
 
 
 class Pool:
     """A pool of workers that take requests from one thread and hand the replies to another.
 
     A slot is taken before a request is pulled and given back when its reply has been consumed: the slots bound
-    every queue, so that no queue needs a bound of its own. A pool is used once.
+    every queue, so that no queue needs a bound of its own. A request that waits for its next attempt has a slot and
+    no worker. A pool is used once.
     """
 
-    def __init__(self, open_ask: Callable[[], AbstractAsyncContextManager[Ask]], *, workers: int, slots: int) -> None:
+    def __init__(
+        self, open_asker: Callable[[], AbstractAsyncContextManager[Asker]], *, workers: int, slots: int, clock: Clock
+    ) -> None:
         """Prepare a pool; nothing runs yet.
 
         Args:
-            open_ask: called in the event loop; the context lasts as long as the pool.
+            open_asker: called in the event loop; the context lasts as long as the pool.
             workers: how many requests are asked at a time, 1 or more.
             slots: how many requests may be pulled and not yet consumed, at least `workers` to keep all busy.
+            clock: how waits are waited.
         """
-        self._open_ask, self._count = open_ask, workers
+        self._open_asker, self._count, self._clock = open_asker, workers, clock
         self._slots = threading.Semaphore(slots)
         self._stop = threading.Event()
-        self._inbox: asyncio.Queue[Request | None] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Question | None] = asyncio.Queue()
         self._outbox: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
         self._workers: list[asyncio.Task[None]] = []
+        self._waiting, self._fed = 0, False
         self._problem: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -70,10 +116,10 @@ class Pool:
         """Pull requests while there are slots."""
         try:
             for _, request in zip(self._permits(), requests, strict=False):
-                self._call(self._inbox.put_nowait, request)
+                self._call(self._take, request)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._problem = error
-        self._call(self._inbox.put_nowait, None)
+        self._call(self._take, None)
 
     def _permits(self) -> Iterator[None]:
         while self._slots.acquire() and not self._stop.is_set():
@@ -85,27 +131,57 @@ class Pool:
         try:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._work())
-        except BaseExceptionGroup as group:
-            ending = group.exceptions[0]
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             ending = error
+        while isinstance(ending, BaseExceptionGroup):
+            ending = ending.exceptions[0]
         self._outbox.put(ending)
 
-    async def _work(self) -> None:
-        async with self._open_ask() as ask, asyncio.TaskGroup() as group:
-            if not self._stop.is_set():
-                self._workers += [group.create_task(self._worker(ask)) for _ in range(self._count)]
+    # -- in the event loop -------------------------------------------------------------------------------
 
-    async def _worker(self, ask: Ask) -> None:
-        while (request := await self._inbox.get()) is not None:
-            self._outbox.put(await ask(request))
+    async def _work(self) -> None:
+        async with self._open_asker() as asker, asyncio.TaskGroup() as outer:
+            watch = outer.create_task(self._watch(asker))
+            async with asyncio.TaskGroup() as group:
+                if not self._stop.is_set():
+                    self._workers += [group.create_task(self._worker(asker)) for _ in range(self._count)]
+            watch.cancel()
+
+    async def _watch(self, asker: Asker) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            asker.check(self._waiting)
+
+    async def _worker(self, asker: Asker) -> None:
+        while (question := await self._inbox.get()) is not None:
+            answer = await asker.ask(question)
+            if isinstance(answer, Reply):
+                self._outbox.put(answer)
+                self._waiting -= 1
+                self._end()
+            else:
+                self._clock.later(answer, self._inbox.put_nowait, question)
         self._inbox.put_nowait(None)  # for the next worker
+
+    def _take(self, request: Request | None) -> None:
+        """Take a request in, or None after the last one."""
+        if request is None:
+            self._fed = True
+            self._end()
+        else:
+            self._waiting += 1
+            self._inbox.put_nowait(Question(request))
+
+    def _end(self) -> None:
+        """Let the workers go once everything is answered."""
+        if self._fed and not self._waiting:
+            self._inbox.put_nowait(None)
+
+    def _cancel(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         """Call a function in the event loop, unless that is over."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
-
-    def _cancel(self) -> None:
-        for worker in self._workers:
-            worker.cancel()

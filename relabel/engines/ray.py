@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -324,12 +323,14 @@ class RayOpenAIEngine:
 
 
 def share(settings: engine_settings.OpenAI, replicas: int) -> engine_settings.OpenAI:
-    """Return one replica's part of concurrency (1 at the least) and rate."""
-    rate = settings.requests_per_minute
-    return replace(
-        settings,
-        concurrency=max(1, settings.concurrency // replicas),
-        requests_per_minute=rate / replicas if rate is not None else None,
+    """Return one replica's part of concurrency (1 at the least) and rates."""
+    requests, tokens = settings.requests_per_minute, settings.tokens_per_minute
+    return settings.model_copy(
+        update={
+            "concurrency": max(1, settings.concurrency // replicas),
+            "requests_per_minute": requests / replicas if requests is not None else None,
+            "tokens_per_minute": tokens / replicas if tokens is not None else None,
+        }
     )
 
 

@@ -1,20 +1,22 @@
 """A server that speaks OpenAI's protocol: where it is, which key goes there, what its errors mean, when to try again.
 
-What one request suffers is a `Trouble`; what every request would suffer is a ServiceError.
+What one request suffers is a `Trouble`; what every request would suffer is a ServiceError. Which fault it is, is found
+out in `recognizing`; what is done about it stands in `faults`, and is done here.
 """
 
-import contextlib
-import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import random
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from aiolimiter import AsyncLimiter
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never
 
 from relabel.engine_settings import check_address
+from relabel.engines.clock import Clock
+from relabel.engines.faults import FAULTS, REFUSED
+from relabel.engines.pool import Tries
+from relabel.engines.rates import Limits
+from relabel.engines.recognizing import asked_wait, fault_of_connection, fault_of_status, said_in
 from relabel.errors import ServiceError, SettingsError
 
 if TYPE_CHECKING:
@@ -22,26 +24,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Sleep = Callable[[float], Awaitable[None]]
+CONNECT: Final = 10.0
+"""Seconds within which a connection must be made."""
 
-LONGEST_WAIT: Final = 120.0
-"""Seconds: a server that asks for a longer pause is asked again after this one."""
+LONGER: Final = 4
+"""How many times as long a server may be silent that has answered before."""
 
-FILTERED: Final = ("content_filter", "content_policy", "content management policy", "moderation")
-TOO_LONG: Final = (
-    "context length",
-    "context_length",
-    "context size",
-    "context window",
-    "maximum model length",
-    "maximum input length",
-)
-NO_CREDIT: Final = ("insufficient_quota", "billing_hard_limit", "insufficient balance")
-"""What servers write (code, type or message, in lower case) when they mean these. Not "billing" alone: ordinary rate
-limits come with a link to the billing page."""
-
-REJECTED: Final = frozenset({400, 405, 415, 422})
-"""Statuses of a request that the server takes to be wrong. When the first ones all are, it is a setting that is."""
+LONGEST_BACKOFF: Final = 60.0
+"""Seconds: the longest wait where the server does not ask for one."""
 
 
 class Reached(Protocol):
@@ -69,7 +59,12 @@ class Reached(Protocol):
 
     @property
     def requests_per_minute(self) -> float | None:
-        """Never more, retries included; None = no limit."""
+        """Never more, retries included; None = no limit but the server's."""
+        ...
+
+    @property
+    def tokens_per_minute(self) -> float | None:
+        """In and out together; never more; None = no limit but the server's."""
         ...
 
     @property
@@ -79,7 +74,12 @@ class Reached(Protocol):
 
     @property
     def max_retries(self) -> int:
-        """Attempts after the first one."""
+        """Attempts after the first one; refusals for the rate are none."""
+        ...
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds of silence after which a server that never answered is given up; None = 3 × timeout."""
         ...
 
 
@@ -98,6 +98,10 @@ def check(settings: Reached, own: Mapping[str, tuple[bool, str]]) -> None:
         "concurrency": (settings.concurrency >= 1, "1 or more"),
         "requests_per_minute": (
             settings.requests_per_minute is None or settings.requests_per_minute > 0,
+            "more than 0",
+        ),
+        "tokens_per_minute": (
+            settings.tokens_per_minute is None or settings.tokens_per_minute > 0,
             "more than 0",
         ),
         "timeout": (settings.timeout > 0, "more than 0"),
@@ -142,7 +146,7 @@ def client_for(settings: Reached, key: str) -> "AsyncOpenAI":
     return AsyncOpenAI(
         api_key=key or "none",
         base_url=settings.base_url,
-        timeout=Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
+        timeout=Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
         max_retries=0,
         http_client=DefaultAioHttpClient(),
     )
@@ -152,27 +156,25 @@ class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that any
     """One attempt that brought no answer: an error of the network or the server in our words.
 
     Attributes:
+        fault: its name in `faults.FAULTS`.
+        rule: what is done about it.
         detail: one line.
-        failure: "failed", "filtered" or "too long".
-        transient: another attempt may bring an answer.
-        wait: seconds that the server asks to wait before it.
-        unreachable: there was no connection.
-        rejected: the server takes the request to be wrong.
+        wait: seconds that the server asks to wait before the next attempt.
     """
 
-    def __init__(
-        self,
-        detail: str,
-        *,
-        failure: str = "failed",
-        transient: bool = False,
-        wait: float | None = None,
-        unreachable: bool = False,
-        rejected: bool = False,
-    ) -> None:
+    def __init__(self, fault: str, detail: str, *, wait: float | None = None) -> None:
         super().__init__(detail)
-        self.detail, self.failure, self.transient = detail, failure, transient
-        self.wait, self.unreachable, self.rejected = wait, unreachable, rejected
+        self.fault, self.rule, self.detail, self.wait = fault, FAULTS[fault], detail, wait
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether there was no connection."""
+        return self.rule.ends == "unheard"
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the server takes the request to be wrong."""
+        return self.rule.ends == "all rejected"
 
 
 class Service:
@@ -181,39 +183,94 @@ class Service:
     Attributes:
         where: its address.
         heard: how many answers came from it, of whatever kind.
+        limits: how fast it is asked.
     """
 
-    def __init__(self, settings: Reached, client: "AsyncOpenAI", key: str, sleep: Sleep) -> None:
-        self._settings, self._key, self._sleep = settings, key, sleep
+    def __init__(self, settings: Reached, client: "AsyncOpenAI", key: str, clock: Clock) -> None:
+        self._settings, self._key, self._clock = settings, key, clock
         self.where = str(client.base_url).rstrip("/")
         self.heard = 0
-        rate = settings.requests_per_minute
-        # Room for one second's requests: a bucket for the whole minute would let the first minute have twice the rate.
-        self._limiter = AsyncLimiter(max(1.0, rate / 60), max(1.0, 60 / rate)) if rate else None
+        self.limits = Limits(settings.requests_per_minute, settings.tokens_per_minute, clock)
+        self._answered = False
+        self._heard_at = clock.now()
+        self._refused_since: float | None = None
 
-    async def turn(self) -> None:
-        """Wait until one more request is within the rate."""
-        if self._limiter is not None:
-            await self._limiter.acquire()
+    async def turn(self, tokens: float = 0.0) -> None:
+        """Wait until one more request, of so many tokens as is foreseen, is within the limits."""
+        await self.limits.turn(tokens)
 
     def retrying(self) -> AsyncRetrying:
-        """Return what makes the attempts of one request; raises the last Trouble."""
+        """Return what makes the attempts of one request, and waits in between; raises the last Trouble."""
+        tries = Tries(heard=self.heard)
+        wait: float | None = None
+
+        def again(error: BaseException) -> bool:
+            nonlocal wait
+            wait = self.wait_after(error, tries) if isinstance(error, Trouble) else None
+            return wait is not None
+
+        def pause(_: RetryCallState) -> float:
+            return wait or 0.0
+
         return AsyncRetrying(
-            sleep=self._sleep,
-            stop=stop_after_attempt(self._settings.max_retries + 1),
-            wait=_pause,
-            retry=retry_if_exception(self._worth_a_retry),
-            reraise=True,
+            sleep=self._clock.sleep, stop=stop_never, wait=pause, retry=retry_if_exception(again), reraise=True
         )
 
-    def _worth_a_retry(self, error: BaseException) -> bool:
-        """Whether to try again; not where the very first connection fails: then the address is wrong."""
-        return isinstance(error, Trouble) and error.transient and not (error.unreachable and self.heard == 0)
+    def wait_after(self, trouble: Trouble, tries: Tries) -> float | None:
+        """Count an attempt that failed; return the seconds before the next one, None when there shall be none.
 
-    def unreachable(self, trouble: Trouble) -> ServiceError:
-        """Return what to say of a server that does not answer."""
-        hint = f"start the server or correct base_url, now {self.where}"
-        return ServiceError(f"the model service does not answer: {trouble.detail}", hint=hint)
+        Not where the very first connection fails: then the address is wrong. Without a wish of the server the time is
+        random, up to 1, 2, 4, … 60 seconds ("full jitter", M. Brooker, AWS Architecture Blog, 2015).
+        """
+        rule = trouble.rule
+        tries.made += 1
+        if rule.counts:
+            tries.refused_since = None
+            tries.counted += 1
+        elif tries.refused_since is None:
+            tries.refused_since = self._clock.now()
+        if not rule.retry or (trouble.unreachable and self.heard == 0):
+            return None
+        if rule.counts and tries.counted > self._settings.max_retries:
+            return None
+        if tries.refused_since is not None and self._clock.now() - tries.refused_since > REFUSED:
+            return None
+        if trouble.wait is not None:
+            return trouble.wait
+        return random.uniform(0, min(LONGEST_BACKOFF, 2.0 ** min(tries.made - 1, 6)))  # noqa: S311 - no secret
+
+    def check(self, waiting: int) -> None:
+        """Give the service up when it has been silent, or has refused everything, for too long.
+
+        Args:
+            waiting: how many requests have no reply yet; while there is none, nothing is expected.
+
+        Raises:
+            ServiceError: says for how long.
+        """
+        now = self._clock.now()
+        if not waiting:
+            self._heard_at = now
+            return
+        patience = self._settings.patience or 3 * self._settings.timeout
+        quiet = now - max(self._heard_at, self.limits.paused_until)
+        if quiet > patience * (LONGER if self._answered else 1):
+            raise self.ending("silence", quiet=quiet)
+        if self._refused_since is not None and now - self._refused_since > REFUSED:
+            raise self.ending("429", quiet=now - self._refused_since)
+
+    def ending(self, fault: str, detail: str = "", *, hint: str = "", quiet: float = 0.0) -> ServiceError:
+        """Return what to say when a fault ends the run; `hint` in place of the table's."""
+        variable, rule = _variable(self._settings), FAULTS[fault]
+        known = {
+            "where": self.where,
+            "model": self._settings.model,
+            "variable": variable,
+            "for_key": f" for the key in {variable}" if variable else "",
+            "quiet": f"{quiet / 60:.0f} minutes" if quiet >= 120 else f"{quiet:.0f} seconds",
+        }
+        problem = rule.problem.format(**known)
+        return ServiceError(f"{problem} ({detail})" if detail else problem, hint=hint or rule.hint.format(**known))
 
     async def answer(self, asking: Awaitable[T], prompts: Iterable[str]) -> T:
         """Return what came. Errors leave as ours and without a cause: the foreign ones may quote the key.
@@ -229,68 +286,58 @@ class Service:
         try:
             answer = await asking
         except UnicodeEncodeError:
-            problem = Trouble("the prompt holds half a character (a lone surrogate), which cannot be sent")
+            words = "the prompt holds half a character (a lone surrogate), which cannot be sent"
+            problem = Trouble("half a character", words)
         except openai.APIStatusError as error:
-            self.heard += 1
+            self._hear()
             problem = self._refused(error, prompts)
         except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
             problem = self._broken(error, prompts)
         else:
-            self.heard += 1
+            self._hear()
+            self._answered, self._refused_since = True, None
             return answer
         raise problem
 
-    def _broken(self, error: Exception, prompts: Iterable[str]) -> Trouble:
-        """Say what happened to a connection.
+    def answered(self, headers: Mapping[str, str], foreseen: float = 0.0, taken: float | None = None) -> None:
+        """Learn how fast to ask from an answer's headers, and from the tokens that it took where the server counts."""
+        self.limits.hear(headers, foreseen if taken is None else taken)
+        if taken is not None:
+            self.limits.correct(taken - foreseen)
 
-        The openai package calls some lost connections timeouts (so its aiohttp transport maps them), hence the look
-        at the cause.
-        """
-        import aiohttp
+    def _hear(self) -> None:
+        self.heard += 1
+        self._heard_at = self._clock.now()
 
-        causes = list(_causes(error))
-        for cause in causes:
-            if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
-                detail = f"no connection ({self.clean(str(cause), prompts)})"
-                return Trouble(detail, transient=True, unreachable=True)
-        if any(isinstance(cause, TimeoutError) for cause in causes):
-            return Trouble("timed out", transient=True)
-        return Trouble(f"connection lost ({type(causes[-1]).__name__})", transient=True)
+    def _broken(self, error: Exception, prompts: Iterable[str]) -> Trouble | ServiceError:
+        """Say what happened to a connection."""
+        fault, words = fault_of_connection(error)
+        detail = self.clean(words, prompts)
+        return self.ending(fault, detail) if FAULTS[fault].ends == "at once" else Trouble(fault, detail)
 
     def _refused(self, error: "APIStatusError", prompts: Iterable[str]) -> Trouble | ServiceError:
         """Say what a status from 300 up means: for this request, or for the whole run."""
-        status, said = error.status_code, self.clean(_said(error.body), prompts)
+        status, said = error.status_code, self.clean(said_in(error.body), prompts)
         detail = f"HTTP {status}: {said}" if said else f"HTTP {status}"
         body = error.body if isinstance(error.body, dict) else {}
         marks = f"{body.get('code')} {body.get('type')} {said}".casefold()
-        if status in {400, 403} and any(mark in marks for mark in FILTERED):
-            return Trouble(detail, failure="filtered")
-        if status == 413 or (status in {400, 422} and any(mark in marks for mark in TOO_LONG)):
-            return Trouble(detail, failure="too long")
-        if status == 429 and any(mark in marks for mark in NO_CREDIT):
-            status = 402
-        if status in {401, 402, 403, 404}:
-            return self._hopeless(status, detail)
-        transient = status in {408, 409, 429} or status >= 500
         wait = asked_wait(error.response.headers)
-        return Trouble(detail, transient=transient, wait=wait, rejected=status in REJECTED)
+        fault = fault_of_status(status, marks, asked=wait is not None, keyed=_variable(self._settings) is not None)
+        rule = FAULTS[fault]
+        if rule.ends == "at once":
+            return self.ending(fault, detail)
+        if rule.pauses:
+            self._slow_down(error.response.headers, wait, refused=fault == "429")
+        return Trouble(fault, detail, wait=wait)
 
-    def _hopeless(self, status: int, detail: str) -> ServiceError:
-        """Say what to do about a status that every other request would get too."""
-        where, variable = self.where, _variable(self._settings)
-        if status == 402:
-            problem = f"{where} has no more credit" + (f" for the key in {variable}" if variable else "")
-            hint = "add credit, then type the same command again: what is answered is not asked again"
-        elif status == 404:
-            problem = f"{where} does not serve the model {self._settings.model!r}"
-            hint = f"correct model or base_url; {where}/models lists the models"
-        elif variable:
-            problem = f"{where} does not accept the key in {variable}"
-            hint = f"type: export {variable}=… with a key for {where}"
-        else:
-            problem = f"{where} wants a key, and none is sent"
-            hint = "set api_key_env to the name of the environment variable that holds the key for this server"
-        return ServiceError(f"{problem} ({detail})", hint=hint)
+    def _slow_down(self, headers: Mapping[str, str], wait: float | None, *, refused: bool) -> None:
+        """Let all requests wait as long as the server asks, not this one alone."""
+        if refused:
+            now = self._clock.now()
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            self.limits.hear(headers, 1.0, refused=True)
+        if wait is not None:
+            self.limits.pause(wait)
 
     def clean(self, text: str, prompts: Iterable[str]) -> str:
         """Return a server's words as one short line without the key and without the prompts."""
@@ -307,47 +354,3 @@ def _variable(settings: Reached) -> str | None:
     """Return the name of the environment variable that holds the key; None where no key is sent."""
     elsewhere = settings.base_url or os.environ.get("OPENAI_BASE_URL")
     return settings.api_key_env or (None if elsewhere else "OPENAI_API_KEY")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised from, down to the first."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
-def _said(body: object) -> str:
-    """Return the words of an error body: OpenAI's `message`, FastAPI's `detail`, or plain text; "" for a page."""
-    if isinstance(body, dict):
-        words = body.get("message") or body.get("detail") or ""
-        if isinstance(words, list):  # one entry for each field that FastAPI finds wrong; "input" repeats the prompt
-            words = "; ".join(str(entry.get("msg", "")) for entry in words if isinstance(entry, dict))
-        return str(words)
-    return "" if not isinstance(body, str) or body.startswith("<") else body
-
-
-def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait, at most LONGEST_WAIT; None where it asks for nothing usable."""
-    wait = math.nan
-    with contextlib.suppress(ValueError):
-        wait = float(headers.get("retry-after-ms", "")) / 1000
-    after = headers.get("retry-after", "")
-    if math.isnan(wait):
-        with contextlib.suppress(ValueError):
-            wait = float(after)
-    if math.isnan(wait):
-        with contextlib.suppress(ValueError):
-            date = parsedate_to_datetime(after)
-            wait = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(wait, LONGEST_WAIT) if wait >= 0 else None
-
-
-_backoff: Final = wait_random_exponential(multiplier=1, max=60)
-
-
-def _pause(state: RetryCallState) -> float:
-    """Return the seconds before the next attempt: what the server asked for, or a random time that grows."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.wait if isinstance(error, Trouble) else None
-    return _backoff(state) if asked is None else asked
