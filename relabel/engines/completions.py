@@ -45,7 +45,8 @@ def read_completion(
     except (ValueError, RecursionError):
         page = content.lstrip().startswith(b"<")
         detail = "a web page came instead of JSON" if page else "what came is not JSON"
-        return Reply(request, None, failure="failed", detail=detail, usage=Usage(seconds=seconds), retryable=True)
+        usage = Usage(seconds=seconds)
+        return Reply(request, None, failure="failed", detail=detail, usage=usage, retryable=True, unsure=1)
     body = _mapping(body)
     listed = body.get("choices")
     choice = _mapping(listed[0]) if isinstance(listed, list) and listed else {}
@@ -55,6 +56,7 @@ def read_completion(
     if not failure and text is None:
         said = _mapping(choice.get("error") or body.get("error")).get("message")
         failure, detail = "failed", _string(said) or ("the reply holds no text" if choice else "the reply is empty")
+    usage = _usage(body.get("usage"), seconds)
     probabilities = choice_probabilities(request.choices, _tokens(choice)) if not failure else {}
     if constrained and not failure:
         text = most_probable(probabilities) or text
@@ -66,8 +68,9 @@ def read_completion(
         finish_reason=finish,
         model=_string(body.get("model")) or "",
         probabilities=probabilities,
-        usage=_usage(body.get("usage"), seconds),
+        usage=usage,
         retryable=failure == "failed",
+        unsure=failure == "failed" and usage.tokens_in is None,
     )
 
 
@@ -148,17 +151,28 @@ def _tokens(choice: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[str,
 
 
 def _usage(said: object, seconds: float | None) -> Usage:
-    """Read the server's count of tokens; what is absent or cannot be a count is None."""
+    """Read the server's count of tokens; what is absent or cannot be a count is None.
+
+    Servers that leave a model's thoughts out of `completion_tokens` (xAI) have them in `total_tokens`, and bill them.
+    """
 
     def count(holder: object, key: str) -> int | None:
         number = _mapping(holder).get(key)
         return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
     tokens_in = count(said, "prompt_tokens")
-    cached = count(_mapping(said).get("prompt_tokens_details"), "cached_tokens")
+    tokens_out = count(said, "completion_tokens")
+    details = _mapping(said).get("prompt_tokens_details")
+    cached, stored = count(details, "cached_tokens"), count(details, "cache_write_tokens")
     if cached is not None and (tokens_in is None or cached > tokens_in):
         cached = None
-    return Usage(tokens_in, count(said, "completion_tokens"), cached, seconds)
+    if stored is not None and (tokens_in is None or stored > tokens_in - (cached or 0)):
+        stored = None
+    thought = count(_mapping(said).get("completion_tokens_details"), "reasoning_tokens")
+    if tokens_in is not None and tokens_out is not None and thought:
+        apart = count(said, "total_tokens") == tokens_in + tokens_out + thought
+        tokens_out += thought if apart else 0
+    return Usage(tokens_in, tokens_out, cached, seconds, stored)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -132,8 +132,19 @@ class _Asker:
         """
         heard, number = self._service.heard, self._trial.begin()
         retrying = self._service.retrying()
+        unsure = 0
+
+        async def attempt() -> Reply:
+            nonlocal unsure
+            try:
+                return await self._attempt(request)
+            except Trouble as trouble:
+                unsure += trouble.unsure
+                raise
+
         try:
-            return await retrying(self._attempt, request)
+            reply: Reply = await retrying(attempt)
+            return replace(reply, unsure=reply.unsure + unsure)
         except Trouble as trouble:
             last = trouble
         finally:
@@ -145,7 +156,7 @@ class _Asker:
             raise self._service.unreachable(last)
         tried = retrying.statistics["attempt_number"]
         detail = f"{last.detail}, tried {tried} times" if tried > 1 else last.detail
-        return Reply(request, None, failure=last.failure, detail=detail, retryable=True)
+        return Reply(request, None, failure=last.failure, detail=detail, retryable=True, unsure=unsure)
 
     async def _attempt(self, request: Request) -> Reply:
         """Ask once."""

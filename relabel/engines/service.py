@@ -158,6 +158,7 @@ class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that any
         wait: seconds that the server asks to wait before it.
         unreachable: there was no connection.
         rejected: the server takes the request to be wrong.
+        unsure: it was sent, and nobody knows whether the server answered and counted it.
     """
 
     def __init__(
@@ -169,10 +170,11 @@ class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that any
         wait: float | None = None,
         unreachable: bool = False,
         rejected: bool = False,
+        unsure: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail, self.failure, self.transient = detail, failure, transient
-        self.wait, self.unreachable, self.rejected = wait, unreachable, rejected
+        self.wait, self.unreachable, self.rejected, self.unsure = wait, unreachable, rejected, unsure
 
 
 class Service:
@@ -254,8 +256,8 @@ class Service:
                 detail = f"no connection ({self.clean(str(cause), prompts)})"
                 return Trouble(detail, transient=True, unreachable=True)
         if any(isinstance(cause, TimeoutError) for cause in causes):
-            return Trouble("timed out", transient=True)
-        return Trouble(f"connection lost ({type(causes[-1]).__name__})", transient=True)
+            return Trouble("timed out", transient=True, unsure=True)
+        return Trouble(f"connection lost ({type(causes[-1]).__name__})", transient=True, unsure=True)
 
     def _refused(self, error: "APIStatusError", prompts: Iterable[str]) -> Trouble | ServiceError:
         """Say what a status from 300 up means: for this request, or for the whole run."""
