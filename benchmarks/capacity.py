@@ -49,11 +49,11 @@ from relabel.cascade import open_case
 from relabel.engines.prices import price_of
 from relabel.engines.vllm import conversation
 from relabel.errors import RelabelError
-from relabel.forecast import output_tokens
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import load_template
 from relabel.protocols import Reply, Request
 from relabel.records import NOTHING, Case
+from relabel.tokens import output_tokens
 
 SAMPLE: Final = Path(__file__).parent.parent / "data" / "sample.jsonl"
 CPU_BLOCK: Final = 128

@@ -17,9 +17,9 @@ from typing import Any
 from relabel import config, pipeline, sources
 from relabel.engines.scripted import ScriptedEngine
 from relabel.errors import RelabelError
-from relabel.forecast import tokens
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import load_template
+from relabel.tokens import tokens
 
 FILES = {  # judge: its files, one for each data set
     "mini": {"fiqa": "fiqa.stage_1.gpt-4o-mini.jsonl", "msmarco_passage": "msmarco_passage.stage_1.gpt-4o-mini.jsonl"},

@@ -24,6 +24,7 @@ from relabel import (
 from relabel.building import Opened
 from relabel.config import Settings
 from relabel.converting import Converted
+from relabel.engines.budget import Limits
 from relabel.errors import RunError, SettingsError
 from relabel.filtering import FilterDone
 from relabel.forecast import Forecast
@@ -54,6 +55,7 @@ def load_config(
     address: str | None = None,
     replicas: int | None = None,
     pool: AnyPath | None = None,
+    prices: AnyPath | None = None,
 ) -> Settings:
     """Read a config file; None = the embedded cascade (rules, then the packaged embedding model).
 
@@ -66,13 +68,14 @@ def load_config(
         replicas: copies of each model on the cluster, in place of the config's.
         pool: folder that `relabel mine` wrote, whose candidates refill rows left below `min_negatives`, in place of the
             config's.
+        prices: file of what models cost (YAML: model → input, output, …), in place of the config's.
 
     Raises:
         SettingsError: with every problem of the file, each with its line.
     """
     settings = config.load(Path(path) if path is not None else None, prompt=prompt, policy=policy)
-    if pool is not None:
-        settings = settings.model_copy(update={"pool": str(Path(pool).resolve())})
+    given = {name: str(Path(file).resolve()) for name, file in (("pool", pool), ("prices", prices)) if file is not None}
+    settings = settings.model_copy(update=given)
     return config.placed(settings, engine, address, replicas)
 
 
@@ -106,6 +109,8 @@ def run(
     judges: Mapping[str, Judge] | None = None,
     watch: Watch = lambda *_: None,
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
+    max_usd: float | None = None,
+    max_tokens: int | None = None,
 ) -> Summary:
     """Judge every hard negative of a training file, relabel, and write the results.
 
@@ -122,8 +127,11 @@ def run(
         judges: judges of your own by stage name, in place of those in the config.
         watch: told (stage, pairs asked, pairs passed) from other threads as work goes on.
         begin: told what the input holds and who will be asked, before anybody is.
+        max_usd: US dollars that may be paid for replies, by this call and all before it with the same output.
+        max_tokens: tokens that may be read and written, likewise.
 
     Raises:
+        BudgetReached: the next question would exceed `max_usd` or `max_tokens`; what was answered is kept.
         InputError: the file cannot be used; nothing was asked.
         SettingsError: config or shard cannot be used; nothing was asked.
         ServiceError: the model service cannot go on; the store keeps what was answered.
@@ -131,7 +139,8 @@ def run(
     settings = config if isinstance(config, Settings) else load_config(config)
     source = sources.open_source(path, format=format, on_error=on_error, shard=shard)
     folder = Path(output) if output is not None else default_folder(path, config, shard=shard)
-    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin)
+    limits = Limits(max_usd, max_tokens)
+    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin, limits=limits)
 
 
 def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> Path:
@@ -144,7 +153,7 @@ def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> P
     name = "-".join(names)
     folder = Path("runs") / f"{name}{end}"
     unnamed = [
-        part.model_dump_json(exclude={"ray"} if part.pool else {"ray", "pool"})
+        part.model_dump_json(exclude={"ray", "prices"} if part.pool else {"ray", "prices", "pool"})
         for part in parts
         if isinstance(part, Settings)
     ]

@@ -177,8 +177,9 @@ def sitting(
         cases = sample(source, settings, stage, queries, notes / SAMPLE)
         cluster = None if dry else stack.enter_context(open_cluster(settings, notes))
         interview = Interview(
-            name, asked, store, notes, seed=settings.seed, cluster=cluster, progress=progress, begin=begin
-        )
+            name, asked, store, notes, seed=settings.seed, cluster=cluster, progress=progress, begin=begin,
+            prices=settings.prices,
+        )  # fmt: skip
         yield interview, cases
 
 

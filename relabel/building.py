@@ -1,6 +1,7 @@
 """Settings → judges and engines that can be asked. Opening them asks nobody and loads nothing heavy."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
+from relabel.engines.budget import Budget, Meter
 from relabel.engines.openai import OpenAIEngine
-from relabel.engines.prices import Price, cost, price_of
+from relabel.engines.prices import price_of
 from relabel.engines.ray import RayOpenAIEngine, RaySpread, RayVLLMEngine
 from relabel.engines.ray_cluster import Cluster, Need
 from relabel.engines.remembering import Remembering
@@ -30,11 +32,17 @@ from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.judges.rules import RulesJudge
 from relabel.judges.vectors import Encoder, EncoderSettings
+from relabel.money import Price
+from relabel.pricefile import PriceFile, price_as_written
 from relabel.prompts import Template, load_template
-from relabel.protocols import Engine, Judge, Measures, Spread, Usage, here
+from relabel.protocols import Engine, Judge, Measures, Request, Spread, here
 from relabel.records import digest
 from relabel.rundir import sha256_of
 from relabel.store import Store
+from relabel.tokens import output_tokens
+
+BATCHES: Final[str] = "openai_batch"
+"""The kind of engine that has the price of batches."""
 
 _ROUTING: Final = {"name", "final", "escalate", "sample", "settle"}
 """Fields of a stage that say what is made of its judge's words, not what these are."""
@@ -64,9 +72,7 @@ class Opened:
         if self.engine is None:
             return {}
         spent = self.engine.spending
-        usage = Usage(spent.tokens_in, spent.tokens_out, spent.tokens_cached)
-        free = self.price == Price(0.0, 0.0, 0.0)
-        usd = None if spent.without_usage and not free else cost(usage, self.price)
+        usd = spent.bill(priced=self.price is not None).usd
         told = self.engine.report()
         return spent.as_dict() | {"usd": usd} | ({"engine": dict(told)} if told else {})
 
@@ -84,11 +90,17 @@ class Opened:
 
 
 def open_judges(
-    settings: config.Settings, store: Store, cache: Path, own: Mapping[str, Judge], cluster: Cluster | None = None
+    settings: config.Settings,
+    store: Store,
+    cache: Path,
+    own: Mapping[str, Judge],
+    cluster: Cluster | None = None,
+    budget: Budget | None = None,
 ) -> list[Opened]:
     """Open the judge of every stage; one that the caller brings stands in for its stage's.
 
-    With a cluster the models run there; nothing that a judge is known by changes.
+    With a cluster the models run there; nothing that a judge is known by changes. All engines share the budget; what
+    judges of one's own spend is not known to it.
     """
     unknown = sorted(set(own) - set(settings.names))
     if unknown:
@@ -96,7 +108,7 @@ def open_judges(
     return [
         Opened(name, own[name], {"own": type(own[name]).__qualname__, "name": name})
         if name in own
-        else _open(name, stage, settings, store, cache, cluster)
+        else _open(name, stage, settings, store, cache, cluster, budget)
         for name, stage in zip(settings.names, settings.stages, strict=True)
     ]
 
@@ -156,6 +168,7 @@ def _open(
     store: Store,
     cache: Path,
     cluster: Cluster | None,
+    budget: Budget | None,
 ) -> Opened:
     match stage:
         case config.Rules():
@@ -169,7 +182,7 @@ def _open(
         case config.CrossEncoder():
             return _crossencoder(name, stage, settings, cache, cluster)
         case config.LLM():
-            return _llm(name, stage, settings, store, cache, cluster)
+            return _llm(name, stage, settings, store, cache, cluster, budget)
 
 
 def _spread(name: str, stage: config.AnyStage, cluster: Cluster | None) -> Spread:
@@ -217,11 +230,18 @@ def _crossencoder(
 
 
 def _llm(
-    name: str, stage: config.LLM, settings: config.Settings, store: Store, cache: Path, cluster: Cluster | None
+    name: str,
+    stage: config.LLM,
+    settings: config.Settings,
+    store: Store,
+    cache: Path,
+    cluster: Cluster | None,
+    budget: Budget | None,
 ) -> Opened:
     template = load_template(stage.prompt)
     asked = open_engine(stage.engine, name, cache, cluster)
-    engine = Remembering(asked, store)
+    costs = price(stage.engine, settings.prices)
+    engine = Remembering(asked, store, meter=meter(name, stage.engine, template, costs, store), budget=budget)
     judge = LLMJudge(
         name,
         template,
@@ -243,7 +263,28 @@ def _llm(
         "seed": settings.seed,
         "reference": settings.reference,
     }
-    return Opened(name, judge, provenance, template, engine, price(stage.engine))
+    return Opened(name, judge, provenance, template, engine, costs)
+
+
+def meter(
+    name: str, engine: engine_settings.AnyEngine, template: Template, costs: Price | None, store: Store | None
+) -> Meter:
+    """Return what is known of a stage's requests before one is answered: its settings, and earlier executions."""
+
+    def usual(request: Request) -> int:
+        return output_tokens(template.spec, len(request.candidate_ids))
+
+    model = "recorded replies" if isinstance(engine, engine_settings.Scripted) else engine.model
+    known = [each.bill for each in store.bills() if (each.stage, each.model) == (name, model)] if store else []
+    before = sum(bill.counted for bill in known), sum(bill.tokens_out for bill in known)
+    return Meter(name, model, costs, longest_answer(engine), usual, before)
+
+
+def longest_answer(engine: engine_settings.AnyEngine) -> int | None:
+    """Return how many tokens an answer may have by the settings, None = any number."""
+    body = getattr(engine, "extra_body", {})
+    bounds = [body.get("max_completion_tokens"), body.get("max_tokens"), getattr(engine, "max_tokens", None)]
+    return next((bound for bound in bounds if isinstance(bound, int)), None)
 
 
 def _reach(engine: engine_settings.AnyEngine) -> dict[str, Any]:
@@ -275,16 +316,23 @@ def open_engine(
             return ScriptedEngine(Path(settings.replies), judge)
 
 
-def price(settings: engine_settings.AnyEngine) -> Price | None:
-    """Return what an engine's tokens cost: as written in the config, else as publicly listed; None if unknown.
+def price(settings: engine_settings.AnyEngine, prices: str | None = None) -> Price | None:
+    """Return what an engine's tokens cost; None if unknown.
 
-    Recorded replies and models on one's own hardware cost nothing by the token.
+    As written in its own settings, where a batch has no discount but the price that stands there; else as the file
+    `prices` says; else as publicly listed. Recorded replies and models on one's own hardware cost nothing by the token.
+
+    Raises:
+        SettingsError: the file cannot be used.
     """
     if isinstance(settings, engine_settings.Scripted | engine_settings.VLLM):
-        return Price(0.0, 0.0, 0.0)
+        whose = "recorded replies" if isinstance(settings, engine_settings.Scripted) else "own hardware"
+        return Price(0.0, 0.0, 0.0, origin=whose)
     if settings.price:
-        written = settings.price
-        return Price(
-            written.input, written.output, written.input if written.cached_input is None else written.cached_input
-        )
-    return price_of(settings.model, settings.base_url)
+        return price_as_written(settings.price, "the config")
+    batch = settings.kind == BATCHES
+    where = settings.base_url or os.environ.get("OPENAI_BASE_URL") or None
+    if prices is not None and (found := PriceFile.load(Path(prices)).find(settings.model, where, batch=batch)):
+        return found
+    tier = settings.extra_body.get("service_tier")
+    return price_of(settings.model, where, batch=batch, service_tier=tier if isinstance(tier, str) else None)

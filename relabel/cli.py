@@ -1,7 +1,8 @@
 """The door: arguments in, exit codes out. Each command is one call into the library.
 
 Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 2 your input or settings ·
-3 the model service · 70 a bug of relabel, with its traceback: please report it ·
+3 the model service · 5 --max-usd or --max-tokens is reached, with the command that goes on ·
+70 a bug of relabel, with its traceback: please report it ·
 130 interrupted, with the command that resumes · 141 who read the output has stopped.
 """
 
@@ -22,16 +23,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from relabel import cli_mining, cli_trust
-from relabel.errors import RelabelError, SettingsError, typed
+from relabel.errors import BudgetReached, RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
     ConfigFile,
     CorpusName,
     FormatName,
     Input,
+    MaxTokens,
+    MaxUsd,
     Moved,
     OnError,
     PolicyName,
+    Prices,
     PromptName,
     QrelsName,
     QueriesName,
@@ -105,6 +109,9 @@ def run(
     max_undecided: Annotated[
         str | None, typer.Option("--max-undecided", help="Exit with 1 if more pairs than this: 100, or 5%.")
     ] = None,
+    prices: Prices = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
 ) -> None:
     """Judge every hard negative, relabel, write. Called again it goes on where it was; nothing is paid for twice."""
@@ -112,8 +119,9 @@ def run(
 
     limit = _limit(max_undecided)
     settings = api.load_config(
-        config, prompt=prompt, policy=policy, engine=engine, address=address, replicas=replicas, pool=pool
-    )
+        config, prompt=prompt, policy=policy, engine=engine, address=address, replicas=replicas, pool=pool,
+        prices=prices,
+    )  # fmt: skip
     folder = output or api.default_folder(input, config, prompt, policy, pool, shard=shard)
     with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, _answering_ctrl_c(bars.say):
         done = api.run(
@@ -125,6 +133,8 @@ def run(
             shard=shard,
             watch=bars.watch,
             begin=bars.begin,
+            max_usd=max_usd,
+            max_tokens=max_tokens,
         )
     screen.summary(screen.open_console(), done, after=f"next: {typed('show', folder)} · {typed('stats', folder)}")
     _end(done, limit)
@@ -151,12 +161,13 @@ def check(
     prompt: PromptName = None,
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
+    prices: Prices = None,
 ) -> None:
     """Validate, count pairs and requests, estimate tokens and money, show one prompt. Spends nothing."""
-    from relabel import api, screen
+    from relabel import api, screen, screen_money
 
-    settings = api.load_config(config, prompt=prompt)
-    screen.forecast(screen.open_console(), api.check(input, settings, format=format, on_error=on_error))
+    settings = api.load_config(config, prompt=prompt, prices=prices)
+    screen_money.forecast(screen.open_console(), api.check(input, settings, format=format, on_error=on_error))
 
 
 @app.command()
@@ -401,6 +412,19 @@ def _unexpected(error: Exception) -> int:
     return BUG
 
 
+def _with_more(arguments: list[str]) -> str:
+    """Return the command that was typed with twice as high a limit."""
+    words = list(arguments)
+    for place, word in enumerate(arguments):
+        name, joined, value = word.partition("=")
+        if name in ("--max-usd", "--max-tokens"):
+            where = place if joined else place + 1
+            twice = 2 * float(value or arguments[where])
+            number = f"{twice or 1:.10g}" if name == "--max-usd" else f"{twice or 1000:.0f}"
+            words[where] = f"{name}={number}" if joined else number
+    return typed(*words)
+
+
 def _stop_writing() -> int:
     """Let what is still to be written to stdout go nowhere, as nobody reads it; return the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -414,6 +438,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # what a terminal cannot show must not end a run that was paid for
     try:
         code = app(standalone_mode=False)
+    except BudgetReached as error:
+        _echo(f"relabel: {error.message}\n  nothing is asked twice; to go on: {_with_more(sys.argv[1:])}", err=True)
+        code = error.exit_code
     except RelabelError as error:
         _echo(f"relabel: {error}", err=True)
         code = error.exit_code

@@ -237,6 +237,7 @@ class Settings(Strict):
         source_field: field of a row that names the data set it comes from ("" = subset, source or dataset).
         ray: the cluster that runs the models; None = this machine, without Ray.
         pool: folder that `relabel mine` wrote; its candidates refill rows left below `min_negatives`. None = they stay.
+        prices: file of what models cost, in place of list prices; an engine's own `price` goes before it.
     """
 
     stages: list[AnyStage] = Field(min_length=1)
@@ -246,6 +247,7 @@ class Settings(Strict):
     source_field: str = ""
     ray: Ray | None = None
     pool: str | None = Field(default=None, min_length=1)
+    prices: str | None = Field(default=None, min_length=1)
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -449,7 +451,7 @@ def anchored(settings: Settings, folder: Path) -> Settings:
             if isinstance(stage.engine, VLLM):
                 update["engine"] = stage.engine.model_copy(update=_found(stage.engine, folder))
         stages.append(stage.model_copy(update=update) if update else stage)
-    placed = {"pool": str((folder / settings.pool).resolve())} if settings.pool else {}
+    placed = {name: str((folder / path).resolve()) for name in ("pool", "prices") if (path := getattr(settings, name))}
     return settings.model_copy(update={"stages": stages, **placed})
 
 

@@ -1,6 +1,6 @@
 """Who answers a prompt, as settings: names, limits and prices of the engines that a config may name."""
 
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -37,12 +37,33 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class Price(Strict):
-    """US dollars per million tokens."""
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached_input: float | None = Field(default=None, ge=0)
+
+class Tier(Strict):
+    """What all tokens of a request cost whose prompt has more than `above`; US dollars per million tokens."""
+
+    above: int = Field(ge=1)
+    input: _Dollars
+    output: _Dollars
+    cached_input: _Dollars | None = None
+
+
+class Price(Strict):
+    """US dollars per million tokens.
+
+    Attributes:
+        input, output: of tokens read and written.
+        cached_input: of tokens that the server read from its cache; None = as `input`.
+        cache_write: of tokens that it put into its cache, where it takes more for them; None = as `input`.
+        tiers: other prices for long prompts.
+    """
+
+    input: _Dollars
+    output: _Dollars
+    cached_input: _Dollars | None = None
+    cache_write: _Dollars | None = None
+    tiers: list[Tier] = Field(default_factory=list)
 
 
 class OpenAI(Strict):

@@ -7,7 +7,8 @@
     │   └── TemplateError     a prompt template: file, line
     ├── RunError              a run directory: missing, of other input   exit 2
     ├── MissingPart           an optional package is not installed      exit 2
-    └── ServiceError          the model service: key, model, credit     exit 3
+    ├── ServiceError          the model service: key, model, credit     exit 3
+    └── BudgetReached         --max-usd, --max-tokens                   exit 5
 
 These are shown without a traceback. Anything else is a bug of ours and keeps its traceback.
 """
@@ -84,3 +85,9 @@ class ServiceError(RelabelError):
     """The model service cannot go on answering: wrong key, unknown model, no credit, unreachable."""
 
     exit_code = 3
+
+
+class BudgetReached(RelabelError):  # noqa: N818 - reads as what it is in a message and a tree
+    """The next question could cost more than is left of a limit; whoever sets a higher one goes on where this ended."""
+
+    exit_code = 5

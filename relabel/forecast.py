@@ -4,33 +4,36 @@ An upper bound: every stage as if everything reached it. How many pairs go up is
 has spoken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from relabel import config, engine_settings, pools
-from relabel.building import open_engine, price
+from relabel.building import BATCHES, open_engine, price
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
+from relabel.money import PICO
 from relabel.prompts import load_template
-from relabel.protocols import Message, Request
+from relabel.protocols import Message, Request, Usage
 from relabel.records import Case
-from relabel.replies import ReplySpec
 from relabel.sources import Source, Survey, survey
-
-CHARACTERS_PER_TOKEN: Final = 4
-"""The usual rule of thumb for English; no vocabulary needs to be downloaded for it."""
-
-OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), "tagged": (40, 30)}
-"""Tokens of a reply by form: for the reply, and for each candidate in it."""
+from relabel.tokens import cached_tokens, output_tokens, tokens
 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown."""
+    """At most what one stage is asked, as if every pair reached it. Tokens are estimates.
+
+    Attributes:
+        name, judge, model: who is asked.
+        pairs, requests, tokens_in, tokens_out: how much.
+        usd: with nothing in the server's prompt cache; None where the price is unknown.
+        tokens_cached: those of `tokens_in` with which the prompt sent before begins too, see `tokens.cached_tokens`.
+        usd_cached: US dollars, if the server has these in its cache.
+        price: what a token costs and where that is from, in words; "" where nothing is known.
+    """
 
     name: str
     judge: str
@@ -40,6 +43,9 @@ class StageForecast:
     tokens_out: int = 0
     usd: float | None = 0.0
     model: str = ""
+    tokens_cached: int = 0
+    usd_cached: float | None = 0.0
+    price: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,23 @@ class Forecast:
     prompt: tuple[Message, ...] = ()
     prompt_stage: str = ""
     missing: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[StageForecast, ...]:
+        """The stages that ask a language model."""
+        return tuple(stage for stage in self.stages if stage.judge == "llm")
+
+    @property
+    def break_even(self) -> float | None:
+        """The share of the pairs, in [0, 1], that may reach the last model before it alone would be cheaper.
+
+        None with fewer than two models, or an unknown price, or a last one that costs nothing. What the models before
+        it cost, asked about every pair, is set against what it costs, asked about every pair.
+        """
+        *before, last = [stage.usd for stage in self.models] or [None]
+        if not before or last is None or not last or None in before:
+            return None
+        return max(0.0, 1 - sum(usd or 0.0 for usd in before) / last)
 
 
 def check(source: Source, settings: config.Settings) -> Forecast:
@@ -113,8 +136,11 @@ class _Prompter:
             shuffle=stage.shuffle,
             seed=settings.seed,
         )
-        self._requests = self._tokens_in = self._tokens_out = self._too_long = 0
+        self._price = price(stage.engine, settings.prices)
+        self._requests = self._tokens_in = self._tokens_out = self._tokens_cached = self._too_long = 0
+        self._pico = self._pico_cached = 0
         self.first: tuple[Message, ...] = ()
+        self._before: tuple[Message, ...] = ()
 
     def add(self, case: Case) -> None:
         for group in self._judge.groups(case):
@@ -124,30 +150,30 @@ class _Prompter:
                 self._too_long += len(group)
                 continue
             self.first = self.first or request.messages
-            self._requests += 1
-            self._tokens_in += tokens(request.messages)
-            self._tokens_out += output_tokens(self._template.spec, len(group))
+            self._count(request.messages, output_tokens(self._template.spec, len(group)))
+
+    def _count(self, messages: tuple[Message, ...], written: int) -> None:
+        at_once = self._stage.engine.kind != BATCHES  # nobody knows in which order the requests of a batch are asked
+        read, cached = tokens(messages), cached_tokens(self._before, messages) if at_once else 0
+        self._before = messages
+        self._requests += 1
+        self._tokens_in += read
+        self._tokens_out += written
+        self._tokens_cached += cached
+        if self._price is not None:
+            self._pico += self._price.pico(Usage(read, written)) or 0
+            self._pico_cached += self._price.pico(Usage(read, written, cached)) or 0
 
     def forecast(self, pairs: int) -> StageForecast:
-        cost = price(self._stage.engine)
-        usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
+        known = self._price
+        usd, with_cache = [None if known is None else pico / PICO for pico in (self._pico, self._pico_cached)]
         model = (
             "recorded replies" if isinstance(self._stage.engine, engine_settings.Scripted) else self._stage.engine.model
         )
         return StageForecast(
-            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
-        )
-
-
-def tokens(messages: Sequence[Message]) -> int:
-    """Estimate the tokens of a prompt: characters / 4, and 4 for each message's frame."""
-    return sum(len(message.content) // CHARACTERS_PER_TOKEN + 4 for message in messages)
-
-
-def output_tokens(spec: ReplySpec, candidates: int) -> int:
-    """Estimate the tokens of a reply."""
-    base, each = OUTPUT_TOKENS[spec.form]
-    return base + each * candidates
+            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model,
+            self._tokens_cached, with_cache, str(known or ""),
+        )  # fmt: skip
 
 
 def render(name: str, source: Source, query: str | None = None) -> tuple[Message, ...]:

@@ -14,14 +14,15 @@ from typing import Any, Final
 
 from relabel import config, engine_settings
 from relabel.building import open_engine, price
-from relabel.engines.prices import cost
+from relabel.engines.budget import Meter
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.remembering import Memory, Remembering
-from relabel.forecast import output_tokens, tokens
 from relabel.judges.llm import LLMJudge
+from relabel.money import PICO
 from relabel.prompts import Template, load_template
 from relabel.protocols import Engine, Judge, Measures, Prepares, Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
+from relabel.tokens import output_tokens, tokens
 
 NO_RECORDING: Final = "no recording"
 
@@ -146,6 +147,7 @@ class Interview:
         seed: of the shuffle, as in a run.
         progress: told how many of the questions are answered.
         begin: told how many there are, before anybody is asked; again if answers lead to further questions.
+        prices: file of what models cost, if there is one.
     """
 
     def __init__(
@@ -159,8 +161,10 @@ class Interview:
         cluster: Cluster | None = None,
         progress: Progress = lambda *_: None,
         begin: Begin = lambda *_: None,
+        prices: str | None = None,
     ) -> None:
         self.name, self.stage, self.seed = name, stage, seed
+        self._price = price(stage.engine, prices)
         self._store, self._folder, self._cluster, self._progress = store, folder, cluster, progress
         self._begin = begin
         self._engines: dict[tuple[int, float | None] | None, Engine] = {}
@@ -229,9 +233,11 @@ class Interview:
         total, done = sum(map(len, lacking.values())), 0
         stored = sum(self._stored(requests) for requests in lacking.values())
         self._begin(total - stored, stored)
+        model = getattr(self.stage.engine, "model", "recorded replies")
+        meter = Meter(f"{self.name}, for a comparison", model, self._price)  # apart from the stage's own bill
         for number, requests in lacking.items():
             engine = engines[number]
-            remembering = Remembering(engine, self._store) if self._store is not None else None
+            remembering = Remembering(engine, self._store, meter=meter) if self._store is not None else None
             for reply in (remembering or engine).answer(iter(requests.values())):
                 self._known[reply.request.address] = reply
                 done += 1
@@ -272,19 +278,17 @@ class Interview:
 
     def _bill(self, way: Way, desk: _Desk) -> Bill:
         """Add up what the questions of one way cost: as the server counted, else estimated."""
-        answered = came = went = cached = estimated = 0
+        answered = came = went = estimated = pico = 0
         for address, request in desk.asked.items():
             reply = self._known.get(address)
             answered += reply is not None and not reply.retryable
             usage = reply.usage if reply is not None else None
-            if usage is not None and usage.tokens_in is not None and usage.tokens_out is not None:
-                came, went = came + usage.tokens_in, went + usage.tokens_out
-                cached += usage.tokens_cached or 0
-            else:
+            if usage is None or usage.tokens_in is None or usage.tokens_out is None:
                 estimated += 1
-                came += tokens(request.messages)
-                went += output_tokens(way.template.spec, len(request.candidate_ids))
-        usd = cost(Usage(came, went, cached), price(self.stage.engine))
+                usage = Usage(tokens(request.messages), output_tokens(way.template.spec, len(request.candidate_ids)))
+            came, went = came + (usage.tokens_in or 0), went + (usage.tokens_out or 0)
+            pico += (self._price.pico(usage) or 0) if self._price is not None else 0
+        usd = None if self._price is None else pico / PICO
         return Bill(len(desk.asked), answered, came, went, estimated, usd)
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from relabel.billing import reckon
 from relabel.concluding import Plan
+from relabel.engines.budget import Limits
 from relabel.errors import RunError, typed
 from relabel.pipeline import (
     Summary,
@@ -81,9 +83,12 @@ def merge(folders: Sequence[Path], output: Path, *, path: Path | None = None) ->
         ]
         whole = replace(first.plan.source, shard=None)
         plan = replace(first.plan, source=whole, numbers=tuple(stage["number"] for stage in told))
+        spending = _spending([part.run for part in parts])
+        summary = write_results(plan, store, output)
         summary = replace(
-            write_results(plan, store, output),
-            spending=_spending([part.run for part in parts]),
+            summary,
+            spending=spending,
+            bill=reckon(plan, store, summary.statistics, spending, Limits()),
             seconds=sum(part.run["seconds"] for part in parts),
             windowed=sum(part.run["passages_longer_than_the_model_reads"] for part in parts),
         )

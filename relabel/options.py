@@ -35,3 +35,13 @@ RunGold = Annotated[
 ]
 GoldThreshold = Annotated[int, typer.Option("--threshold", help="Of qrels: the lowest grade that is relevant.")]
 OnError = Annotated[str, typer.Option("--on-error", help="A bad row: stop, or skip (it goes to rejects.jsonl).")]
+Prices = Annotated[
+    Path | None, typer.Option("--prices", help="What models cost, YAML; list prices for those that it lacks.")
+]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option("--max-usd", help="Stop before this run has paid more, all its executions together. Exit code 5."),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="Likewise for tokens read and written, cached ones too.")
+]

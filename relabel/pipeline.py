@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from relabel import audit, config, pools
+from relabel import audit, billing, config, pools
 from relabel.accounting import Account, Concluded
 from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import open_case
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, Row, conclude_all
-from relabel.errors import InputError, RelabelError, RunError, SettingsError, typed
+from relabel.engines.budget import Limits
+from relabel.errors import BudgetReached, InputError, RelabelError, RunError, SettingsError, typed
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.pools import CandidatePool
@@ -40,7 +41,7 @@ class Summary:
     """What a run or an `apply` leaves behind.
 
     `certain` holds the most certain false negatives, most certain first; `spending` the replies and tokens of
-    this execution by stage.
+    this execution by stage; `bill` what was estimated and paid, in all executions, see `billing.reckon`.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Summary:
     spending: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     windowed: int = 0
+    bill: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def undecided(self) -> int:
@@ -65,6 +67,7 @@ def run(
     judges: Mapping[str, Judge] | None = None,
     watch: Watch = lambda *_: None,
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
+    limits: Limits | None = None,
 ) -> Summary:
     """Do the main job; called again after a crash it goes on where it was.
 
@@ -75,15 +78,20 @@ def run(
         judges: judges of one's own, in place of those that the settings name, by the stage's name.
         watch: told about progress, from other threads.
         begin: told what the survey found and whom the run will ask, before anybody is asked.
+        limits: what the run may spend, all its executions together.
+
+    Raises:
+        BudgetReached: the next question would exceed a limit; what was answered is kept, and nothing is written.
     """
-    started = time.time()
+    started, limits = time.time(), limits or Limits()
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
     check_folder(folder)
     _check_part(folder, source.shard)
     with Store(folder) as store, open_cluster(settings, folder / "cache") as cluster:
-        opened = open_judges(settings, store, folder / "cache", own=judges or {}, cluster=cluster)
+        budget = billing.open_budget(settings, store, limits, own=judges or {})
+        opened = open_judges(settings, store, folder / "cache", own=judges or {}, cluster=cluster, budget=budget)
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
         plan = Plan.of(source, settings, numbers, seen.sha256, _pool_digest(settings, folder))
         begin(replace(seen, pool=plan.pool, unused_pool=None if plan.pool else pools.beside(source.path)), opened)
@@ -94,12 +102,17 @@ def run(
             Station(stage, each.judge, number)
             for stage, each, number in zip(plan.stages, opened, plan.numbers, strict=True)
         ]
-        judge_all(_cases(plan), stations, store, settings.seed, watch)
-        refill_all(plan, stations, store, watch)
+        try:
+            judge_all(_cases(plan), stations, store, settings.seed, watch)
+            refill_all(plan, stations, store, watch)
+        except BudgetReached as error:
+            raise billing.reached(plan, store, seen.pairs, limits) from error
         summary = write_results(plan, store, folder)
+        spending = {each.name: each.spending() for each in opened if each.engine}
         summary = replace(
             summary,
-            spending={each.name: each.spending() for each in opened if each.engine},
+            spending=spending,
+            bill=billing.reckon(plan, store, summary.statistics, spending, limits),
             seconds=time.time() - started,
             windowed=sum(each.windowed for each in opened),
         )
@@ -397,6 +410,7 @@ def execution(summary: Summary, started: float) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(summary.seconds, 3),
         "spending": summary.spending,
+        **({"bill": summary.bill} if summary.bill else {}),
         "passages_longer_than_the_model_reads": summary.windowed,
         "versions": versions(),
     }

@@ -56,12 +56,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the server says it counted; None where it does not say. Tokens; seconds."""
+    """What the server says it counted; None where it does not say. Tokens; seconds.
+
+    `tokens_cached` and `tokens_stored` are those of `tokens_in` that came from the server's cache, and that went into
+    it; what a model thought before it answered is part of `tokens_out`.
+    """
 
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cached: int | None = None
     seconds: float | None = None
+    tokens_stored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Reply:
             recorded group reply that is replayed for a part of its group).
         retryable: True when nothing was answered that was paid for: every failure without an HTTP status 200, and a
             200 that holds nothing. Such a reply is not kept, so that a resume asks again.
+        unsure: attempts at it that were sent and brought nothing to read: nobody knows whether they were paid for.
     """
 
     request: Request
@@ -91,6 +97,7 @@ class Reply:
     usage: Usage = Usage()
     candidate_ids: tuple[str, ...] = ()
     retryable: bool = False
+    unsure: int = 0
 
     @property
     def replayed(self) -> bool:

@@ -12,12 +12,11 @@ from markupsafe import Markup
 
 from relabel.building import price
 from relabel.concluding import Plan
-from relabel.engines.prices import cost
 from relabel.errors import RunError, SettingsError, typed
 from relabel.gleaning import Checked, Gleaned, Histogram, Measure, glean, on_common_edges
 from relabel.labelled import judged_pairs
+from relabel.money import PICO, Price
 from relabel.pipeline import open_run
-from relabel.protocols import Usage
 from relabel.reliability import interval_over_queries
 from relabel.reporting import agreement, costs, people, sections, trust
 from relabel.reporting.content import Cell, Page, Section, code, coefficient, count, many, name, percent, share, usd
@@ -199,13 +198,27 @@ def _spent(plan: Plan, store: Store, manifest: Mapping[str, Any], gleaned: Glean
         if not took.replies:
             continue
         engine = getattr(stage, "engine", None)
-        each = price(engine) if engine is not None else None
-        usage = Usage(took.tokens_in, took.tokens_out, took.tokens_cached)
+        each = _price(plan, engine) if engine is not None else None
         yield costs.Spent(
             told["name"], (told.get("engine") or {}).get("model") or took.model or sections.model_of(told),
             took.replies, took.counted, took.pairs, took.tokens_in, took.tokens_out, took.tokens_cached,
-            cost(usage, each), gleaned.settled[told["name"]], gleaned.changed[told["name"]],
+            _cost(store, told["number"], each), gleaned.settled[told["name"]], gleaned.changed[told["name"]],
         )  # fmt: skip
+
+
+def _price(plan: Plan, engine: Any) -> Price | None:
+    """Return what an engine's tokens cost; None also where the run's own file of prices is no longer there."""
+    try:
+        return price(engine, plan.settings.prices)
+    except SettingsError:
+        return None
+
+
+def _cost(store: Store, judge: int, known: Price | None) -> float | None:
+    """Return what a judge's replies cost at this price, each by itself: a long prompt may cost more per token."""
+    if known is None:
+        return None
+    return sum(known.pico(usage) or 0 for usage in store.usages(judge)) / PICO
 
 
 # -- distributions -------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
-from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
 from relabel.refill import NAME as REFILL
@@ -150,7 +149,7 @@ def summary(console: Console, done: Summary, *, after: str = "") -> None:
         for finding in done.certain:
             console.print(_finding(finding, limit=EXCERPT))
     accounting(console, done.statistics)
-    spending(console, done.spending)
+    reckoning(console, done.spending, done.bill)
     if done.windowed:
         put_line(
             console,
@@ -308,20 +307,63 @@ def _refill(console: Console, figures: Mapping[str, Any]) -> None:
         put_line(console, "          candidates that nobody was asked about: the same relabel run again asks")
 
 
-def spending(console: Console, spent: Mapping[str, Mapping[str, Any]]) -> None:
-    """Show what this execution asked and paid."""
-    for name, part in spent.items():
-        unknown = "cost unknown: replies without usage" if part["without_usage"] else "price unknown"
-        money = unknown if part["usd"] is None else f"${part['usd']:,.4f}"
-        put_line(
-            console,
-            f"{name:9} {part['asked']:,} requests asked, {part['from_store']:,} answered from the store,"
-            f" {part['tokens_in']:,} + {part['tokens_out']:,} tokens, {money}",
+def reckoning(console: Console, spent: Mapping[str, Mapping[str, Any]], bill: Mapping[str, Any]) -> None:
+    """Show what was asked and paid: now, in all executions, beside the last model alone."""
+    if not bill:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    heads = ("stage", "pairs", "asked", "from store", "tokens in", "cached", "tokens out", "US $ now", "US $ in all")
+    for column in heads:
+        table.add_column(column, justify="left" if column == "stage" else "right", overflow="fold")
+    for stage in bill["stages"]:
+        now = spent[stage["stage"]]
+        counts = [stage["pairs"], now["asked"], now["from_store"], *[stage[name] for name in _TOKENS]]
+        table.add_row(
+            as_text(stage["stage"]), *[f"{count:,}" for count in counts], _usd(now["usd"]), _usd(stage["usd"])
         )
-        told = part["tokens_cached"] or "prefix_cache_block" in part.get("engine", {})  # else nobody counts them
-        if part["tokens_in"] and told:
-            rate = part["tokens_cached"] / part["tokens_in"]
-            put_line(console, f"          {rate:.0%} of the prompt tokens came from a prefix cache")
+    alone = bill["alone"]
+    if alone is not None and (len(bill["stages"]) > 1 or alone["pairs"] > alone["of_pairs"]):
+        counts = [f"{alone[name]:,}" for name in _TOKENS]
+        title = f"{alone['stage']} alone, estimate"
+        table.add_row(as_text(title), f"{alone['pairs']:,}", "", "", *counts, "", _usd(alone["usd"]), style="dim")
+    console.print(table)
+    put_line(console, as_text("pairs, tokens and US $ in all are of all executions of this run together", "dim"))
+    _paid(console, bill)
+
+
+_TOKENS: Final = ("tokens_in", "tokens_cached", "tokens_out")
+
+
+def _paid(console: Console, bill: Mapping[str, Any]) -> None:
+    """Show the price of a pair and a label, the estimate beside what came, and what is not certain."""
+    if bill["usd"]:
+        each = [
+            f"{_usd(bill[name])} per {what}"
+            for name, what in (("usd_per_judged_pair", "judged pair"), ("usd_per_changed_label", "changed label"))
+            if bill[name] is not None
+        ]
+        put_line(console, f"paid      {_usd(bill['usd'])} in all: {', '.join(each)}")
+    for stage in bill["stages"]:
+        estimate, actual = stage["estimate"], stage["estimate"]["actual"]
+        if estimate["tokens_in"]:
+            shown = [f"{told['tokens_in']:,} + {told['tokens_out']:,} tokens" for told in (estimate, actual)]
+            money = f", {_usd(estimate['usd'])} → {_usd(actual['usd'])}" if estimate["usd"] else ""
+            put_line(console, f"{stage['stage']:9} estimated {shown[0]}, counted {shown[1]}{money}")
+    for stage in (*bill["stages"], *bill["others"]):
+        uncounted, lost, name = stage["without_usage"], stage["possibly_billed"], stage["stage"]
+        if uncounted["replies"] and uncounted["usd"]:
+            told = f"{uncounted['replies']:,} replies without a count of tokens, about {_usd(uncounted['usd'])}"
+            put_line(console, f"{name:9} {told}, not in the figures above")
+        if lost["requests"]:
+            told = f"{lost['requests']:,} requests were sent and brought no answer: possibly billed"
+            put_line(console, f"{name:9} {told}, about {_usd(lost['usd'])}, not in the figures above")
+        if stage["paid_and_not_kept"]:
+            put_line(console, f"{name:9} {stage['paid_and_not_kept']:,} paid replies held nothing and were not kept")
+
+
+def _usd(money: float | None) -> str:
+    """Show US dollars: to the cent from one dollar up, else four digits that count."""
+    return "unknown" if money is None else f"${money:,.2f}" if money >= 1 or not money else f"${money:.4g}"
 
 
 def _files(console: Console, done: Summary) -> None:
@@ -350,29 +392,6 @@ def percent(value: float | None) -> str:
 def interval(figure: Mapping[str, Any], show: Callable[[float | None], str]) -> str:
     """Show the interval of a figure."""
     return "–" if figure["low"] is None else f"{show(figure['low'])} to {show(figure['high'])}"
-
-
-def forecast(console: Console, found: Forecast) -> None:
-    """Show what a run would ask at most, and the first prompt as it would be sent."""
-    seen = found.survey
-    sources = ", ".join(f"{name or 'no source'} {count:,}" for name, count in seen.sources.items())
-    put_line(console, f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})")
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, title="At most, if every pair reached the stage", title_justify="left"
-    )
-    for column in ("stage", "judge", "pairs", "requests", "tokens in", "tokens out", "US $"):
-        table.add_column(column, justify="left" if column in ("stage", "judge") else "right", overflow="fold")
-    for stage in found.stages:
-        money = "price unknown" if stage.usd is None else f"{stage.usd:,.2f}"
-        judge = f"{stage.judge} {stage.model}".strip()
-        counts = [f"{number:,}" for number in (stage.pairs, stage.requests, stage.tokens_in, stage.tokens_out)]
-        table.add_row(as_text(stage.name), as_text(judge), *counts, money)
-    console.print(table)
-    console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
-    for problem in found.missing:
-        put_line(console, f"a run would not start: {problem}")
-    if found.prompt:
-        messages(console, found.prompt, title=f"The first prompt of stage {found.prompt_stage}")
 
 
 def messages(console: Console, prompt: Sequence[Any], *, title: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from relabel.cascade import Stage, Standing, start, step
-from relabel.errors import SettingsError
+from relabel.errors import BudgetReached, SettingsError
 from relabel.protocols import Judge
 from relabel.records import LABELS, Case, Judgment, Label
 from relabel.store import Store
@@ -109,6 +109,7 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
 
     Raises:
         Exception: the first one of any stage, once all threads have ended, or after GRACE; KeyboardInterrupt likewise.
+        BudgetReached: once every request in flight has been answered, however long that takes.
     """
     stop = threading.Event()
     errors: list[BaseException] = []
@@ -122,22 +123,22 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
         threads.append(_Thread(f"relabel-{station.stage.name}", work, inbox, outbox, stop, errors))
         threads[-1].start()
     try:
-        _wait(threads, stop)
+        _wait(threads, stop, errors)
     except BaseException:
         stop.set()
-        _wait(threads, stop)
+        _wait(threads, stop, ())
         raise
     if errors:
         raise errors[0]
     store.flush()
 
 
-def _wait(threads: "Sequence[_Thread]", stop: threading.Event) -> None:
-    """Wait until all threads have ended, or for GRACE after the run was stopped."""
+def _wait(threads: "Sequence[_Thread]", stop: threading.Event, errors: Sequence[BaseException]) -> None:
+    """Wait until all threads have ended, or for GRACE after the run was stopped by other than its budget."""
     ends = math.inf
     while (going := [thread for thread in threads if not thread.ended.is_set()]) and time.monotonic() < ends:
         going[0].ended.wait(timeout=0.1)
-        if stop.is_set():
+        if stop.is_set() and not (errors and isinstance(errors[0], BudgetReached)):
             ends = min(ends, time.monotonic() + GRACE)
     for thread in threads:
         if thread.ended.is_set():
@@ -191,16 +192,20 @@ class _Work:
     def run(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> None:
         judged: list[Case] = []
         last = time.monotonic()
-        for case in self._station.judge.judge(self._due(inbox, outbox, stop)):
-            traveller = self._checked(case)
-            self._passed += len(traveller.case.pairs)
-            judged.append(case)
-            if outbox is not None:
-                traveller.standing = self._step(traveller, case)
-                outbox.put(traveller)
-            if len(judged) >= CHUNK or time.monotonic() - last > PATIENCE:
-                self._keep(judged)
-                judged, last = [], time.monotonic()
+        try:
+            for case in self._station.judge.judge(self._due(inbox, outbox, stop)):
+                traveller = self._checked(case)
+                self._passed += len(traveller.case.pairs)
+                judged.append(case)
+                if outbox is not None:
+                    traveller.standing = self._step(traveller, case)
+                    outbox.put(traveller)
+                if len(judged) >= CHUNK or time.monotonic() - last > PATIENCE:
+                    self._keep(judged)
+                    judged, last = [], time.monotonic()
+        except (BudgetReached, _Stopped):  # what is judged until then is counted
+            self._keep(judged)
+            raise
         self._keep(judged)
         if self._asked:
             raise RuntimeError(f"the judge of stage {self._station.stage.name} lost {len(self._asked)} cases")

@@ -17,10 +17,12 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from relabel.errors import RunError
+from relabel.money import FIELDS, Bill
 from relabel.protocols import Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
 
@@ -35,7 +37,8 @@ COMMIT_SECONDS: Final = 0.05
 BATCH: Final = 200
 _ADD_JUDGMENT: Final = "INSERT OR REPLACE INTO judgments VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-SCHEMA: Final = """
+_NOTE_BILL: Final = "INSERT OR REPLACE INTO bills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS judges (
     id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, settings TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS judgments (
@@ -50,7 +53,19 @@ CREATE TABLE IF NOT EXISTS people (
     query BLOB NOT NULL, candidate BLOB NOT NULL, reviewer TEXT NOT NULL, label TEXT NOT NULL, note TEXT, at REAL,
     PRIMARY KEY (query, candidate, reviewer)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS imports (sha256 TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS bills (
+    key TEXT PRIMARY KEY, execution TEXT NOT NULL, at REAL, stage TEXT NOT NULL, model TEXT,
+    {" INTEGER, ".join(FIELDS)} INTEGER) WITHOUT ROWID;
 """
+_BILL_OF_OLD: Final = """
+INSERT INTO bills (key, execution, at, stage, model, asked, not_kept, counted, uncounted, tokens_in, tokens_out,
+    tokens_cached, pico, guessed_tokens, guessed_pico, lost, lost_tokens, lost_pico)
+SELECT lower(hex(randomblob(16))), 'before bills were kept', max(at), judge, max(model), count(*), 0,
+    count(tokens_in + tokens_out), 0, coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
+    coalesce(sum(tokens_cached), 0), NULL, 0, 0, 0, 0, 0
+FROM replies WHERE NOT EXISTS (SELECT 1 FROM bills) GROUP BY judge
+"""
+"""A store from before there were bills has one for each stage, of what it holds; what that cost is not known."""
 _UNION: Final = {
     "SELECT * FROM replies": "INSERT OR IGNORE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "SELECT * FROM people": (
@@ -58,6 +73,7 @@ _UNION: Final = {
         " SET label = excluded.label, note = excluded.note, at = excluded.at WHERE excluded.at > at"
     ),
     "SELECT * FROM imports": "INSERT OR IGNORE INTO imports VALUES (?,?)",
+    "SELECT * FROM bills": _NOTE_BILL,
 }
 """How all that stands in one store is read there, and put into another that may hold some of it."""
 
@@ -89,7 +105,7 @@ class Store:
             ) from None
         except OSError as error:
             raise RunError(f"{folder} cannot be used as a run directory: {error}", hint=self._remedy()) from error
-        self._path = folder / STORE
+        self._path, self._execution = folder / STORE, uuid4().hex
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
         try:
@@ -135,6 +151,7 @@ class Store:
             if version not in (0, VERSION):
                 raise RunError(f"{self._path} has schema {version}, this relabel reads {VERSION}", hint=JUDGE_ANEW)
             connection.executescript(SCHEMA)
+            connection.execute(_BILL_OF_OLD)
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.commit()
             connection.close()
@@ -327,6 +344,30 @@ class Store:
         replies, counted, tokens_in, tokens_out, cached, model = row
         return Spent(pairs[0], replies, counted, tokens_in or 0, tokens_out or 0, cached or 0, model or "")
 
+    def usages(self, judge: int) -> Iterator[Usage]:
+        """Yield what was counted of each reply that a judge's words were read from."""
+        rows = self._reader.execute(
+            "SELECT tokens_in, tokens_out, tokens_cached FROM replies"
+            " WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
+            (judge,),
+        )
+        for counts in rows:
+            yield Usage(*counts)
+
+    # -- bills -----------------------------------------------------------------------------------------
+
+    def note_bill(self, key: str, stage: str, model: str, bill: Bill) -> None:
+        """Keep what a stage's requests took so far in this execution, in place of what `key` was noted for before."""
+        counts = [getattr(bill, name) for name in FIELDS]
+        self._put(_NOTE_BILL, [(key, self._execution, time.time(), stage, model, *counts)])
+
+    def bills(self) -> "Iterator[Billed]":
+        """Yield what was noted in all executions, committed so far, oldest first."""
+        columns = ", ".join(FIELDS)
+        rows = self._reader.execute(f"SELECT execution, stage, model, {columns} FROM bills ORDER BY at")  # noqa: S608
+        for execution, stage, model, *counts in rows:
+            yield Billed(stage, model, execution, execution == self._execution, Bill(*counts))
+
     # -- people ----------------------------------------------------------------------------------------
 
     def add_people(self, labels: Iterable["PersonLabel"]) -> None:
@@ -456,3 +497,14 @@ class Spent:
     tokens_out: int
     tokens_cached: int
     model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """The bill of one stage in one execution; `now` says that it is the one that has the store open."""
+
+    stage: str
+    model: str
+    execution: str
+    now: bool
+    bill: Bill

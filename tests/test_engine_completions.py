@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from relabel.engines.completions import choice_probabilities, completion_body, read_completion
-from relabel.engines.prices import Price, cost, price_of
+from relabel.engines.prices import price_of
+from relabel.money import Price
 from relabel.protocols import Message, Request, Usage
 
 REQUEST = Request(address="a", messages=(Message("user", "Is it?"),), choices=("Yes", "No"))

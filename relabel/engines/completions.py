@@ -46,9 +46,8 @@ def read_completion(
     except (ValueError, RecursionError):
         fault = "page in 200" if content.lstrip().startswith(b"<") else "not JSON"
         said = "a web page came instead of JSON" if fault == "page in 200" else "what came is not JSON"
-        return Reply(
-            request, None, FAULTS[fault].outcome, said, usage=Usage(seconds=seconds), retryable=not FAULTS[fault].kept
-        )
+        rule, usage = FAULTS[fault], Usage(seconds=seconds)
+        return Reply(request, None, rule.outcome, said, usage=usage, retryable=not rule.kept, unsure=rule.unsure)
     listed = body.get("choices")
     choice = _mapping(listed[0]) if isinstance(listed, list) and listed else {}
     message = _mapping(choice.get("message"))
@@ -56,6 +55,7 @@ def read_completion(
     fault, detail = _fault(message, finish)
     if not fault and text is None:
         fault, detail = _nothing(body, choice)
+    usage = _usage(body.get("usage"), seconds)
     probabilities = choice_probabilities(request.choices, _tokens(choice)) if not fault else {}
     if constrained and not fault:
         text = most_probable(probabilities) or text
@@ -67,8 +67,9 @@ def read_completion(
         finish_reason=finish,
         model=_string(body.get("model")) or "",
         probabilities=probabilities,
-        usage=_usage(body.get("usage"), seconds),
+        usage=usage,
         retryable=bool(fault) and not FAULTS[fault].kept,
+        unsure=bool(fault) and FAULTS[fault].unsure and usage.tokens_in is None,
     )
 
 
@@ -157,17 +158,28 @@ def _tokens(choice: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[str,
 
 
 def _usage(said: object, seconds: float | None) -> Usage:
-    """Read the server's count of tokens; what is absent or cannot be a count is None."""
+    """Read the server's count of tokens; what is absent or cannot be a count is None.
+
+    Servers that leave a model's thoughts out of `completion_tokens` (xAI) have them in `total_tokens`, and bill them.
+    """
 
     def count(holder: object, key: str) -> int | None:
         number = _mapping(holder).get(key)
         return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
 
     tokens_in = count(said, "prompt_tokens")
-    cached = count(_mapping(said).get("prompt_tokens_details"), "cached_tokens")
+    tokens_out = count(said, "completion_tokens")
+    details = _mapping(said).get("prompt_tokens_details")
+    cached, stored = count(details, "cached_tokens"), count(details, "cache_write_tokens")
     if cached is not None and (tokens_in is None or cached > tokens_in):
         cached = None
-    return Usage(tokens_in, count(said, "completion_tokens"), cached, seconds)
+    if stored is not None and (tokens_in is None or stored > tokens_in - (cached or 0)):
+        stored = None
+    thought = count(_mapping(said).get("completion_tokens_details"), "reasoning_tokens")
+    if tokens_in is not None and tokens_out is not None and thought:
+        apart = count(said, "total_tokens") == tokens_in + tokens_out + thought
+        tokens_out += thought if apart else 0
+    return Usage(tokens_in, tokens_out, cached, seconds, stored)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

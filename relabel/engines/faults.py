@@ -26,6 +26,7 @@ class Rule:
         counts: each attempt counts against `max_retries`; if not, the request is given up after `REFUSED` seconds.
         pauses: the server's Retry-After holds for all requests, not for this one alone.
         kept: the answer was paid for and is kept: a resumed run does not ask again.
+        unsure: nobody knows whether the server counted and billed it, unless the answer tells its usage.
         ends: when the run ends, with exit code 3.
         problem, hint: what is said then; {where}, {model}, {variable} and {quiet} are filled in.
         note: what else the table in the README says.
@@ -37,6 +38,7 @@ class Rule:
     counts: bool = True
     pauses: bool = False
     kept: bool = False
+    unsure: bool = False
     ends: Ends = "never"
     problem: str = ""
     hint: str = ""
@@ -79,7 +81,7 @@ _NETWORK: Final = {
         problem="the proxy on the way to {where} wants a name and a password",
         hint="type: export HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT (HTTP_PROXY for an http:// address)",
     ),
-    "read timeout": Rule("sends nothing for `timeout` seconds", retry=True),
+    "read timeout": Rule("sends nothing for `timeout` seconds", retry=True, unsure=True),
     "silence": Rule(
         "takes requests and answers none of them, for ever",
         retry=True,
@@ -87,9 +89,10 @@ _NETWORK: Final = {
         problem="{where} takes requests and has said nothing for {quiet}",
         hint=f"see whether the model is loaded; a slow one needs a larger timeout or patience. Then {_AGAIN}",
     ),
-    "reset": Rule("drops the connection without an answer", retry=True),
+    "reset": Rule("drops the connection without an answer", retry=True, unsure=True),
     "cut body": Rule(
-        "drops the connection in the middle of the answer", retry=True, note="the server may have billed it"
+        "drops the connection in the middle of the answer",
+        retry=True, unsure=True, note="the server may have billed it",
     ),
     "half a character": Rule("is never asked: the prompt is no valid Unicode"),
 }  # fmt: skip
@@ -160,11 +163,11 @@ _ANSWER: Final = {
     "content filter": Rule("HTTP 200, finish_reason=content_filter", "filtered", kept=True),
     "length": Rule("HTTP 200, finish_reason=length", "cut off", kept=True),
     "broken words": Rule("HTTP 200, the model's JSON is truncated or wrong", "unreadable", kept=True),
-    "no choices": Rule("HTTP 200 with empty choices"),
-    "no text": Rule("HTTP 200 with a choice that holds no text"),
-    "error in 200": Rule("HTTP 200 that holds an error"),
-    "not JSON": Rule("HTTP 200 that is no JSON"),
-    "page in 200": Rule("HTTP 200 with a web page"),
+    "no choices": Rule("HTTP 200 with empty choices", unsure=True),
+    "no text": Rule("HTTP 200 with a choice that holds no text", unsure=True),
+    "error in 200": Rule("HTTP 200 that holds an error", unsure=True),
+    "not JSON": Rule("HTTP 200 that is no JSON", unsure=True),
+    "page in 200": Rule("HTTP 200 with a web page", unsure=True),
     "usage": Rule("HTTP 200 without a usage, or with nonsense", "", kept=True, note="the cost is unknown, not $0"),
     "no embeddings": Rule("HTTP 200 without an embedding for each text", retry=True),
 }

@@ -160,14 +160,14 @@ class _Asker:
             raise
         else:
             self._trial.end(tries.number)
-            return reply
+            return replace(reply, unsure=reply.unsure + tries.unsure) if tries.unsure else reply
         self._trial.end(tries.number)
         if last.rejected and self._trial.lost(request.address):
             raise self._service.ending(last.fault, last.detail, hint=_advice(self._settings, last.detail))
         if last.unreachable and tries.heard == self._service.heard:
             raise self._service.ending(last.fault, last.detail)
         detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
-        return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True)
+        return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True, unsure=tries.unsure)
 
     async def _attempt(self, request: Request) -> Reply:
         """Ask once."""

@@ -29,6 +29,7 @@ class Tries:
         refused_since: when the service first refused it for the rate, and did nothing else since.
         heard: how many answers had come from the service when it was first asked.
         number: its place in the order of asking; 0 = it was not asked yet.
+        unsure: attempts of which nobody knows whether the server counted them.
     """
 
     made: int = 0
@@ -36,6 +37,7 @@ class Tries:
     refused_since: float | None = None
     heard: int = 0
     number: int = 0
+    unsure: int = 0
 
 
 @dataclass(frozen=True, slots=True)

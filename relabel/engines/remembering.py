@@ -3,9 +3,14 @@
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
+from uuid import uuid4
 
+from relabel.engines.budget import Budget, Charge, Meter, Till
+from relabel.errors import RelabelError
+from relabel.money import NOTHING, Amount, Bill
 from relabel.protocols import Engine, Reply, Reports, Request
 
 
@@ -18,6 +23,10 @@ class Memory(Protocol):
 
     def add_reply(self, reply: Reply) -> Reply:
         """Keep a reply; return it as it will be read again."""
+        ...
+
+    def note_bill(self, key: str, stage: str, model: str, bill: Bill) -> None:
+        """Keep what a stage's requests took so far, in place of what was noted under this key before."""
         ...
 
 
@@ -40,6 +49,11 @@ class Spending:
         without_usage: fresh replies that were paid for (all that are kept) and came without a count of tokens.
         tokens_in, tokens_out, tokens_cached: of the fresh replies that came with one.
         seconds: the sum over fresh replies of the time that each took, many at once.
+        not_kept: fresh replies that were paid for and held nothing, hence are asked again.
+        possibly_billed: requests that were sent and brought nothing to read: nobody knows whether they were paid for.
+        estimated_in, estimated_out: tokens of the counted replies, as they were estimated before they were asked.
+        counted: fresh replies that came with a count of tokens.
+        charged: what these took; `guessed`: an estimate for those without; `lost`: one for what is possibly billed.
     """
 
     asked: int = 0
@@ -50,9 +64,17 @@ class Spending:
     tokens_out: int = 0
     tokens_cached: int = 0
     seconds: float = 0.0
+    not_kept: int = 0
+    possibly_billed: int = 0
+    estimated_in: int = 0
+    estimated_out: int = 0
+    counted: int = 0
+    charged: Amount = NOTHING
+    guessed: Amount = NOTHING
+    lost: Amount = NOTHING
 
-    def add(self, reply: Reply) -> None:
-        """Count one fresh reply."""
+    def add(self, reply: Reply, charge: Charge) -> None:
+        """Count one fresh reply, and what it took."""
         usage = reply.usage
         self.asked += 1
         self.unanswered += reply.text is None
@@ -61,10 +83,29 @@ class Spending:
         self.tokens_out += usage.tokens_out or 0
         self.tokens_cached += usage.tokens_cached or 0
         self.seconds += usage.seconds or 0.0
+        self.counted += charge.counted is not None
+        self.not_kept += reply.retryable and charge.counted is not None
+        self.possibly_billed += charge.lost
+        self.estimated_in, self.estimated_out = [
+            old + new for old, new in zip((self.estimated_in, self.estimated_out), charge.estimate, strict=True)
+        ]
+        self.charged += charge.counted or NOTHING
+        self.guessed += charge.guessed
+        self.lost += charge.lost_amount
 
     def as_dict(self) -> dict[str, int | float]:
-        """Return the counts by name."""
-        return asdict(self)
+        """Return the counts by name; what they cost stands in the bill."""
+        return {name: count for name, count in asdict(self).items() if not isinstance(count, dict)}
+
+    def bill(self, *, priced: bool, in_flight: tuple[int, Amount] = (0, NOTHING)) -> Bill:
+        """Return the bill so far; what is in flight is possibly billed, should this process end now."""
+        count, reserved = in_flight
+        lost = self.lost + reserved
+        return Bill(
+            self.asked, self.not_kept, self.counted, self.without_usage,
+            self.tokens_in, self.tokens_out, self.tokens_cached, self.charged.pico if priced else None,
+            self.guessed.tokens, self.guessed.pico, self.possibly_billed + count, lost.tokens, lost.pico,
+        )  # fmt: skip
 
 
 class Remembering:
@@ -73,10 +114,31 @@ class Remembering:
     The same question asked twice at once is asked once. Kept is what was paid for: what came with HTTP status 200 and
     holds something, refusals, cut-off and unreadable answers too. All else (`retryable`) is not, so that a later run
     asks again: a request that the server rejects today may be right when the server or the settings are mended.
+
+    A request for which the budget has no room is put back: no further one is asked, and those in flight are waited for.
+    Where they left room after all, asking goes on; else the consumer gets their replies, then BudgetReached.
+
+    Args:
+        engine: who is asked.
+        store: where replies and bill are kept.
+        lookahead: how many replies may wait for the consumer before no more is asked.
+        meter: what a request is expected to take.
+        budget: what may be spent; several engines may share it.
     """
 
-    def __init__(self, engine: Engine, store: Memory, *, lookahead: int = 256) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Memory,
+        *,
+        lookahead: int = 256,
+        meter: Meter | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self._engine, self._store, self._lookahead = engine, store, lookahead
+        self._meter = meter or Meter()
+        self._till = Till(self._meter, budget or Budget())
+        self._key = uuid4().hex
         self.spending = Spending()
 
     @property
@@ -104,8 +166,16 @@ class Remembering:
             line.stop()
             worker.join()
 
-    def _unknown(self, requests: Iterable[Request], twins: "_Twins", line: "_Line") -> Iterator[Request]:
-        """Pass on what must be asked; send on at once what the store knows."""
+    def _unknown(
+        self, requests: Iterator[Request], twins: "_Twins", line: "_Line", put_back: list[Request]
+    ) -> Iterator[Request]:
+        """Pass on what must be asked; send on at once what the store knows; end where the budget has no room."""
+        again = [put_back.pop()] if put_back else []
+        if again and self._till.take(again[0]):
+            yield again[0]
+        elif again:
+            put_back.extend(again)
+            return
         for request in requests:
             if not line.has_room():
                 return
@@ -117,28 +187,50 @@ class Remembering:
                     self._engine.vouch()
                 self.spending.from_store += 1
                 line.put(known)
-            else:
+            elif self._till.take(request):
                 yield request
+            else:
+                put_back.append(request)
+                return
 
     def _work(self, requests: Iterable[Request], line: "_Line") -> None:
-        twins = _Twins()
+        twins, pulled = _Twins(), iter(requests)
+        put_back: list[Request] = []
+        try:
+            self._round(self._unknown(pulled, twins, line, put_back), twins, line)
+            while put_back and not line.stopped:
+                self._till.wait(put_back[0], lambda: line.stopped)
+                self._round(self._unknown(pulled, twins, line, put_back), twins, line)
+            line.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            line.put(error)
+        finally:
+            if self._till.in_flight()[0]:  # the run was stopped
+                with suppress(RelabelError):  # as it may have closed the store meanwhile
+                    self._note()
+            self._till.release()
+
+    def _round(self, unknown: Iterator[Request], twins: "_Twins", line: "_Line") -> None:
+        """Ask until there is no more to be asked, or no room in the budget; take in every reply to it."""
         answers: Iterator[Reply] = iter(())
         try:
-            answers = self._engine.answer(self._unknown(requests, twins, line))
+            answers = self._engine.answer(unknown)
             for answered in answers:
+                self.spending.add(answered, self._till.settle(answered))
+                self._note()  # before the reply: what is paid for is never kept without being billed
                 reply = answered if answered.retryable else self._store.add_reply(answered)
-                self.spending.add(reply)
                 line.put(reply)
                 for twin in twins.of(reply.request):
                     line.put(_for_twin(reply, twin))
                 if line.stopped:
                     break
-            line.put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-            line.put(error)
         finally:
             if isinstance(answers, Generator):
                 answers.close()
+
+    def _note(self) -> None:
+        bill = self.spending.bill(priced=self._meter.price is not None, in_flight=self._till.in_flight())
+        self._store.note_bill(self._key, self._meter.stage, self._meter.model, bill)
 
 
 class _Twins:

@@ -224,6 +224,7 @@ class Service:
         """
         rule = trouble.rule
         tries.made += 1
+        tries.unsure += rule.unsure
         if rule.counts:
             tries.refused_since = None
             tries.counted += 1

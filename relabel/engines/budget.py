@@ -1,0 +1,211 @@
+"""What a run may spend: one budget for all its stages, and at each stage a till where every request is reserved.
+
+A request is let through when what was spent, what is reserved for those in flight and what it is expected to take are
+together within the limit. Its expected tokens are estimated from its characters and corrected by what the server
+counted for earlier ones; its answer is taken to be as long as the stage's answers were on average, and `max_tokens`
+long before there was one. So a limit is exceeded by no more than the requests in flight: by what the estimate of them
+was wrong by. In flight is what an engine has pulled and not answered: twice `concurrency` at an API, a whole batch at a
+batch engine, what the replicas of a cluster hold.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from relabel.errors import BudgetReached, SettingsError
+from relabel.money import FREE, NOTHING, PICO, Amount, Price
+from relabel.protocols import Reply, Request, Usage
+from relabel.tokens import CHARACTERS_PER_TOKEN, tokens
+
+LONGEST: Final = 2048
+"""Tokens of an answer that is bounded by no setting, before there was one."""
+
+PATIENCE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a run may spend, all its executions together: US dollars, and tokens read and written; None = any.
+
+    Raises:
+        SettingsError: a number that is no limit.
+    """
+
+    usd: float | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check."""
+        for name, value in (("--max-usd", self.usd), ("--max-tokens", self.tokens)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise SettingsError(f"{name} {value} is no limit", hint="a number from 0 up")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return self.usd is not None or self.tokens is not None
+
+    def __str__(self) -> str:
+        dollars = [] if self.usd is None else [f"${self.usd:,.10g} (--max-usd)"]
+        return " and ".join(dollars + ([] if self.tokens is None else [f"{self.tokens:,} tokens (--max-tokens)"]))
+
+
+class Budget:
+    """The limits, what was spent so far and what is reserved; shared by the tills of all stages and their threads.
+
+    Attributes:
+        limits: None in them = no limit.
+        changed: guards everything here and in the tills; told about every change.
+        spent: counted against the limits, earlier executions included.
+        reserved: for requests in flight.
+        in_flight: how many these are.
+    """
+
+    def __init__(self, limits: Limits | None = None, spent: Amount = NOTHING) -> None:
+        self.limits = limits or Limits()
+        self.changed = threading.Condition()
+        self.spent, self.reserved, self.in_flight = spent, NOTHING, 0
+        usd = self.limits.usd
+        self._pico = math.inf if usd is None else round(usd * PICO)
+        self._tokens = math.inf if self.limits.tokens is None else self.limits.tokens
+
+    def admits(self, amount: Amount, *, first: bool) -> bool:
+        """Whether a request that is expected to take so much may be asked now.
+
+        The first of its stage may, while it is alone and anything is left: how much it takes is known only then.
+        """
+        if first and not self.in_flight and self.spent.pico < self._pico and self.spent.tokens < self._tokens:
+            return True
+        whole = self.spent + self.reserved + amount
+        return whole.pico <= self._pico and whole.tokens <= self._tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What is known of a stage's requests before one is answered.
+
+    Attributes:
+        stage, model: whose they are; for the bill.
+        price: of its tokens; None = unknown.
+        longest: tokens that an answer may have, None = any number.
+        usual: estimates the tokens of an answer; for the comparison of estimate and bill.
+        before: of earlier executions, the answers counted and their tokens together.
+    """
+
+    stage: str = ""
+    model: str = ""
+    price: Price | None = None
+    longest: int | None = None
+    usual: Callable[[Request], int] = lambda _: 0
+    before: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one reply took.
+
+    Attributes:
+        counted: what the server counted, and its price; None where it did not count.
+        guessed: an estimate where it did not and the answer was paid for.
+        lost: requests sent for this reply that brought nothing, and perhaps were paid for.
+        lost_amount: an estimate for them.
+        estimate: tokens in and out as they were estimated before anything was asked; 0 where nothing was counted.
+    """
+
+    counted: Amount | None
+    guessed: Amount
+    lost: int
+    lost_amount: Amount
+    estimate: tuple[int, int]
+
+
+class Till:
+    """Where the requests of one stage are reserved and its replies are paid."""
+
+    def __init__(self, meter: Meter, budget: Budget) -> None:
+        self.meter, self._budget = meter, budget
+        self._price = meter.price or FREE
+        self._open: dict[str, tuple[Amount, int, int]] = {}  # reserved, and tokens in and out as estimated
+        self._answers, self._written = meter.before
+        self._read = self._estimated = 0
+
+    def take(self, request: Request) -> bool:
+        """Reserve what a request is expected to take; False when the budget does not hold it."""
+        estimate = tokens(request.messages)
+        usual = self.meter.usual(request)
+        budget = self._budget
+        with budget.changed:
+            amount = self._expected(estimate)
+            if not budget.admits(amount, first=not self._answers):
+                return False
+            self._open[request.address] = amount, estimate, usual
+            budget.reserved += amount
+            budget.in_flight += 1
+            return True
+
+    def settle(self, reply: Reply) -> Charge:
+        """Put what a reply took in place of what was reserved for it."""
+        budget, usage = self._budget, reply.usage
+        with budget.changed:
+            amount, estimate, usual = self._open.pop(reply.request.address)
+            budget.reserved -= amount
+            budget.in_flight -= 1
+            counted = self._amount(usage)
+            guessed, lost = NOTHING, amount * reply.unsure
+            if counted is not None:
+                self._answers, self._written = self._answers + 1, self._written + (usage.tokens_out or 0)
+                self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
+            elif not reply.retryable:
+                length = len(reply.text or reply.detail) // CHARACTERS_PER_TOKEN + 1
+                self._answers, self._written = self._answers + 1, self._written + length
+                guessed = self._amount(Usage(self._corrected(estimate), length)) or NOTHING
+            budget.spent += (counted or guessed) + lost
+            budget.changed.notify_all()
+        known = (estimate, usual) if counted is not None else (0, 0)
+        return Charge(counted, guessed, reply.unsure, lost, known)
+
+    def in_flight(self) -> tuple[int, Amount]:
+        """Return how many requests are in flight, and what is reserved for them."""
+        with self._budget.changed:
+            return len(self._open), sum((amount for amount, _, _ in self._open.values()), NOTHING)
+
+    def release(self) -> None:
+        """Give back what is reserved for requests that nobody waits for any more."""
+        count, amount = self.in_flight()
+        with self._budget.changed:
+            self._open.clear()
+            self._budget.reserved -= amount
+            self._budget.in_flight -= count
+            self._budget.changed.notify_all()
+
+    def wait(self, request: Request, stopped: Callable[[], bool]) -> None:
+        """Return when a request may be tried again, or when `stopped`.
+
+        It may as soon as the budget holds it; until then others' requests in flight may turn out cheaper than expected.
+
+        Raises:
+            BudgetReached: nothing is in flight, and the budget does not hold it.
+        """
+        budget, estimate = self._budget, tokens(request.messages)
+        with budget.changed:
+            while not stopped():
+                if budget.admits(self._expected(estimate), first=not self._answers):
+                    return
+                if not budget.in_flight:
+                    raise BudgetReached(f"the limit of {budget.limits} is reached")
+                budget.changed.wait(PATIENCE)
+
+    def _amount(self, usage: Usage) -> Amount | None:
+        pico = self._price.pico(usage)
+        return None if pico is None else Amount((usage.tokens_in or 0) + (usage.tokens_out or 0), pico)
+
+    def _corrected(self, estimate: int) -> int:
+        return estimate * self._read // self._estimated if self._estimated else estimate
+
+    def _expected(self, estimate: int) -> Amount:
+        """Return what a request is expected to take whose prompt was estimated to have so many tokens."""
+        longest = LONGEST if self.meter.longest is None else self.meter.longest
+        answer = -(-self._written // self._answers) if self._answers else longest
+        return self._amount(Usage(self._corrected(estimate), answer)) or NOTHING
