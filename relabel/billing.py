@@ -175,7 +175,7 @@ def _left(plan: Plan, store: Store, pairs: int, whole: Mapping[str, tuple[Bill, 
         left = max(0, pairs - judged)
         more = bill.at_most.pico * left // judged if judged else 0
         about = f", about {_dollars(more)} at what a pair took so far" if more else ""
-        yield f"{name}: {judged:,} of {pairs:,} pairs judged, {left:,} left at most{about}"
+        yield f"{name}: {bill.asked:,} requests asked, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}"
 
 
 def _unsure(whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
@@ -191,4 +191,4 @@ def _unsure(whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
 
 
 def _dollars(pico: int) -> str:
-    return f"${pico / PICO:,.4f}"
+    return f"${pico / PICO:,.2f}" if pico >= PICO or not pico else f"${pico / PICO:.4g}"

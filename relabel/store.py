@@ -11,7 +11,7 @@ import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -78,6 +78,7 @@ _UNION: Final = {
 """How all that stands in one store is read there, and put into another that may hold some of it."""
 
 _Work = tuple[str, Sequence[Sequence[Any]]]
+_BILLS_ARE_DUE: Final[_Work] = ("", ())
 
 _judgment: Final = lru_cache(maxsize=1024)(Judgment)
 """Many judges say few different things (rules, yes and no): finding one is quicker than making one."""
@@ -118,6 +119,8 @@ class Store:
         self._waiting: list[threading.Event] = []  # for the next commit
         self._closing = False
         self._fresh: dict[str, Reply] = {}  # handed over, and perhaps not yet committed
+        self._due: dict[str, tuple[str, str, Callable[[], Bill]]] = {}  # bills for the next commit
+        self._billing = threading.Lock()
         self._writer = threading.Thread(target=self._write, name="relabel-store", daemon=True)
         self._writer.start()
 
@@ -220,7 +223,7 @@ class Store:
                 self._closing = True
             elif isinstance(work, threading.Event):
                 self._waiting.append(work)
-            else:
+            elif work is not _BILLS_ARE_DUE:
                 connection.executemany(*work)
                 if work[0] is _ADD_REPLY:
                     replies += [row[0] for row in work[1]]
@@ -231,6 +234,7 @@ class Store:
                 work = self._work.get(timeout=left)
             except queue.Empty:
                 break
+        self._write_bills(connection)
         connection.commit()
         for address in replies:
             self._fresh.pop(address, None)
@@ -356,10 +360,26 @@ class Store:
 
     # -- bills -----------------------------------------------------------------------------------------
 
-    def note_bill(self, key: str, stage: str, model: str, bill: Bill) -> None:
-        """Keep what a stage's requests took so far in this execution, in place of what `key` was noted for before."""
-        counts = [getattr(bill, name) for name in FIELDS]
-        self._put(_NOTE_BILL, [(key, self._execution, time.time(), stage, model, *counts)])
+    def note_bill(self, key: str, stage: str, model: str, bill: Callable[[], Bill]) -> None:
+        """Keep what a stage's requests took so far in this execution, in place of what was kept under `key` before.
+
+        `bill` is called by the writer before its next commit, however often this was called until then.
+        """
+        if self._failure:
+            raise self._failure
+        with self._billing:
+            waiting = bool(self._due)
+            self._due[key] = stage, model, bill
+        if not waiting:
+            self._work.put(_BILLS_ARE_DUE)
+
+    def _write_bills(self, connection: sqlite3.Connection) -> None:
+        with self._billing:
+            due, self._due = self._due, {}
+        for key, (stage, model, bill) in due.items():
+            told = bill()
+            counts = [getattr(told, name) for name in FIELDS]
+            connection.execute(_NOTE_BILL, (key, self._execution, time.time(), stage, model, *counts))
 
     def bills(self) -> "Iterator[Billed]":
         """Yield what was noted in all executions, committed so far, oldest first."""

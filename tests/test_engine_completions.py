@@ -8,7 +8,7 @@ import pytest
 
 from relabel.engines.completions import choice_probabilities, completion_body, read_completion
 from relabel.engines.prices import price_of
-from relabel.money import Price
+from relabel.money import PICO, Price
 from relabel.protocols import Message, Request, Usage
 
 REQUEST = Request(address="a", messages=(Message("user", "Is it?"),), choices=("Yes", "No"))
@@ -99,6 +99,9 @@ def test_what_a_message_may_hold(message: dict[str, Any], finish: str, text: str
     assert (reply.text, reply.failure) == (text, failure)
 
 
+THOUGHT = {"prompt_tokens": 9, "completion_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 100}}
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -106,6 +109,17 @@ def test_what_a_message_may_hold(message: dict[str, Any], finish: str, text: str
         ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": None}, Usage(9, 2)),
         ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 10}}, Usage(9)),
         ({"prompt_tokens": -1, "completion_tokens": True}, Usage()),
+        (
+            {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 5}},
+            Usage(9, None, 4, tokens_stored=5),
+        ),
+        (
+            {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 6}},
+            Usage(9, None, 4),
+        ),
+        (THOUGHT | {"total_tokens": 116}, Usage(9, 107)),  # thoughts apart, as at xAI
+        (THOUGHT | {"total_tokens": 109}, Usage(9, 7)),
+        (THOUGHT | {"completion_tokens": 107, "total_tokens": 116}, Usage(9, 107)),  # as at OpenAI
         ("nothing", Usage()),
     ],
 )
@@ -136,7 +150,7 @@ def test_prices_are_known_by_service() -> None:
 def test_cost() -> None:
     """1,000 tokens read, 400 of them cached, 100 written: (600 · 2.5 + 400 · 1.25 + 100 · 10) / 10⁶ = $0.003."""
     price = Price(input=2.5, output=10.0, cached=1.25)
-    assert cost(Usage(1000, 100, 400), price) == pytest.approx(0.003)
-    assert cost(Usage(1000, 100), price) == pytest.approx(0.0035)
-    assert cost(Usage(None, 100), price) is None
+    assert price.pico(Usage(1000, 100, 400)) == 0.003 * PICO
+    assert price.pico(Usage(1000, 100)) == 0.0035 * PICO
+    assert price.pico(Usage(None, 100)) is None
     assert cost(Usage(1000, 100), None) is None

@@ -128,6 +128,7 @@ class Till:
         self.meter, self._budget = meter, budget
         self._price = meter.price or FREE
         self._open: dict[str, tuple[Amount, int, int]] = {}  # reserved, and tokens in and out as estimated
+        self._held = NOTHING
         self._answers, self._written = meter.before
         self._read = self._estimated = 0
 
@@ -141,6 +142,7 @@ class Till:
             if not budget.admits(amount, first=not self._answers):
                 return False
             self._open[request.address] = amount, estimate, usual
+            self._held += amount
             budget.reserved += amount
             budget.in_flight += 1
             return True
@@ -150,6 +152,7 @@ class Till:
         budget, usage = self._budget, reply.usage
         with budget.changed:
             amount, estimate, usual = self._open.pop(reply.request.address)
+            self._held -= amount
             budget.reserved -= amount
             budget.in_flight -= 1
             counted = self._amount(usage)
@@ -169,16 +172,18 @@ class Till:
     def in_flight(self) -> tuple[int, Amount]:
         """Return how many requests are in flight, and what is reserved for them."""
         with self._budget.changed:
-            return len(self._open), sum((amount for amount, _, _ in self._open.values()), NOTHING)
+            return len(self._open), self._held
 
-    def release(self) -> None:
-        """Give back what is reserved for requests that nobody waits for any more."""
-        count, amount = self.in_flight()
+    def release(self) -> tuple[int, Amount]:
+        """Give back what is reserved for requests that nobody waits for any more; return how many, and how much."""
         with self._budget.changed:
+            count, amount = len(self._open), self._held
             self._open.clear()
+            self._held = NOTHING
             self._budget.reserved -= amount
             self._budget.in_flight -= count
             self._budget.changed.notify_all()
+        return count, amount
 
     def wait(self, request: Request, stopped: Callable[[], bool]) -> None:
         """Return when a request may be tried again, or when `stopped`.

@@ -2,14 +2,14 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 from relabel.engines.budget import Budget, Charge, Meter, Till
-from relabel.errors import RelabelError
+from relabel.errors import RelabelError, ServiceError
 from relabel.money import NOTHING, Amount, Bill
 from relabel.protocols import Engine, Reply, Reports, Request
 
@@ -25,8 +25,11 @@ class Memory(Protocol):
         """Keep a reply; return it as it will be read again."""
         ...
 
-    def note_bill(self, key: str, stage: str, model: str, bill: Bill) -> None:
-        """Keep what a stage's requests took so far, in place of what was noted under this key before."""
+    def note_bill(self, key: str, stage: str, model: str, bill: Callable[[], Bill]) -> None:
+        """Keep soon what a stage's requests took so far, in place of what was kept under this key before.
+
+        `bill` is called in another thread, before any reply is kept that is handed over after this.
+        """
         ...
 
 
@@ -93,6 +96,11 @@ class Spending:
         self.guessed += charge.guessed
         self.lost += charge.lost_amount
 
+    @property
+    def kept(self) -> int:
+        """Fresh replies that were paid for."""
+        return self.counted + self.without_usage
+
     def as_dict(self) -> dict[str, int | float]:
         """Return the counts by name; what they cost stands in the bill."""
         return {name: count for name, count in asdict(self).items() if not isinstance(count, dict)}
@@ -138,7 +146,7 @@ class Remembering:
         self._engine, self._store, self._lookahead = engine, store, lookahead
         self._meter = meter or Meter()
         self._till = Till(self._meter, budget or Budget())
-        self._key = uuid4().hex
+        self._key, self._adding = uuid4().hex, threading.Lock()
         self.spending = Spending()
 
     @property
@@ -170,12 +178,10 @@ class Remembering:
         self, requests: Iterator[Request], twins: "_Twins", line: "_Line", put_back: list[Request]
     ) -> Iterator[Request]:
         """Pass on what must be asked; send on at once what the store knows; end where the budget has no room."""
-        again = [put_back.pop()] if put_back else []
-        if again and self._till.take(again[0]):
-            yield again[0]
-        elif again:
-            put_back.extend(again)
-            return
+        if put_back:
+            if not self._take(put_back[0]):
+                return
+            yield put_back.pop()
         for request in requests:
             if not line.has_room():
                 return
@@ -187,7 +193,7 @@ class Remembering:
                     self._engine.vouch()
                 self.spending.from_store += 1
                 line.put(known)
-            elif self._till.take(request):
+            elif self._take(request):
                 yield request
             else:
                 put_back.append(request)
@@ -203,12 +209,22 @@ class Remembering:
                 self._round(self._unknown(pulled, twins, line, put_back), twins, line)
             line.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            refused = isinstance(error, ServiceError) and not self.spending.kept
+            self._give_up(paid=not refused)
             line.put(error)
-        finally:
-            if self._till.in_flight()[0]:  # the run was stopped
-                with suppress(RelabelError):  # as it may have closed the store meanwhile
-                    self._note()
-            self._till.release()
+        else:
+            self._give_up()
+
+    def _give_up(self, *, paid: bool = True) -> None:
+        """Wait no more for what is in flight, if the run was stopped: it may have been `paid` for."""
+        with self._adding:
+            count, amount = self._till.release()
+            if not count or not paid:
+                return
+            self.spending.possibly_billed += count
+            self.spending.lost += amount
+        with suppress(RelabelError):  # the run may have closed the store meanwhile
+            self._note()
 
     def _round(self, unknown: Iterator[Request], twins: "_Twins", line: "_Line") -> None:
         """Ask until there is no more to be asked, or no room in the budget; take in every reply to it."""
@@ -216,7 +232,8 @@ class Remembering:
         try:
             answers = self._engine.answer(unknown)
             for answered in answers:
-                self.spending.add(answered, self._till.settle(answered))
+                with self._adding:
+                    self.spending.add(answered, self._till.settle(answered))
                 self._note()  # before the reply: what is paid for is never kept without being billed
                 reply = answered if answered.retryable else self._store.add_reply(answered)
                 line.put(reply)
@@ -228,9 +245,19 @@ class Remembering:
             if isinstance(answers, Generator):
                 answers.close()
 
+    def _take(self, request: Request) -> bool:
+        """Reserve what a request will take, if it is within the budget, and note that it is in flight."""
+        taken = self._till.take(request)
+        if taken:
+            self._note()
+        return taken
+
     def _note(self) -> None:
-        bill = self.spending.bill(priced=self._meter.price is not None, in_flight=self._till.in_flight())
-        self._store.note_bill(self._key, self._meter.stage, self._meter.model, bill)
+        self._store.note_bill(self._key, self._meter.stage, self._meter.model, self._bill)
+
+    def _bill(self) -> Bill:
+        with self._adding:
+            return self.spending.bill(priced=self._meter.price is not None, in_flight=self._till.in_flight())
 
 
 class _Twins:
