@@ -74,7 +74,7 @@ class Flow:
 
     def _begin(self, now: float) -> None:
         self._since, self._paused = now, 0.0
-        self._answered = self._refused = 0.0
+        self._offered = self._answered = self._refused = 0.0
 
     def rate(self, now: float) -> float:
         """Return how much a second is allowed; inf = any amount."""
@@ -98,6 +98,7 @@ class Flow:
     def take(self, cost: float) -> None:
         """Take it; a negative cost gives back what was taken too much."""
         self._level -= cost
+        self._offered += cost
 
     def hear(self, cost: float, now: float, *, refused: bool) -> None:
         """Note that the server has answered, or refused, something of this cost."""
@@ -111,12 +112,14 @@ class Flow:
 
     def _adapt(self, now: float) -> None:
         """Change the rate by what the last window brought."""
-        elapsed, whole = now - self._since, self._answered + self._refused
+        elapsed = now - self._since
         self._peak = max(self._peak, self._answered / elapsed)
         if self._adapts and self._refused:
-            busy = min(max(elapsed - self._paused, WINDOW / 10), 2 * WINDOW)  # longer: there was nothing to ask
-            self._shown = min(self._shown, whole / busy) * (1 - self._refused / whole / 2)
-            self._shown = max(self._shown, SLOWEST)
+            if self._shown == math.inf:
+                busy = min(max(elapsed - self._paused, WINDOW / 10), 2 * WINDOW)  # longer: there was nothing to ask
+                self._shown = self._offered / busy
+            share = self._refused / max(self._offered, self._answered + self._refused)
+            self._shown = max(self._shown * (1 - share / 2), SLOWEST)
         elif self._shown < math.inf:
             best = max(self._peak, self._shown)
             self._shown = min(self._shown + RISE * best * elapsed, 2 * best)
