@@ -170,7 +170,7 @@ def table(shape: Shape, result: Result) -> str:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.none.items()))
     told = "told in headers" if shape.headers else "not told"
     lines = [
-        f"offered {shape.offered:.0f} requests/s, limit {shape.rate:.0f}/s ({told}), {shape.share:.0%} of contents wrong",
+        f"offered {shape.offered:.0f} requests/s, limit {shape.rate:.0f}/s ({told}), {shape.share:.0%} of contents bad",
         f"{'pairs judged':<34}{result.judged:>10,}",
         f"{'pairs none, each with its reason':<34}{result.undecided:>10,}   {reasons}",
         f"{'requests':<34}{result.requests:>10,}",
