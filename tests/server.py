@@ -2,7 +2,8 @@
 
 From Python: `with FakeServer(plan=Plan(share=0.3, seed=1)) as server: server.url`. As a process of its own, for
 tests that kill things: `python tests/server.py --port 0 --faults 0.3 --seed 1` prints its address, and `/stats`
-says what was asked. What a request gets depends on its messages and the seed, never on the order of arrival.
+says what was asked. What a request gets depends on its messages and the seed, never on the order of arrival, but for
+a limit of the rate, if one is set.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import math
 import re
 import socket
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,11 +35,61 @@ Body = dict[str, Any]
 Answer = Callable[[Sequence[Mapping[str, str]], Body], "str | Body"]
 """What is answered: a text, which becomes a whole completion, or the completion itself."""
 
-TRANSIENT: Final = ("rate limit", "rate limit ms", "rate limit date", "error", "page", "hang", "cut", "reset")
+TRANSIENT: Final = (
+    "rate limit", "rate limit ms", "rate limit date", "rate limit bare", "timeout", "conflict", "error", "busy", "page",
+    "hang", "cut", "reset",
+)  # fmt: skip
 """Faults that clear when the same messages are sent again."""
 
 PERMANENT: Final = ("refusal", "broken", "length", "empty", "usage")
 """Faults of the answer itself: the same messages get them every time."""
+
+
+class Bucket:
+    """A limit of requests as OpenAI keeps it: so many a minute flow in, and room is for those of one second.
+
+    Attributes:
+        refused: how many requests it refused.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self._rate = per_minute / 60
+        self._room = self._level = max(1.0, self._rate)
+        self._at = time.monotonic()
+        self.refused = 0
+
+    def take(self) -> bool:
+        """Take one if there is one."""
+        now = time.monotonic()
+        self._level = min(self._room, self._level + self._rate * (now - self._at))
+        self._at = now
+        fits = self._level >= 1
+        if fits:
+            self._level -= 1
+        else:
+            self.refused += 1
+        return fits
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the server says of it: what is left, and in how long all of it will be back."""
+        back = (self._room - self._level) / self._rate
+        return {
+            "x-ratelimit-limit-requests": f"{self._rate * 60:.0f}",
+            "x-ratelimit-remaining-requests": f"{self._level:.0f}",
+            "x-ratelimit-reset-requests": f"{back * 1000:.0f}ms" if back < 1 else f"{back:.3f}s",
+        }
+
+    def refuse(self) -> Response:
+        """Ask to wait until the next one is there: in milliseconds, in seconds or by a date, in turn."""
+        wait = (1 - self._level) / self._rate
+        whole = datetime.now(UTC) + timedelta(seconds=math.ceil(wait))
+        forms = (
+            {"retry-after-ms": f"{wait * 1000:.0f}"},
+            {"retry-after": str(math.ceil(wait))},
+            {"retry-after": format_datetime(whole, usegmt=True)},
+        )
+        return refuse(429, "Rate limit reached", headers=forms[self.refused % 3])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +125,32 @@ class FakeServer:
         plan: what goes wrong.
         latency: seconds before each answer.
         asked: how often each content (digest of the messages) was asked.
+        refused: how often each was refused for the rate.
+        paid: how often each was answered with status 200, whole or torn; embeddings are not counted.
+        torn: how often each was answered with status 200 and the connection dropped before the end.
+        bucket: the limit of requests, None = none; with `headers` it says how much is left.
         bodies: the last requests, oldest first.
         most_at_once: the highest number of requests in flight.
     """
 
     def __init__(
-        self, answer: Answer | None = None, *, plan: Plan | None = None, latency: float = 0.0, port: int = 0
+        self,
+        answer: Answer | None = None,
+        *,
+        plan: Plan | None = None,
+        latency: float = 0.0,
+        port: int = 0,
+        requests_per_minute: float | None = None,
+        headers: bool = True,
     ) -> None:
+        self.bucket = Bucket(requests_per_minute) if requests_per_minute else None
+        self._headers = headers
+        self.paid: Counter[str] = Counter()
+        self.torn: Counter[str] = Counter()
         self.answer, self.plan, self.latency = answer or oracle, plan or Plan(), latency
         self.embed: Callable[[Body], Response] = lambda body: JSONResponse(embeddings(body))
         self.asked: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self.bodies: deque[Body] = deque(maxlen=200)
         self.at_once = self.most_at_once = 0
         routes = [
@@ -130,7 +198,9 @@ class FakeServer:
 
     async def _stats(self, _: Request) -> Response:
         counts = {"total": self.total, "at_once": self.at_once, "most_at_once": self.most_at_once}
-        return JSONResponse({**counts, "by_content": dict(self.asked)})
+        by_content = {"by_content": dict(self.asked), "paid": dict(self.paid), "torn": dict(self.torn)}
+        counts["again"] = sum(self.plan.fault(key, 1) in TRANSIENT for key in self.asked)
+        return JSONResponse({**counts, "refused": self.refused.total(), **by_content})
 
     async def _completions(self, request: Request) -> Response:
         body = await request.json()
@@ -140,10 +210,18 @@ class FakeServer:
         with self._counted():
             if self.latency:
                 await asyncio.sleep(self.latency)
-            kind = self.plan.fault(key, self.asked[key])
-            if not kind:
-                return JSONResponse(self._completion(body))
-            return await self.fault(kind, body, request)
+            if self.bucket is None or self.bucket.take():
+                kind = self.plan.fault(key, self.asked[key] - self.refused[key])
+                response = await self.fault(kind, body, request) if kind else JSONResponse(self._completion(body))
+                torn = isinstance(response, Torn)
+                self.paid[key] += response.status_code == 200 and response.body != b""
+                self.torn[key] += torn and response.body != b""
+            else:
+                self.refused[key] += 1
+                response = self.bucket.refuse()
+            if self.bucket is not None and self._headers:
+                response.headers.update(self.bucket.headers)
+            return response
 
     async def _embeddings(self, request: Request) -> Response:
         body = await request.json()
@@ -174,6 +252,14 @@ class FakeServer:
             "rate limit": lambda: refuse(429, "Rate limit reached, see /account/billing", headers={"retry-after": "7"}),
             "rate limit ms": lambda: refuse(429, "Rate limit reached", headers={"retry-after-ms": "30"}),
             "rate limit date": lambda: refuse(429, "Rate limit reached", headers={"retry-after": in_five_seconds()}),
+            "rate limit bare": lambda: refuse(429, "Rate limit reached"),
+            "too large": lambda: refuse(429, "Request too large for fake: Limit 10, Requested 20", code="tokens"),
+            "timeout": lambda: refuse(408, "The request took too long"),
+            "conflict": lambda: refuse(409, "The resource is locked"),
+            "busy": lambda: refuse(503, "The model is loading", headers={"retry-after-ms": "30"}),
+            "teapot": lambda: refuse(418, "I'm a teapot"),
+            "proxy login": lambda: refuse(407, "Proxy Authentication Required"),
+            "large": lambda: refuse(413, "Payload Too Large"),
             "error": lambda: refuse(500, "The server had an error"),
             "page": lambda: HTMLResponse("<html><h1>503 Service Unavailable</h1></html>", 503),
             "hang": lambda: hang(request),
@@ -360,11 +446,19 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.0, help="share of the contents that go wrong, 0 to 1")
     parser.add_argument("--kinds", help="comma-separated; default: all that a plan has")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--requests-per-minute", type=float, help="refuse more than these; default: no limit")
+    parser.add_argument("--no-headers", action="store_true", help="do not say how much of the limit is left")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     options = parser.parse_args()
     kinds = tuple(options.kinds.split(",")) if options.kinds else Plan().kinds
     plan = Plan(options.faults, kinds, options.seed)
-    server = FakeServer(plan=plan, latency=options.latency, port=options.port)
+    server = FakeServer(
+        plan=plan,
+        latency=options.latency,
+        port=options.port,
+        requests_per_minute=options.requests_per_minute,
+        headers=not options.no_headers,
+    )
     print(server.url, flush=True)  # noqa: T201 - how the caller learns the address
     server.run()
 

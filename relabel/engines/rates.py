@@ -16,8 +16,10 @@ from relabel.protocols import Usage
 WINDOW: Final = 1.0
 """Seconds over which refusals are counted before the rate is changed."""
 
-RISE: Final = 0.02
-"""By which part of the highest rate ever answered the rate rises in a second without refusals."""
+RISE: Final = 0.04
+TOLD_RISE: Final = 0.1
+"""By which part of the highest rate ever answered the rate rises in a second; the second where the server's headers
+say that more is left: then it refused for another reason."""
 
 LEAST: Final = 0.1
 """Part of the highest rate ever answered below which headers do not slow a service down: some are wrong."""
@@ -74,7 +76,7 @@ class Flow:
 
     def _begin(self, now: float) -> None:
         self._since, self._paused = now, 0.0
-        self._answered = self._refused = 0.0
+        self._offered = self._answered = self._refused = 0.0
 
     def rate(self, now: float) -> float:
         """Return how much a second is allowed; inf = any amount."""
@@ -97,7 +99,10 @@ class Flow:
 
     def take(self, cost: float) -> None:
         """Take it; a negative cost gives back what was taken too much."""
+        if not self._offered:
+            self._since = max(self._since, self._at)  # a window begins when something is asked
         self._level -= cost
+        self._offered += cost
 
     def hear(self, cost: float, now: float, *, refused: bool) -> None:
         """Note that the server has answered, or refused, something of this cost."""
@@ -111,15 +116,20 @@ class Flow:
 
     def _adapt(self, now: float) -> None:
         """Change the rate by what the last window brought."""
-        elapsed, whole = now - self._since, self._answered + self._refused
+        elapsed = max(now - self._since, WINDOW / 10)
         self._peak = max(self._peak, self._answered / elapsed)
+        busy = min(max(elapsed - self._paused, WINDOW / 10), 2 * WINDOW)  # longer: there was nothing to ask
         if self._adapts and self._refused:
-            busy = min(max(elapsed - self._paused, WINDOW / 10), 2 * WINDOW)  # longer: there was nothing to ask
-            self._shown = min(self._shown, whole / busy) * (1 - self._refused / whole / 2)
-            self._shown = max(self._shown, SLOWEST)
-        elif self._shown < math.inf:
+            share = self._refused / max(self._offered, self._answered + self._refused)
+            if self._shown == math.inf:
+                self._shown = self._offered / busy * max(1 - share, 0.25)
+            else:
+                self._shown *= 1 - share / 2
+        if self._shown < math.inf:
             best = max(self._peak, self._shown)
-            self._shown = min(self._shown + RISE * best * elapsed, 2 * best)
+            more = now < self._told_until and self._told > self._shown
+            rise = (TOLD_RISE if more else RISE) * best * busy
+            self._shown = max(SLOWEST, min(self._shown + rise, 2 * best))
         self._begin(now)
 
     def pause(self, seconds: float) -> None:
