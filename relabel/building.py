@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
+from relabel.engines.batch_ledger import BATCHES
 from relabel.engines.openai import OpenAIEngine
+from relabel.engines.openai_batch import OpenAIBatchEngine
 from relabel.engines.prices import Price, cost, price_of
 from relabel.engines.ray import RayOpenAIEngine, RaySpread, RayVLLMEngine
 from relabel.engines.ray_cluster import Cluster, Need
@@ -258,6 +260,8 @@ def open_engine(
 ) -> Engine:
     """Open the engine that the settings name, for the stage called `judge`; its own notes go to `cache`.
 
+    What batches are under way is no such note: it goes beside that folder, which may be deleted.
+
     On a cluster run vLLM's replicas, and an API's askers where replicas are given to their stage by name.
     """
     if cluster is not None:
@@ -271,6 +275,8 @@ def open_engine(
             return VLLMEngine(settings, cache / f"{judge}.vllm.log" if cache is not None else None)
         case engine_settings.OpenAI():
             return OpenAIEngine(settings)
+        case engine_settings.OpenAIBatch():
+            return OpenAIBatchEngine(settings, judge, cache.parent / BATCHES / judge if cache is not None else None)
         case engine_settings.Scripted():
             return ScriptedEngine(Path(settings.replies), judge)
 

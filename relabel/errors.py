@@ -7,7 +7,8 @@
     │   └── TemplateError     a prompt template: file, line
     ├── RunError              a run directory: missing, of other input   exit 2
     ├── MissingPart           an optional package is not installed      exit 2
-    └── ServiceError          the model service: key, model, credit     exit 3
+    ├── ServiceError          the model service: key, model, credit     exit 3
+    └── Detached              batches are under way: to be come back to  exit 4
 
 These are shown without a traceback. Anything else is a bug of ours and keeps its traceback.
 """
@@ -84,3 +85,9 @@ class ServiceError(RelabelError):
     """The model service cannot go on answering: wrong key, unknown model, no credit, unreachable."""
 
     exit_code = 3
+
+
+class Detached(RelabelError):  # noqa: N818 - nothing went wrong
+    """The run was left while batches are under way; the same command comes back to them."""
+
+    exit_code = 4

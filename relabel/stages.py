@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from relabel.cascade import Stage, Standing, start, step
-from relabel.errors import SettingsError
-from relabel.protocols import Judge
+from relabel.errors import Detached, SettingsError
+from relabel.protocols import Judge, Leaves
 from relabel.records import LABELS, Case, Judgment, Label
 from relabel.store import Store
 
@@ -108,6 +108,7 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
     """Send all cases through all stages; every judgment is in the store when this returns.
 
     Raises:
+        Detached: batches are under way, and all that could be judged meanwhile is.
         Exception: the first one of any stage, once all threads have ended, or after GRACE; KeyboardInterrupt likewise.
     """
     stop = threading.Event()
@@ -127,9 +128,12 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
         stop.set()
         _wait(threads, stop)
         raise
-    if errors:
-        raise errors[0]
+    left = [error for error in errors if isinstance(error, Detached)]
+    if len(errors) > len(left):
+        raise next(error for error in errors if not isinstance(error, Detached))
     store.flush()
+    if left:
+        raise Detached("; ".join(each.message for each in left))
 
 
 def _wait(threads: "Sequence[_Thread]", stop: threading.Event) -> None:
@@ -137,8 +141,10 @@ def _wait(threads: "Sequence[_Thread]", stop: threading.Event) -> None:
     ends = math.inf
     while (going := [thread for thread in threads if not thread.ended.is_set()]) and time.monotonic() < ends:
         going[0].ended.wait(timeout=0.1)
-        if stop.is_set():
-            ends = min(ends, time.monotonic() + GRACE)
+        if stop.is_set() and ends == math.inf:
+            ends = time.monotonic() + GRACE
+            for thread in going:
+                thread.leave()
     for thread in threads:
         if thread.ended.is_set():
             thread.join()
@@ -163,9 +169,16 @@ class _Thread(threading.Thread):
         self._work, self._inbox, self._outbox, self._stop_run, self._errors = work, inbox, outbox, stop, errors
         self.ended = threading.Event()
 
+    def leave(self) -> None:
+        """Wait for no service that works on by itself."""
+        self._work.leave()
+
     def run(self) -> None:
         try:
-            self._work.run(self._inbox, self._outbox, self._stop_run)
+            try:
+                self._work.run(self._inbox, self._outbox, self._stop_run)
+            except Detached as left:
+                self._errors.append(left)
             if self._outbox is not None:
                 self._outbox.close()
         except _Stopped:
@@ -187,6 +200,10 @@ class _Work:
         self._store, self._seed, self._watch = store, seed, watch
         self._asked: dict[int, _Traveller] = {}
         self._passed = 0
+
+    def leave(self) -> None:
+        if isinstance(self._station.judge, Leaves):
+            self._station.judge.leave(at_once=True)
 
     def run(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> None:
         judged: list[Case] = []

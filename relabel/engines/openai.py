@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.engine_settings import OpenAI
+from relabel.engine_settings import Endpoint, OpenAI
 from relabel.engines.completions import completion_body, read_completion
 from relabel.engines.pool import Ask, Pool
 from relabel.engines.service import Service, Sleep, Trouble, client_for, key_for
@@ -140,7 +140,7 @@ class _Asker:
             self._trial.end(number)
         if last.rejected and self._trial.lost(request.address):
             problem = f"{self._service.where} rejects every request ({last.detail})"
-            raise ServiceError(problem, hint=_advice(self._settings, last.detail))
+            raise ServiceError(problem, hint=advice(self._settings, last.detail))
         if last.unreachable and heard == self._service.heard:
             raise self._service.unreachable(last)
         tried = retrying.statistics["attempt_number"]
@@ -165,7 +165,7 @@ class _Asker:
         return replace(reply, detail=self._service.clean(reply.detail, prompts))
 
 
-def _advice(settings: OpenAI, said: str) -> str:
+def advice(settings: Endpoint, said: str) -> str:
     """Return what to change when a server rejects every request with these words."""
     own = {name: f"take {name} out of extra_body, or correct it" for name in settings.extra_body}
     for name, remedy in (REMEDIES | own).items():

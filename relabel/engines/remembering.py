@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from relabel.protocols import Engine, Reply, Reports, Request
+from relabel.protocols import Engine, Leaves, Reply, Reports, Request
 
 
 class Memory(Protocol):
@@ -87,6 +87,11 @@ class Remembering:
     def report(self) -> Mapping[str, Any]:
         """The inner engine's, if it has one."""
         return self._engine.report() if isinstance(self._engine, Reports) else {}
+
+    def leave(self, *, at_once: bool) -> None:
+        """Have the inner engine leave, if it can be left."""
+        if isinstance(self._engine, Leaves):
+            self._engine.leave(at_once=at_once)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Yield a reply for every request, from the store or from the engine, in any order.
