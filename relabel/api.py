@@ -106,6 +106,8 @@ def run(
     judges: Mapping[str, Judge] | None = None,
     watch: Watch = lambda *_: None,
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
+    detach: bool = False,
+    resume: bool = False,
 ) -> Summary:
     """Judge every hard negative of a training file, relabel, and write the results.
 
@@ -122,16 +124,22 @@ def run(
         judges: judges of your own by stage name, in place of those in the config.
         watch: told (stage, pairs asked, pairs passed) from other threads as work goes on.
         begin: told what the input holds and who will be asked, before anybody is.
+        detach: do not wait for batches: hand over what there is to ask, take what is finished, and leave.
+        resume: refuse to begin a new run.
 
     Raises:
         InputError: the file cannot be used; nothing was asked.
         SettingsError: config or shard cannot be used; nothing was asked.
         ServiceError: the model service cannot go on; the store keeps what was answered.
+        Detached: with `detach`, where batches are under way; the same call comes back to them.
+        RunError: with `resume`, where there is no run to go on with.
     """
     settings = config if isinstance(config, Settings) else load_config(config)
     source = sources.open_source(path, format=format, on_error=on_error, shard=shard)
     folder = Path(output) if output is not None else default_folder(path, config, shard=shard)
-    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin)
+    if resume:
+        pipeline.check_begun(folder)
+    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin, detach=detach)
 
 
 def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> Path:

@@ -166,6 +166,7 @@ class Ledger:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / _LEDGER, timeout=60, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # few and large transactions, and money hangs on them
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:

@@ -3,8 +3,8 @@
     written → uploaded → creating → submitted → ended
 
 A file of requests is `written`, then `uploaded`. From before a batch is asked for until its id is heard it is
-`creating`: should that be cut short, the batch is looked for by its token, and asked for again only when it is not there
-a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests is
+`creating`: should that be cut short, the batch is looked for by its token, and asked for again only when it is not
+there a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests is
 answered, has failed, or is to be submitted again; the ledger knows which before anybody is told.
 """
 
@@ -302,7 +302,8 @@ class Work:
         batch = self._service.retrieve(part.batch)
         status, counts = str(batch.get("status") or ""), _mapping(batch.get("request_counts"))
         completed, failed = _count(counts.get("completed")), _count(counts.get("failed"))
-        self._ledger.note(part.number, status=status, completed=completed, failed=failed)
+        if (status, completed, failed) != (part.status, part.completed, part.failed):
+            self._ledger.note(part.number, status=status, completed=completed, failed=failed)
         if status in ENDED:
             yield from self._collect(part, batch, status, completed)
         elif status == "failed":
