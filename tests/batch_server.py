@@ -27,7 +27,7 @@ from starlette.routing import Route
 from relabel.records import chance
 
 FIELDS: Final = {"custom_id", "method", "url", "body"}
-NOT_NOW: Final = {
+NOT_NOW: Final[Mapping[str, Callable[[], Response]]] = {
     "error": lambda: refuse(500, "The server had an error"),
     "rate limit": lambda: refuse(429, "Rate limit reached", headers={"retry-after-ms": "5"}),
     "page": lambda: HTMLResponse("<html><h1>502 Bad Gateway</h1></html>", 502),
@@ -115,7 +115,7 @@ class BatchServer:
         billed: how often each content was answered, and so paid for.
         tried: how often each content was in a batch that was not refused.
         calls: how often each call was made: upload, create, retrieve, list, download.
-        faults: of each call, what is wrong with the next ones: names in NOT_NOW, "late NAME", "hang", or "" for nothing.
+        faults: of each call, what is wrong with the next ones: names in NOT_NOW, "late NAME", "hang", "" = nothing.
         batches, files: all there ever were, by id.
     """
 
@@ -237,16 +237,15 @@ class BatchServer:
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
         }
         rows, problems = checked(self.files[asked["input_file_id"]], asked["endpoint"])
-        words = sum(words_in(row) for row in rows)
+        tokens = sum(words_in(row) for row in rows)
         under_way = sum(batch.tokens for batch in self.batches.values() if not self._brought_on(batch).done)
-        if self.queue is not None and under_way + words > self.queue:
-            problems = [
-                ("token_limit_exceeded", f"Enqueued token limit reached. Limit: {self.queue:,} enqueued tokens")
-            ]
+        if self.queue is not None and under_way + tokens > self.queue:
+            words = f"Enqueued token limit reached for m. Limit: {self.queue:,} enqueued tokens."
+            problems = [("token_limit_exceeded", words)]
         if fate.end == "failed":
             problems = list(fate.errors)
         ends = time.time() + self.seconds
-        batch = Batch(number, document, fate, rows, ends, fate.torn, words)
+        batch = Batch(number, document, fate, rows, ends, fate.torn, tokens)
         if problems:
             told = [{"code": code, "message": message, "line": None} for code, message in problems]
             document |= {"status": "failed", "errors": {"object": "list", "data": told}}

@@ -25,6 +25,9 @@ MARK: Final = "relabel"
 """The key of a batch's metadata under which its part's token stands."""
 
 DAY: Final = 86_400.0
+SLOWEST: Final = 100_000.0
+"""Bytes in a second that a slow line still uploads, or a busy service takes in."""
+
 _PAGE: Final = 100
 
 Document = Mapping[str, Any]
@@ -65,11 +68,12 @@ class BatchService:
 
     def upload(self, path: Path) -> str:
         """Upload a file of requests, in pieces; return its id."""
+        patience = self._settings.timeout + path.stat().st_size / SLOWEST
 
         async def once() -> str:
             with path.open("rb") as file:
                 create = self._client.files.with_raw_response.create
-                sent = create(file=(path.name, file, "application/jsonl"), purpose="batch")
+                sent = create(file=(path.name, file, "application/jsonl"), purpose="batch", timeout=patience)
                 raw = await self._answer(sent, missing=self._no_batches())
             return _id(_document(raw.content))
 
@@ -139,7 +143,7 @@ class BatchService:
 
         async def fetch() -> None:
             async with self._client.files.with_streaming_response.content(file) as pieces:
-                with _replacing(path) as write:
+                with _replacing(path) as write, _telling_of_the_line():
                     async for piece in pieces.iter_bytes():
                         write(piece)
 
@@ -229,6 +233,19 @@ def _replacing(path: Path) -> Iterator[Callable[[bytes], object]]:
             file.close()
     with told():
         temporary.replace(path)
+
+
+@contextmanager
+def _telling_of_the_line() -> Iterator[None]:
+    """Turn what the transport says of a line that breaks into what the openai package says elsewhere."""
+    import httpx2
+
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        raise TimeoutError from error
+    except httpx2.TransportError as error:
+        raise ConnectionError from error
 
 
 async def _opened(settings: OpenAIBatch, key: str) -> "AsyncOpenAI":

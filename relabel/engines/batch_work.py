@@ -4,8 +4,8 @@
 
 A file of requests is `written`, then `uploaded`. From before a batch is asked for until its id is heard it is
 `creating`: should that be cut short, the batch is looked for by its token, and asked for again only when it is not
-there a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests is
-answered, has failed, or is to be submitted again; the ledger knows which before anybody is told.
+there a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests
+is answered, has failed, or is to be submitted again; the ledger knows which before anybody is told.
 """
 
 import json
