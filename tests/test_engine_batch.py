@@ -353,7 +353,9 @@ def test_calls_that_fail(tmp_path: Path, call: str) -> None:
     kinds = [*WEATHER, *(f"late {kind}" for kind in WEATHER)]
     if call == "download":  # a file may hold anything: see the torn ones
         kinds = [kind for kind in kinds if kind.removeprefix("late ") not in {"page in 200", "no json"}]
-    faults = [fault for kind in kinds for fault in (kind, "")]
+    # a batch that was made although its word was lost is not asked for again: hence no good call in between
+    in_turn = [fault for kind in WEATHER for fault in (kind, f"late {kind}")]
+    faults = in_turn if call == "create" else [fault for kind in kinds for fault in (kind, "")]
     with BatchServer() as server:
         if call == "list":
             server.spoil("create", *["late reset"] * len(kinds))
@@ -387,7 +389,7 @@ def test_creations_that_are_lost(tmp_path: Path) -> None:
         assert len(got) == 20
         assert every(server) == {1}
         assert len(server.batches) == 205 + len(batches_of(tmp_path / "own"))
-        assert server.calls["list"] >= 3 * 4  # pages of 100
+        assert server.calls["list"] >= 2 * 3 + 4  # what is not there is looked for on every page of 100
 
 
 def test_a_service_that_hangs(tmp_path: Path) -> None:
