@@ -111,6 +111,8 @@ def run(
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
     max_usd: float | None = None,
     max_tokens: int | None = None,
+    detach: bool = False,
+    resume: bool = False,
 ) -> Summary:
     """Judge every hard negative of a training file, relabel, and write the results.
 
@@ -129,18 +131,24 @@ def run(
         begin: told what the input holds and who will be asked, before anybody is.
         max_usd: US dollars that may be paid for replies, by this call and all before it with the same output.
         max_tokens: tokens that may be read and written, likewise.
+        detach: do not wait for batches: hand over what there is to ask, take what is finished, and leave.
+        resume: refuse to begin a new run.
 
     Raises:
         BudgetReached: the next question would exceed `max_usd` or `max_tokens`; what was answered is kept.
         InputError: the file cannot be used; nothing was asked.
         SettingsError: config or shard cannot be used; nothing was asked.
         ServiceError: the model service cannot go on; the store keeps what was answered.
+        Detached: with `detach`, where batches are under way; the same call comes back to them.
+        RunError: with `resume`, where there is no run to go on with.
     """
     settings = config if isinstance(config, Settings) else load_config(config)
     source = sources.open_source(path, format=format, on_error=on_error, shard=shard)
     folder = Path(output) if output is not None else default_folder(path, config, shard=shard)
+    if resume:
+        pipeline.check_begun(folder)
     limits = Limits(max_usd, max_tokens)
-    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin, limits=limits)
+    return pipeline.run(source, settings, folder, judges=judges, watch=watch, begin=begin, limits=limits, detach=detach)
 
 
 def default_folder(path: AnyPath, *parts: object, shard: str | None = None) -> Path:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
+from relabel.engines.batch_ledger import BATCHES
 from relabel.engines.budget import Budget, Meter
 from relabel.engines.openai import OpenAIEngine
+from relabel.engines.openai_batch import OpenAIBatchEngine
 from relabel.engines.prices import price_of
 from relabel.engines.ray import RayOpenAIEngine, RaySpread, RayVLLMEngine
 from relabel.engines.ray_cluster import Cluster, Need
@@ -40,9 +42,6 @@ from relabel.records import digest
 from relabel.rundir import sha256_of
 from relabel.store import Store
 from relabel.tokens import output_tokens
-
-BATCHES: Final[str] = "openai_batch"
-"""The kind of engine that has the price of batches."""
 
 _ROUTING: Final = {"name", "final", "escalate", "sample", "settle"}
 """Fields of a stage that say what is made of its judge's words, not what these are."""
@@ -299,6 +298,8 @@ def open_engine(
 ) -> Engine:
     """Open the engine that the settings name, for the stage called `judge`; its own notes go to `cache`.
 
+    What batches are under way is no such note: it goes beside that folder, which may be deleted.
+
     On a cluster run vLLM's replicas, and an API's askers where replicas are given to their stage by name.
     """
     if cluster is not None:
@@ -312,6 +313,8 @@ def open_engine(
             return VLLMEngine(settings, cache / f"{judge}.vllm.log" if cache is not None else None)
         case engine_settings.OpenAI():
             return OpenAIEngine(settings)
+        case engine_settings.OpenAIBatch():
+            return OpenAIBatchEngine(settings, judge, cache.parent / BATCHES / judge if cache is not None else None)
         case engine_settings.Scripted():
             return ScriptedEngine(Path(settings.replies), judge)
 
@@ -330,7 +333,7 @@ def price(settings: engine_settings.AnyEngine, prices: str | None = None) -> Pri
         return Price(0.0, 0.0, 0.0, origin=whose)
     if settings.price:
         return price_as_written(settings.price, "the config")
-    batch = settings.kind == BATCHES
+    batch = isinstance(settings, engine_settings.OpenAIBatch)
     where = settings.base_url or os.environ.get("OPENAI_BASE_URL") or None
     if prices is not None and (found := PriceFile.load(Path(prices)).find(settings.model, where, batch=batch)):
         return found

@@ -1,9 +1,10 @@
 """The door: arguments in, exit codes out. Each command is one call into the library.
 
 Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 2 your input or settings ·
-3 the model service · 5 --max-usd or --max-tokens is reached, with the command that goes on ·
-70 a bug of relabel, with its traceback: please report it ·
-130 interrupted, with the command that resumes · 141 who read the output has stopped.
+3 the model service · 4 left while batches are under way (--detach), with the command that comes back ·
+5 --max-usd or --max-tokens is reached, with the command that goes on ·
+70 a bug of relabel, with its traceback: please report it · 130 interrupted, with the command that resumes ·
+141 who read the output has stopped.
 """
 
 import errno
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from relabel import cli_mining, cli_trust
-from relabel.errors import BudgetReached, RelabelError, SettingsError, typed
+from relabel.errors import BudgetReached, Detached, RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
     ConfigFile,
@@ -112,6 +113,10 @@ def run(
     prices: Prices = None,
     max_usd: MaxUsd = None,
     max_tokens: MaxTokens = None,
+    detach: Annotated[  # noqa: FBT002
+        bool, typer.Option("--detach", help="Do not wait for batches: submit, take what is finished, leave with 4.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Come back to a run; begin none.")] = False,  # noqa: FBT002
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bars.")] = False,  # noqa: FBT002
 ) -> None:
     """Judge every hard negative, relabel, write. Called again it goes on where it was; nothing is paid for twice."""
@@ -135,6 +140,8 @@ def run(
             begin=bars.begin,
             max_usd=max_usd,
             max_tokens=max_tokens,
+            detach=detach,
+            resume=resume,
         )
     screen.summary(screen.open_console(), done, after=f"next: {typed('show', folder)} · {typed('stats', folder)}")
     _end(done, limit)
@@ -399,6 +406,11 @@ def _end(done: "Summary", limit: tuple[float, bool] | None) -> None:
         raise typer.Exit(1)
 
 
+def _coming_back(words: list[str]) -> str:
+    """Return the command that comes back to a run that was left: it waits, unless told to leave again."""
+    return typed(*[word for word in words if word not in {"--detach", "--resume"}], "--resume")
+
+
 def _unexpected(error: Exception) -> int:
     """Say what else went wrong; return the exit code."""
     show = getattr(error, "show", None)  # an error of usage, whose class typer does not export
@@ -441,6 +453,9 @@ def main() -> None:
     except BudgetReached as error:
         _echo(f"relabel: {error.message}\n  nothing is asked twice; to go on: {_with_more(sys.argv[1:])}", err=True)
         code = error.exit_code
+    except Detached as left:
+        _echo(f"left: {left}\nto come back: {_coming_back(sys.argv[1:])}", err=True)
+        code = left.exit_code
     except RelabelError as error:
         _echo(f"relabel: {error}", err=True)
         code = error.exit_code

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from relabel.agreement import MAX_STRATA
 from relabel.cascade import By, Cuts, Settle, Stage
-from relabel.engine_settings import VLLM, AnyEngine, OpenAI, Scripted, Strict
+from relabel.engine_settings import VLLM, AnyEngine, Endpoint, Scripted, Strict
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
@@ -29,7 +29,9 @@ policy:
   actions: drop
 """
 
-_TAGS: Final = frozenset({"rules", "embedding", "crossencoder", "llm", "human", "openai", "scripted", "vllm"})
+_TAGS: Final = frozenset({
+    "rules", "embedding", "crossencoder", "llm", "human", "openai", "openai_batch", "scripted", "vllm",
+})  # fmt: skip
 """The names by which pydantic tells the kinds of stages and engines apart."""
 
 _END: Final = 2**20
@@ -290,7 +292,7 @@ class Settings(Strict):
         """Refuse two servers that a reply's address could not tell apart: the second would get the first's replies."""
         asked: dict[str, str | None] = {}
         for name, stage in zip(self.names, self.stages, strict=True):
-            if isinstance(stage, LLM) and isinstance(stage.engine, OpenAI):
+            if isinstance(stage, LLM) and isinstance(stage.engine, Endpoint):
                 answers = json.dumps(stage.engine.answering, sort_keys=True, default=str)
                 if asked.setdefault(answers, stage.engine.base_url) != stage.engine.base_url:
                     raise ValueError(

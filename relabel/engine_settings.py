@@ -66,8 +66,8 @@ class Price(Strict):
     tiers: list[Tier] = Field(default_factory=list)
 
 
-class OpenAI(Strict):
-    """Any OpenAI-compatible endpoint: OpenAI, Azure, OpenRouter, a vLLM or Ollama server; names as in package openai.
+class Endpoint(Strict):
+    """A model behind an API that speaks OpenAI's chat completions, and how it is asked; names as in package openai.
 
     Attributes:
         model: its name at the server.
@@ -79,9 +79,6 @@ class OpenAI(Strict):
         extra_body: further fields of the body, or other values for its fields.
         choices: how a request with choices is asked. "logprobs" asks for probabilities, "structured" (vLLM) also
             allows nothing but the choices, "text" asks for neither (models that refuse log-probabilities).
-        concurrency: requests in flight, 1 or more.
-        requests_per_minute: never more, retries included, spread evenly; None = as the server lets us.
-        tokens_per_minute: never more, in and out together; None = as the server lets us.
         timeout: seconds without a byte from the server after which an attempt has failed.
         patience: seconds in which a server answers nothing at all before the run gives it up, four times as long once
             it has answered; None = 3 × timeout.
@@ -89,7 +86,6 @@ class OpenAI(Strict):
         price: what its tokens cost, in place of the list price.
     """
 
-    kind: Literal["openai"] = "openai"
     model: str = Field(min_length=1)
     base_url: str | None = None
     api_key_env: str | None = None
@@ -100,9 +96,6 @@ class OpenAI(Strict):
     seed: int | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
     choices: Literal["logprobs", "structured", "text"] = "logprobs"
-    concurrency: int = Field(default=32, ge=1)
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    tokens_per_minute: float | None = Field(default=None, gt=0)
     timeout: float = Field(default=60.0, gt=0)
     patience: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=6, ge=0)
@@ -125,6 +118,59 @@ class OpenAI(Strict):
         """Model and sampling as they stand in every body."""
         own = self.model_dump(include=_ANSWERS - {"revision", "extra_body", "choices"})
         return {name: value for name, value in own.items() if value is not None} | self.extra_body
+
+
+class OpenAI(Endpoint):
+    """Any OpenAI-compatible endpoint: OpenAI, Azure, OpenRouter, a vLLM or Ollama server.
+
+    Attributes:
+        concurrency: requests in flight, 1 or more.
+        requests_per_minute: never more, retries included, spread evenly; None = as the server lets us.
+        tokens_per_minute: never more, in and out together; None = as the server lets us.
+    """
+
+    kind: Literal["openai"] = "openai"
+    concurrency: int = Field(default=32, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+
+
+class OpenAIBatch(Endpoint):
+    """OpenAI's Batch API: files of requests, answered within a day at a lower price.
+
+    What changes an answer is what `OpenAI` has: the same question to the same model is the same question.
+
+    Attributes:
+        max_requests: of one file; OpenAI takes no more than 50,000.
+        max_file_bytes: of one file; OpenAI takes no more than 200 MB.
+        max_enqueued_tokens: how many prompt tokens (estimated) may be under way at a time, as the limits page of the
+            account says of the model's batch queue; None = find out from the server's refusals.
+        poll_seconds: from one look at the batches to the next; also how long a file that is not full waits for more.
+        completion_window: within which the service answers or gives up.
+        max_retries: of one call; and how often a request is submitted again that its batch left without an answer.
+    """
+
+    kind: Literal["openai_batch"]
+    max_requests: int = Field(default=50_000, ge=1, le=50_000)
+    max_file_bytes: int = Field(default=200_000_000, ge=1_000, le=200_000_000)
+    max_enqueued_tokens: int | None = Field(default=None, ge=1)
+    poll_seconds: float = Field(default=60.0, gt=0)
+    completion_window: str = Field(default="24h", min_length=1)
+
+    @property
+    def concurrency(self) -> int:
+        """Calls at a time: files are large, and batches few."""
+        return 1
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """Calls are as rare as `poll_seconds` makes them."""
+        return None
+
+    @property
+    def tokens_per_minute(self) -> float | None:
+        """A file of requests is no request for tokens."""
+        return None
 
 
 class Scripted(Strict):
@@ -176,4 +222,4 @@ class VLLM(Strict):
         return self
 
 
-AnyEngine = OpenAI | Scripted | VLLM
+AnyEngine = OpenAI | OpenAIBatch | Scripted | VLLM

@@ -8,7 +8,8 @@
     ├── RunError              a run directory: missing, of other input   exit 2
     ├── MissingPart           an optional package is not installed      exit 2
     ├── ServiceError          the model service: key, model, credit     exit 3
-    └── BudgetReached         --max-usd, --max-tokens                   exit 5
+    ├── BudgetReached         --max-usd, --max-tokens                   exit 5
+    └── Detached              batches are under way: to be come back to  exit 4
 
 These are shown without a traceback. Anything else is a bug of ours and keeps its traceback.
 """
@@ -91,3 +92,9 @@ class BudgetReached(RelabelError):  # noqa: N818 - reads as what it is in a mess
     """The next question could cost more than is left of a limit; whoever sets a higher one goes on where this ended."""
 
     exit_code = 5
+
+
+class Detached(RelabelError):  # noqa: N818 - nothing went wrong
+    """The run was left while batches are under way; the same command comes back to them."""
+
+    exit_code = 4

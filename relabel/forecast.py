@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relabel import config, engine_settings, pools
-from relabel.building import BATCHES, open_engine, price
+from relabel.building import open_engine, price
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
@@ -153,7 +153,9 @@ class _Prompter:
             self._count(request.messages, output_tokens(self._template.spec, len(group)))
 
     def _count(self, messages: tuple[Message, ...], written: int) -> None:
-        at_once = self._stage.engine.kind != BATCHES  # nobody knows in which order the requests of a batch are asked
+        at_once = not isinstance(
+            self._stage.engine, engine_settings.OpenAIBatch
+        )  # nobody knows in which order the requests of a batch are asked
         read, cached = tokens(messages), cached_tokens(self._before, messages) if at_once else 0
         self._before = messages
         self._requests += 1

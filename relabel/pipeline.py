@@ -17,12 +17,13 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import open_case
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, Row, conclude_all
+from relabel.engines.batch_ledger import BATCHES, forget_failures
 from relabel.engines.budget import Limits
-from relabel.errors import BudgetReached, InputError, RelabelError, RunError, SettingsError, typed
+from relabel.errors import BudgetReached, Detached, InputError, RelabelError, RunError, SettingsError, typed
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.pools import CandidatePool
-from relabel.protocols import Judge, Prepares
+from relabel.protocols import Judge, Leaves, Prepares
 from relabel.records import NOTHING, Case, Example, Finding, Listed, fingerprint
 from relabel.refill import open_reserve, refill_all, refilled
 from relabel.rundir import change_to_json, json_line, read_json, replacing, sha256_of, versions, write_json
@@ -68,6 +69,7 @@ def run(
     watch: Watch = lambda *_: None,
     begin: Callable[[Survey, Sequence[Opened]], None] = lambda *_: None,
     limits: Limits | None = None,
+    detach: bool = False,
 ) -> Summary:
     """Do the main job; called again after a crash it goes on where it was.
 
@@ -79,9 +81,11 @@ def run(
         watch: told about progress, from other threads.
         begin: told what the survey found and whom the run will ask, before anybody is asked.
         limits: what the run may spend, all its executions together.
+        detach: do not wait for batches.
 
     Raises:
         BudgetReached: the next question would exceed a limit; what was answered is kept, and nothing is written.
+        Detached: with `detach`, where batches are under way in the end; everything else is done that could be.
     """
     started, limits = time.time(), limits or Limits()
     source = replace(source, source_field=source.source_field or settings.source_field)
@@ -102,20 +106,19 @@ def run(
             Station(stage, each.judge, number)
             for stage, each, number in zip(plan.stages, opened, plan.numbers, strict=True)
         ]
+        if detach:
+            _detach(settings, opened)
         try:
             judge_all(_cases(plan), stations, store, settings.seed, watch)
             refill_all(plan, stations, store, watch)
         except BudgetReached as error:
             raise billing.reached(plan, store, seen.pairs, limits) from error
-        summary = write_results(plan, store, folder)
-        spending = {each.name: each.spending() for each in opened if each.engine}
-        summary = replace(
-            summary,
-            spending=spending,
-            bill=billing.reckon(plan, store, summary.statistics, spending, limits),
-            seconds=time.time() - started,
-            windowed=sum(each.windowed for each in opened),
-        )
+        except Detached:
+            write_json(folder / "run.json", execution(Summary(folder, {}, {}, (), **_taken(opened, started)), started))
+            raise
+        summary = replace(write_results(plan, store, folder), **_taken(opened, started))
+        reckoned = billing.reckon(plan, store, summary.statistics, summary.spending, limits)
+        summary = replace(summary, bill=reckoned)
         write_json(folder / "run.json", execution(summary, started))
         loaded = _loaded_before(folder)
         stages_told = [
@@ -123,7 +126,29 @@ def run(
             for each, number in zip(opened, plan.numbers, strict=True)
         ]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
+        forget_failures(folder / BATCHES)
     return summary
+
+
+def _detach(settings: config.Settings, opened: Sequence[Opened]) -> None:
+    """Have no judge wait for batches; refused where there can be none."""
+    if not any(isinstance(stage, config.LLM) and stage.engine.kind == "openai_batch" for stage in settings.stages):
+        raise SettingsError(
+            "there is nothing to leave: no stage asks by batches",
+            hint="set a stage's engine to kind: openai_batch, or leave --detach out",
+        )
+    for each in opened:
+        if isinstance(each.judge, Leaves):
+            each.judge.leave(at_once=False)
+
+
+def _taken(opened: Sequence[Opened], started: float) -> dict[str, Any]:
+    """Return what this execution took so far, by the names that `Summary` has."""
+    return {
+        "spending": {each.name: each.spending() for each in opened if each.engine},
+        "seconds": time.time() - started,
+        "windowed": sum(each.windowed for each in opened),
+    }
 
 
 def _pool_digest(settings: config.Settings, folder: Path) -> str:
@@ -147,6 +172,19 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder in which something else lies than what a run leaves there."""
     if folder.is_dir() and not (folder / STORE).exists() and {each.name for each in folder.iterdir()} - OWN:
         raise RunError(f"{folder} holds other files, and no run of relabel", hint="name another run directory: -o")
+
+
+def check_begun(folder: Path) -> None:
+    """Refuse a folder in which there is no run to go on with.
+
+    Raises:
+        RunError: nothing of a run is there.
+    """
+    if not any((folder / name).exists() for name in (STORE, BATCHES)):
+        raise RunError(
+            f"{folder} holds no run to go on with",
+            hint="name the run directory: -o; or leave --resume out to begin one",
+        )
 
 
 def _check_part(folder: Path, shard: Shard | None) -> None:

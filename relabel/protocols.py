@@ -191,6 +191,18 @@ class Reports(Protocol):
         ...
 
 
+@runtime_checkable
+class Leaves(Protocol):
+    """An engine, or the judge that asks it, whose service works on while nobody waits for it."""
+
+    def leave(self, *, at_once: bool) -> None:
+        """Wait for nothing from now on, and end with Detached where replies are still to come.
+
+        Before that it hands over what there is to ask and takes what is finished; `at_once`, it begins nothing more.
+        """
+        ...
+
+
 class Encodes(Protocol):
     """A model that turns texts into vectors. What is too long for it is cut off at its end."""
 

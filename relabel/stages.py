@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from relabel.cascade import Stage, Standing, start, step
-from relabel.errors import BudgetReached, SettingsError
-from relabel.protocols import Judge
+from relabel.errors import BudgetReached, Detached, SettingsError
+from relabel.protocols import Judge, Leaves
 from relabel.records import LABELS, Case, Judgment, Label
 from relabel.store import Store
 
@@ -108,6 +108,7 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
     """Send all cases through all stages; every judgment is in the store when this returns.
 
     Raises:
+        Detached: batches are under way, and all that could be judged meanwhile is.
         Exception: the first one of any stage, once all threads have ended, or after GRACE; KeyboardInterrupt likewise.
         BudgetReached: once every request in flight has been answered, however long that takes.
     """
@@ -128,18 +129,25 @@ def judge_all(cases: Iterable[Case], stations: Sequence[Station], store: Store, 
         stop.set()
         _wait(threads, stop, ())
         raise
-    if errors:
-        raise errors[0]
+    left = [error for error in errors if isinstance(error, Detached)]
+    if len(errors) > len(left):
+        raise next(error for error in errors if not isinstance(error, Detached))
     store.flush()
+    if left:
+        raise Detached("; ".join(each.message for each in left))
 
 
 def _wait(threads: "Sequence[_Thread]", stop: threading.Event, errors: Sequence[BaseException]) -> None:
     """Wait until all threads have ended, or for GRACE after the run was stopped by other than its budget."""
-    ends = math.inf
+    ends, leaving = math.inf, False
     while (going := [thread for thread in threads if not thread.ended.is_set()]) and time.monotonic() < ends:
         going[0].ended.wait(timeout=0.1)
-        if stop.is_set() and not (errors and isinstance(errors[0], BudgetReached)):
-            ends = min(ends, time.monotonic() + GRACE)
+        if stop.is_set() and not leaving:
+            leaving = True
+            for thread in going:
+                thread.leave()
+            if not (errors and isinstance(errors[0], BudgetReached)):
+                ends = time.monotonic() + GRACE
     for thread in threads:
         if thread.ended.is_set():
             thread.join()
@@ -164,9 +172,16 @@ class _Thread(threading.Thread):
         self._work, self._inbox, self._outbox, self._stop_run, self._errors = work, inbox, outbox, stop, errors
         self.ended = threading.Event()
 
+    def leave(self) -> None:
+        """Wait for no service that works on by itself."""
+        self._work.leave()
+
     def run(self) -> None:
         try:
-            self._work.run(self._inbox, self._outbox, self._stop_run)
+            try:
+                self._work.run(self._inbox, self._outbox, self._stop_run)
+            except Detached as left:
+                self._errors.append(left)
             if self._outbox is not None:
                 self._outbox.close()
         except _Stopped:
@@ -189,6 +204,10 @@ class _Work:
         self._asked: dict[int, _Traveller] = {}
         self._passed = 0
 
+    def leave(self) -> None:
+        if isinstance(self._station.judge, Leaves):
+            self._station.judge.leave(at_once=True)
+
     def run(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> None:
         judged: list[Case] = []
         last = time.monotonic()
@@ -203,7 +222,7 @@ class _Work:
                 if len(judged) >= CHUNK or time.monotonic() - last > PATIENCE:
                     self._keep(judged)
                     judged, last = [], time.monotonic()
-        except (BudgetReached, _Stopped):  # what is judged until then is counted
+        except (BudgetReached, Detached, _Stopped):  # what is judged until then is counted
             self._keep(judged)
             raise
         self._keep(judged)

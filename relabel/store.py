@@ -30,8 +30,8 @@ VERSION: Final = 1
 STORE: Final = "judgments.sqlite"
 LOCK: Final = "run.lock"
 JUDGE_ANEW: Final = "judge into a new run directory: relabel run INPUT -o FOLDER"
-OWN: Final = frozenset({LOCK, "cache"})
-"""What a run that was killed as it began may leave in a folder that holds no store yet."""
+OWN: Final = frozenset({LOCK, "cache", "batches"})
+"""What may lie in a run's folder that holds no store: it was killed as it began, or somebody deleted the store."""
 
 COMMIT_SECONDS: Final = 0.05
 BATCH: Final = 200

@@ -169,6 +169,7 @@ _ANSWER: Final = {
     "not JSON": Rule("HTTP 200 that is no JSON", unsure=True),
     "page in 200": Rule("HTTP 200 with a web page", unsure=True),
     "usage": Rule("HTTP 200 without a usage, or with nonsense", "", kept=True, note="the cost is unknown, not $0"),
+    "no document": Rule("Batch API: HTTP 200 without the JSON object that was asked for", retry=True),
     "no embeddings": Rule("HTTP 200 without an embedding for each text", retry=True),
 }
 

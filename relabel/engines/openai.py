@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.engine_settings import OpenAI
+from relabel.engine_settings import Endpoint, OpenAI
 from relabel.engines.clock import Clock
 from relabel.engines.completions import completion_body, read_completion
 from relabel.engines.pool import Asker, Pool, Question
@@ -163,7 +163,7 @@ class _Asker:
             return replace(reply, unsure=reply.unsure + tries.unsure) if tries.unsure else reply
         self._trial.end(tries.number)
         if last.rejected and self._trial.lost(request.address):
-            raise self._service.ending(last.fault, last.detail, hint=_advice(self._settings, last.detail))
+            raise self._service.ending(last.fault, last.detail, hint=advice(self._settings, last.detail))
         if last.unreachable and tries.heard == self._service.heard:
             raise self._service.ending(last.fault, last.detail)
         detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
@@ -193,7 +193,7 @@ class _Asker:
         return replace(reply, detail=self._service.clean(reply.detail, prompts)) if reply.detail else reply
 
 
-def _advice(settings: OpenAI, said: str) -> str:
+def advice(settings: Endpoint, said: str) -> str:
     """Return what to change when a server rejects every request with these words; "" where they name no setting."""
     own = {name: f"take {name} out of extra_body, or correct it" for name in settings.extra_body}
     for name, remedy in (REMEDIES | own).items():

@@ -11,7 +11,7 @@ from uuid import uuid4
 from relabel.engines.budget import Budget, Charge, Meter, Till
 from relabel.errors import RelabelError, ServiceError
 from relabel.money import NOTHING, Amount, Bill
-from relabel.protocols import Engine, Reply, Reports, Request
+from relabel.protocols import Engine, Leaves, Reply, Reports, Request
 
 
 class Memory(Protocol):
@@ -157,6 +157,11 @@ class Remembering:
     def report(self) -> Mapping[str, Any]:
         """The inner engine's, if it has one."""
         return self._engine.report() if isinstance(self._engine, Reports) else {}
+
+    def leave(self, *, at_once: bool) -> None:
+        """Have the inner engine leave, if it can be left."""
+        if isinstance(self._engine, Leaves):
+            self._engine.leave(at_once=at_once)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
         """Yield a reply for every request, from the store or from the engine, in any order.

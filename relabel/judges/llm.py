@@ -14,7 +14,7 @@ from itertools import count
 from relabel.errors import TemplateError
 from relabel.judges.fitting import fit
 from relabel.prompts import Template
-from relabel.protocols import Engine, Measures, Reply, Request
+from relabel.protocols import Engine, Leaves, Measures, Reply, Request
 from relabel.records import SHORTENED, VOID_REASONS, Case, Judgment, Pair, Passage, chance, digest
 from relabel.replies import Answer, read_reply, schema_for
 
@@ -123,6 +123,11 @@ class LLMJudge:
             board.take(was.case, was.group, words)
             yield from board.finished()
         yield from board.finished()
+
+    def leave(self, *, at_once: bool) -> None:
+        """Have the engine leave, if it can be left."""
+        if isinstance(self._engine, Leaves):
+            self._engine.leave(at_once=at_once)
 
     def groups(self, case: Case) -> list[tuple[Pair, ...]]:
         """Divide the pairs of a case into the groups that are asked together, each in the order of its prompt."""

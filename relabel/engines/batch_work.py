@@ -1,0 +1,469 @@
+"""How requests become batches and batches become replies: one execution of a stage that asks by batches.
+
+    written → uploaded → creating → submitted → ended
+
+A file of requests is `written`, then `uploaded`. From before a batch is asked for until its id is heard it is
+`creating`: should that be cut short, the batch is looked for by its token, and asked for again only when it is not
+there a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests
+is answered, has failed, or is to be submitted again; the ledger knows which before anybody is told.
+"""
+
+import json
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from relabel.engine_settings import OpenAIBatch
+from relabel.engines.batch_feed import Feed, Leaving
+from relabel.engines.batch_ledger import Draft, Entry, Ledger, Part
+from relabel.engines.batch_results import BROKEN, Read, completion_of, whole
+from relabel.engines.batch_service import ENDPOINT, BatchService, Document
+from relabel.engines.completions import completion_body, read_completion
+from relabel.engines.openai import FEWEST, advice
+from relabel.engines.service import Trouble
+from relabel.errors import Detached, ServiceError
+from relabel.protocols import Message, Reply, Request
+
+UNDER_WAY: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+ENDED: Final = {
+    "completed": "the batch came back without it",
+    "expired": "the batch expired before its turn",
+    "cancelled": "the batch was cancelled before its turn",
+}
+"""Statuses with which a batch gives back what it has; what to say of a request that it does not give back."""
+
+SETTLED: Final = frozenset({"answered", "failed"})
+"""Outcomes that are replies."""
+
+FULL_QUEUE: Final = "token_limit_exceeded"
+NO_CREDIT: Final = frozenset({"billing_hard_limit_reached", "insufficient_quota"})
+"""Codes of a batch that failed."""
+
+DOWNLOADS: Final = 3
+"""How often result files are fetched that came damaged, or with fewer answers than the service counts."""
+
+OUTAGE: Final = 3600.0
+"""Seconds without a useful word from the service after which nobody waits for it any longer."""
+
+_BYTES_PER_TOKEN: Final = 4
+
+
+class Work:
+    """One execution; used once, by one thread.
+
+    Args:
+        settings: limits, and what is asked.
+        name: of the stage, for messages.
+        ledger: what was submitted, by this execution and those before.
+        service: the Batch API.
+        vouched: whether the service is known to answer such requests.
+        tell: hears how the batches stand, as plain JSON, whenever that is known anew.
+    """
+
+    def __init__(
+        self,
+        settings: OpenAIBatch,
+        name: str,
+        ledger: Ledger,
+        service: BatchService,
+        vouched: Callable[[], bool],
+        tell: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._settings, self._name, self._ledger, self._service = settings, name, ledger, service
+        self._vouched, self._tell = vouched, tell
+        self._waiting: dict[str, tuple[Request, ...]] = {}  # by address; without messages
+        self._again: deque[str] = deque()  # of those, the ones to be submitted again
+        self._own: set[int] = set()  # parts that this execution wrote
+        self._limit = settings.max_enqueued_tokens
+        self._draft = self._new_draft()
+        self._held = False  # parts are written that the queue has no room for
+        self._full = False  # the service said that its queue is
+        self._refusals = self._creations = 0  # in a row, and in vain
+        self._passed = 0  # requests that come again another time
+        self._oddities: Counter[str] = Counter()
+        self._heard = self._taken = time.monotonic()
+        self._next = 0.0
+
+    def replies(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
+        """Yield a reply for every request, as batches end.
+
+        Raises:
+            ServiceError: going on is pointless.
+            Detached: somebody wanted to leave, and replies are still to come.
+        """
+        for part in self._ledger.parts("written", "uploaded"):  # whoever still wants their requests will ask again
+            self._ledger.drop(part.number)
+        try:
+            yield from self._round(leave)
+            while not leave.at_once:
+                yield from self._fill(requests, leave)
+                self._submit(leave)
+                if leave.asked and self._held:
+                    yield from self._pass_over(requests, leave)
+                if requests.ended and not self._waiting and not self._passed:
+                    return
+                if leave.asked and self._handed_over(requests):
+                    break
+                if self._held or (requests.ended and not self._again):
+                    leave.wait(self._next - time.monotonic())
+                if time.monotonic() >= self._next and not leave.at_once:
+                    yield from self._round(leave)
+            raise self._detached()
+        finally:
+            self._draft.discard()
+            self._report()
+
+    # -- requests into files -----------------------------------------------------------------------------
+
+    def _fill(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
+        """Write requests until a file is full, none is left or the time of the next round has come."""
+        while not self._held and not leave.at_once and (left := self._next - time.monotonic()) > 0:
+            if self._again:
+                self._write_again(self._again.popleft())
+            elif requests.ended:
+                break
+            elif (request := requests.get(left)) is not None:
+                self._taken = time.monotonic()
+                yield from self._take(request)
+        idle = time.monotonic() - self._taken >= self._settings.poll_seconds
+        if len(self._draft) and not self._again and not leave.at_once and (requests.ended or idle):
+            self._close_draft()
+
+    def _take(self, request: Request) -> Iterator[Reply]:
+        """Answer a request by what the ledger knows, have it wait for its batch, or write it."""
+        address = request.address
+        if address in self._waiting:
+            self._waiting[address] += (replace(request, messages=()),)
+            return
+        entry = self._ledger.find(address)
+        if entry is not None and entry.outcome in SETTLED:
+            yield self._reply(request, entry)
+            return
+        if entry is None or entry.outcome == "again":
+            try:
+                line, tokens = self._line(request), prompt_tokens(request.messages)
+            except UnicodeEncodeError:
+                detail = "the prompt holds half a character (a lone surrogate), which cannot be sent"
+                yield Reply(request, None, failure="failed", detail=detail, retryable=True)
+                return
+            if len(line) > self._settings.max_file_bytes:
+                detail = f"the request has {len(line):,} bytes, more than a file may have"
+                yield Reply(request, None, failure="too long", detail=detail, retryable=True)
+                return
+            self._write(address, line, tokens, entry.attempts + 1 if entry else 1)
+        self._waiting[address] = (replace(request, messages=()),)
+
+    def _pass_over(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
+        """Let the stages before come to their end: what cannot be submitted now comes again another time."""
+        while not requests.ended and not leave.at_once:
+            request = requests.get(self._settings.poll_seconds)
+            if request is None:
+                continue
+            entry = self._ledger.find(request.address)
+            if entry is not None and entry.outcome in SETTLED:
+                yield self._reply(request, entry)
+            else:
+                self._passed += 1
+
+    def _line(self, request: Request) -> bytes:
+        mode = self._settings.choices
+        body = completion_body(
+            request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured"
+        )
+        row = {"custom_id": request.address, "method": "POST", "url": ENDPOINT, "body": body}
+        return json.dumps(row).encode() + b"\n"  # ASCII: there are readers that take U+2028 for the end of a line
+
+    def _write_again(self, address: str) -> None:
+        """Write a request that waits, from the file in which it was submitted before."""
+        entry = self._ledger.find(address)
+        if entry is not None and entry.outcome == "again":
+            self._write(address, line := self._ledger.line(entry), _tokens_of(line), entry.attempts + 1)
+
+    def _write(self, address: str, line: bytes, tokens: int, attempts: int) -> None:
+        if not self._draft.takes(len(line), tokens):
+            self._close_draft()
+        self._draft.add(address, line, tokens, attempts)
+        if self._draft.full:
+            self._close_draft()
+
+    def _new_draft(self) -> Draft:
+        return Draft(self._ledger.folder, self._settings.max_requests, self._settings.max_file_bytes, self._limit)
+
+    def _close_draft(self) -> None:
+        self._own.add(self._ledger.close_draft(self._draft))
+        self._draft, self._held = self._new_draft(), True
+
+    # -- files into batches ------------------------------------------------------------------------------
+
+    def _submit(self, leave: Leaving) -> None:
+        """Submit the files that are written, as far as the queue has room."""
+        if not self._held:
+            return
+        for part in self._ledger.parts("written", "uploaded"):
+            if leave.at_once or not self._has_room(part):
+                break
+            try:
+                self._submit_part(part)
+            except Trouble as trouble:
+                self._bear(trouble, leave)
+                break
+        self._held = bool(self._ledger.parts("written", "uploaded"))
+        self._report()
+
+    def _has_room(self, part: Part) -> bool:
+        enqueued = sum(other.tokens for other in self._ledger.parts("creating", "submitted"))
+        if not enqueued:
+            return True
+        return not self._full and (self._limit is None or enqueued + part.tokens <= self._limit)
+
+    def _submit_part(self, part: Part) -> None:
+        file = part.file
+        if part.state == "written":
+            file = self._service.upload(self._ledger.path(part.number, "requests"))
+            self._ledger.note(part.number, state="uploaded", file=file)
+        self._ledger.note(part.number, state="creating", tried=time.time())
+        try:
+            batch = self._service.create(file, part.token, part.number)
+        except ServiceError:
+            self._ledger.note(part.number, state="uploaded")
+            raise
+        except Trouble as trouble:
+            self._creations += 1
+            if not trouble.rule.retry or self._creations > self._settings.max_retries:
+                if not trouble.rule.retry:  # and so there is no batch
+                    self._ledger.drop(part.number)
+                raise ServiceError(
+                    f"{self._service.where} does not take a batch of stage {self._name}: {trouble.detail}",
+                    hint="correct what it complains of, then type the same command again",
+                ) from None
+            raise
+        self._adopt(part, batch)
+
+    def _adopt(self, part: Part, batch: Document) -> None:
+        """Note the batch that a part became."""
+        self._creations = 0
+        status = str(batch.get("status") or "validating")
+        self._ledger.note(part.number, state="submitted", batch=batch["id"], submitted=time.time(), status=status)
+
+    def _resolve(self, part: Part) -> None:
+        """Find out what came of an attempt to make a batch that was cut short."""
+        if 0 <= time.time() - part.tried < self._settings.poll_seconds:
+            return  # it may still be on its way
+        batch = self._service.find(part.token, part.tried)
+        if batch is not None and isinstance(batch.get("id"), str):
+            self._adopt(part, batch)
+        elif part.number in self._own:
+            self._ledger.note(part.number, state="uploaded")
+            self._held = True
+        else:
+            self._dissolve(part)
+
+    def _dissolve(self, part: Part) -> None:
+        """Submit a part's requests in other files; of another execution's, those that are still wanted."""
+        self._ledger.dissolve(part.number)
+        for entry in self._ledger.entries(part.number):
+            if entry.outcome == "again" and entry.address in self._waiting:
+                self._again.append(entry.address)
+
+    # -- batches into replies ----------------------------------------------------------------------------
+
+    def _round(self, leave: Leaving) -> Iterator[Reply]:
+        """Look at every batch that is under way, and for those that may be."""
+        try:
+            for part in self._ledger.parts("submitted"):
+                yield from self._look(part)
+            for part in self._ledger.parts("creating"):
+                self._resolve(part)
+            self._heard = time.monotonic()
+        except Trouble as trouble:
+            self._bear(trouble, leave)
+        self._next = time.monotonic() + self._settings.poll_seconds
+        self._report()
+
+    def _bear(self, trouble: Trouble, leave: Leaving) -> None:
+        """Go on after a call that failed as often as it was tried: batches do not mind. Not for ever, though.
+
+        Raises:
+            ServiceError: nobody was ever there, somebody wants to leave, or this has lasted too long.
+        """
+        if trouble.unreachable and not self._service.heard:
+            raise self._service.unreachable(trouble)
+        if not trouble.rule.retry or leave.asked or time.monotonic() - self._heard > OUTAGE:
+            raise ServiceError(
+                f"{self._service.where} does not do its part for stage {self._name}: {trouble.detail}",
+                hint="batches under way go on there; type the same command again to come back to them",
+            )
+        self._oddities["calls that failed for a while"] += 1
+
+    def _look(self, part: Part) -> Iterator[Reply]:
+        batch = self._service.retrieve(part.batch)
+        status, counts = str(batch.get("status") or ""), _mapping(batch.get("request_counts"))
+        completed, failed = _count(counts.get("completed")), _count(counts.get("failed"))
+        if (status, completed, failed) != (part.status, part.completed, part.failed):
+            self._ledger.note(part.number, status=status, completed=completed, failed=failed)
+        if status in ENDED:
+            yield from self._collect(part, batch, status, completed)
+        elif status == "failed":
+            self._refused(part, batch)
+        elif status not in UNDER_WAY:
+            self._oddities[f"batches with the unknown status {status[:40]!r}, taken for under way"] += 1
+
+    def _collect(self, part: Part, batch: Document, status: str, completed: int) -> Iterator[Reply]:
+        """Take in what a batch gives back: into the ledger first, then as replies."""
+        asked = {entry.address: entry for entry in self._ledger.entries(part.number)}
+        for _ in range(DOWNLOADS):
+            read, complete = self._fetch(part, batch, asked)
+            if complete and read.answered >= min(completed, len(asked)):
+                break
+        every = read.rejected == len(asked) >= FEWEST
+        self._ledger.settle(part.number, read.results.values(), self._settings.max_retries + 1, ENDED[status])
+        if every and not self._vouched() and not self._ledger.answered():
+            self._ledger.forget()
+            problem = f"{self._service.where} rejects every request of stage {self._name} ({read.said})"
+            raise ServiceError(problem, hint=advice(self._settings, read.said))
+        self._full, self._refusals = False, 0
+        self._oddities += read.oddities
+        self._oddities[f"requests that a batch gave back without an answer ({status})"] += len(asked) - read.answered
+        for entry in self._ledger.entries(part.number):
+            if entry.outcome == "again" and entry.address in self._waiting:
+                self._again.append(entry.address)
+                continue
+            for request in self._waiting.pop(entry.address, ()):
+                yield self._reply(request, entry)
+        self._ledger.tidy()
+        if read.hopeless is not None:
+            raise read.hopeless
+
+    def _fetch(self, part: Part, batch: Document, asked: Mapping[str, Entry]) -> tuple[Read, bool]:
+        """Bring a batch's files here and read them; say whether they came whole."""
+        read, complete = Read(), True
+        for kind in ("output", "errors"):
+            file = batch.get("output_file_id" if kind == "output" else "error_file_id")
+            if isinstance(file, str) and file:
+                path = self._ledger.path(part.number, kind)
+                self._service.download(file, path)
+                complete = whole(path) and complete
+                read.add_file(path, kind, asked, self._meaning)
+        return read, complete and not read.oddities[BROKEN]
+
+    def _meaning(self, entry: Entry, status: int, body: object) -> Trouble | ServiceError:
+        return self._service.trouble(status, body, self._prompts(entry))
+
+    def _prompts(self, entry: Entry) -> list[str]:
+        return [str(turn["content"]) for turn in json.loads(self._ledger.line(entry))["body"]["messages"]]
+
+    def _reply(self, request: Request, entry: Entry) -> Reply:
+        """Make the reply to a request of which the ledger knows what came of it."""
+        if entry.outcome != "answered":
+            return Reply(request, None, failure=entry.failure or "failed", detail=entry.detail, retryable=True)
+        body = completion_of(self._ledger.reply(entry))
+        reply = read_completion(request, body, constrained=self._settings.choices == "structured")
+        if not reply.detail:
+            return reply
+        prompts = [turn.content for turn in request.messages] or self._prompts(entry)
+        return replace(reply, detail=self._service.clean(reply.detail, prompts))
+
+    def _refused(self, part: Part, batch: Document) -> None:
+        """Make the best of a batch that failed as a whole, unpaid: submit it later where only the queue is full."""
+        listed = _mapping(batch.get("errors")).get("data")
+        errors = [_mapping(error) for error in listed] if isinstance(listed, list) else []
+        if FULL_QUEUE in {error.get("code") for error in errors}:
+            self._wait_for_room(part, " ".join(str(error.get("message")) for error in errors))
+            return
+        self._ledger.drop(part.number)
+        said = [
+            f"{error.get('code')}: {error.get('message')}" + (f" (line {error['line']})" if error.get("line") else "")
+            for error in errors[:3]
+        ]
+        more = f"; and {len(errors) - 3:,} more" if len(errors) > 3 else ""
+        words = self._service.clean("; ".join(said) or "it does not say why") + more
+        credit = any(error.get("code") in NO_CREDIT for error in errors)
+        raise ServiceError(
+            f"{self._service.where} refused a batch of stage {self._name} as a whole ({words})",
+            hint="add credit, then type the same command again: what is answered is not asked again"
+            if credit
+            else f"nothing of it was paid; {advice(self._settings, words)}",
+        )
+
+    def _wait_for_room(self, part: Part, said: str) -> None:
+        """Submit a part again when the queue has room, in smaller files where it never has so much."""
+        alone = not any(other.number != part.number for other in self._ledger.parts("creating", "submitted"))
+        named = re.search(r"limit:?\s*(\d[\d,]*)", said, re.IGNORECASE)
+        if named is not None:
+            self._limit = min(int(named[1].replace(",", "")), self._limit or part.tokens)
+        elif alone:
+            self._limit = max(1, part.tokens // 2)
+        self._full = True
+        self._refusals += alone
+        if self._limit is not None and part.tokens > self._limit and part.requests > 1:
+            self._dissolve(part)
+        elif self._refusals > self._settings.max_retries:
+            self._ledger.drop(part.number)
+            raise ServiceError(
+                f"the batch queue of {self._service.where} is full, and not with batches of stage {self._name}"
+                f" ({self._service.clean(said)})",
+                hint="wait until others' batches have ended, then type the same command again",
+            )
+        else:
+            self._ledger.note_refused(part.number)
+            self._held = True
+        if not len(self._draft):
+            self._draft = self._new_draft()
+
+    # -- leaving, and telling ----------------------------------------------------------------------------
+
+    def _handed_over(self, requests: Feed) -> bool:
+        """Whether everything that can be submitted now is."""
+        written = self._held or (not self._again and not len(self._draft))
+        return requests.ended and written and not self._ledger.parts("creating")
+
+    def _detached(self) -> Detached:
+        parts = self._ledger.parts("submitted")
+        done, asked = sum(part.completed + part.failed for part in parts), sum(part.requests for part in parts)
+        batches = "1 batch is" if len(parts) == 1 else f"{len(parts):,} batches are"
+        more = "; the other requests wait until its queue has room" if self._held else ""
+        return Detached(f"stage {self._name}: {batches} under way, {done:,} of {asked:,} requests finished{more}")
+
+    def _report(self) -> None:
+        batches = [
+            {
+                "part": part.number,
+                "id": part.batch,
+                "status": part.status,
+                "requests": part.requests,
+                "completed": part.completed,
+                "failed": part.failed,
+                "submitted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(part.submitted)),
+                "taken_in": part.state == "ended",
+            }
+            for part in self._ledger.parts()
+            if part.batch
+        ]
+        oddities = {kind: count for kind, count in self._oddities.items() if count}
+        self._tell({"batches": batches} | ({"oddities": oddities} if oddities else {}))
+
+
+def prompt_tokens(messages: tuple[Message, ...]) -> int:
+    """Estimate the tokens of a prompt from its bytes, which holds for other scripts too; 4 for each message's frame.
+
+    Raises:
+        UnicodeEncodeError: it holds half of a surrogate pair.
+    """
+    return sum(len(message.content.encode()) // _BYTES_PER_TOKEN + 4 for message in messages)
+
+
+def _tokens_of(line: bytes) -> int:
+    """Estimate the tokens of the prompt in a request's line."""
+    turns = json.loads(line)["body"]["messages"]
+    return prompt_tokens(tuple([Message(turn["role"], turn["content"]) for turn in turns]))
+
+
+def _mapping(value: object) -> Document:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
