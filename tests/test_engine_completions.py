@@ -153,4 +153,3 @@ def test_cost() -> None:
     assert price.pico(Usage(1000, 100, 400)) == 0.003 * PICO
     assert price.pico(Usage(1000, 100)) == 0.0035 * PICO
     assert price.pico(Usage(None, 100)) is None
-    assert cost(Usage(1000, 100), None) is None
