@@ -339,7 +339,7 @@ def test_the_first_answer_is_expected_to_be_as_long_as_it_may_be() -> None:
 
 
 def test_a_first_request_is_tried_though_it_might_not_fit() -> None:
-    """Of an answer that may be long, and of which nobody knows how long it is, one is asked; not where nothing is left."""
+    """Where nobody knows how long an answer is, one is asked, though it may be long; not where nothing is left."""
     for limit, asked in ((1, True), (0, False)):
         budget = Budget(Limits(tokens=limit))
         till = Till(METER, budget)

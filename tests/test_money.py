@@ -176,7 +176,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_which_price_counts(prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's own, then the file's, then the list's; a server in the environment is not OpenAI; half in a batch."""
+    """The engine's own, then the file's, then the list's; another server in the environment is not OpenAI."""
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
     class Batch(engine_settings.OpenAI):
@@ -240,6 +240,7 @@ def test_a_forecast_says_what_it_is_made_of(prices: Path, tmp_path: Path) -> Non
     assert cheap.price.endswith(f"{prices}, gpt-4o-mini")
     assert cheap.usd == pytest.approx((cheap.tokens_in + 2 * cheap.tokens_out) / 1e6)
     assert strong.usd == pytest.approx((5 * strong.tokens_in + 6 * strong.tokens_out) / 1e6)
+    assert cheap.usd is not None
     assert cheap.usd_cached is not None
     assert cheap.usd_cached <= cheap.usd
     assert strong.usd is not None
