@@ -175,7 +175,8 @@ def _left(plan: Plan, store: Store, pairs: int, whole: Mapping[str, tuple[Bill, 
         left = max(0, pairs - judged)
         more = bill.at_most.pico * left // judged if judged else 0
         about = f", about {_dollars(more)} at what a pair took so far" if more else ""
-        yield f"{name}: {bill.asked:,} requests asked, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}"
+        asked = f"{bill.asked:,} requests asked"
+        yield f"{name}: {asked}, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}"
 
 
 def _unsure(whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:

@@ -164,7 +164,7 @@ def test_the_message_says_how_far_it_got(server: BillingServer, tmp_path: Path) 
     bill = json.loads((folder / "run.json").read_text("utf-8"))["bill"]
     assert bill["usd"] == pytest.approx(float(server.sent.usd))
     assert bill["limits"] == {"usd": 5.0, "tokens": None}
-    assert [stage["executions"] for stage in bill["stages"]][0] == 2
+    assert bill["stages"][0]["executions"] == 2
 
 
 def relabel(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -274,7 +274,7 @@ class Eager:
 
 @pytest.mark.parametrize("pull", [1, 7, 10**6])
 def test_any_engine_can_be_stopped(pull: int, tmp_path: Path) -> None:
-    """Engines that pull one request, some or all in their own thread: replies come first, then the limit; no deadlock."""
+    """Engines that pull one request, some or all in their own thread: replies come first, then the limit."""
     engine, budget = Eager(pull=pull), Budget(Limits(tokens=114 * 50))
     with Store(tmp_path) as store:
         replies = Remembering(engine, store, meter=METER, budget=budget).answer(map(question, range(1000)))
@@ -314,7 +314,7 @@ def test_stages_share_one_budget(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_fails_gives_back_what_was_reserved(tmp_path: Path) -> None:
-    """Others who wait for its requests in flight are not left waiting; the store says that these were perhaps billed."""
+    """Others who wait for its requests in flight are not left waiting; the store says that they were perhaps billed."""
     budget = Budget(Limits(tokens=10_000))
     with Store(tmp_path) as store:
         with pytest.raises(RuntimeError, match="broken"):
@@ -339,7 +339,7 @@ def test_the_first_answer_is_expected_to_be_as_long_as_it_may_be() -> None:
 
 
 def test_a_first_request_is_tried_though_it_might_not_fit() -> None:
-    """Of an answer that may be long, nobody knows how long, one is asked; not where nothing is left."""
+    """Where nobody knows how long an answer is, one is asked, though it may be long; not where nothing is left."""
     for limit, asked in ((1, True), (0, False)):
         budget = Budget(Limits(tokens=limit))
         till = Till(METER, budget)
