@@ -206,11 +206,11 @@ class _Line:
             return [await retrying(self._attempt, texts)]
         except Trouble as trouble:
             last = trouble
-        if not last.rule.retry and len(texts) > 1:
+        if not last.transient and len(texts) > 1:
             half = len(texts) // 2
             return [*await self._batch(texts[:half]), *await self._batch(texts[half:])]
         if last.unreachable and heard == self._service.heard:
-            raise self._service.ending(last.fault, last.detail)
+            raise self._service.unreachable(last)
         raise self._ending(last, texts[0])
 
     async def _attempt(self, texts: Sequence[str]) -> "Floats":
@@ -243,7 +243,7 @@ class _Line:
     def _ending(self, trouble: Trouble, text: str) -> ServiceError:
         """Say why no vector comes."""
         where, begins = self._service.where, f"the text that begins {text[:BEGINNING]!r}"
-        if trouble.rule.retry:
+        if trouble.transient:
             hint = "type the same command again: what is embedded is not asked again"
             return ServiceError(f"{where} gives no embeddings: {trouble.detail}", hint=hint)
         if trouble.rule.outcome == "too long":

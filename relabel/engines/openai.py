@@ -165,7 +165,7 @@ class _Asker:
         if last.rejected and self._trial.lost(request.address):
             raise self._service.ending(last.fault, last.detail, hint=_advice(self._settings, last.detail))
         if last.unreachable and tries.heard == self._service.heard:
-            raise self._service.ending(last.fault, last.detail)
+            raise self._service.unreachable(last)
         detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
         return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True)
 

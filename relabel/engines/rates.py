@@ -16,7 +16,7 @@ from relabel.protocols import Usage
 WINDOW: Final = 1.0
 """Seconds over which refusals are counted before the rate is changed."""
 
-RISE: Final = 0.04
+RISE: Final = 0.03
 TOLD_RISE: Final = 0.1
 """By which part of the highest rate ever answered the rate rises in a second; the second where the server's headers
 say that more is left: then it refused for another reason."""
@@ -83,7 +83,7 @@ class Flow:
         rate = min(self._most, self._shown)
         if not self._limited or now >= self._told_until:
             return rate
-        return min(rate, max(self._told, LEAST * self._peak))
+        return min(rate, max(self._told, LEAST * max(self._peak, self._answered / WINDOW)))
 
     def wait(self, cost: float, now: float) -> float:
         """Return the seconds until `cost` may be taken. What costs more than the bucket holds needs it full."""
