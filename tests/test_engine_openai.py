@@ -266,7 +266,7 @@ def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float
     ],
 )
 def test_what_retry_after_may_hold(headers: dict[str, str], wait: float | None) -> None:
-    """Long waits are bounded; a date is measured by the server's clock; what is past or no time is as good as absent."""
+    """Long waits are bounded; a date is measured by the server's clock; what is past or no time says nothing."""
     assert asked_wait(headers) == wait
 
 
