@@ -192,12 +192,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=usual.pairs)
     parser.add_argument("--rate", type=float, default=usual.rate, help="requests/s let through (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=usual.latency, help="seconds (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, help="default: so many that the rate is half of what is offered")
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        help="default: so many that the rate is a quarter of what an idle"
+        " machine would send, so that a busy one still offers twice the rate",
+    )
     parser.add_argument("--no-headers", action="store_true", help="the server does not say how much is left")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     shape = Shape(options.pairs, options.rate, latency=options.latency, concurrency=1, headers=not options.no_headers)
-    shape = replace(shape, concurrency=options.concurrency or math.ceil(2 * options.rate / shape.offered))
+    shape = replace(shape, concurrency=options.concurrency or math.ceil(4 * options.rate / shape.offered))
     with tempfile.TemporaryDirectory() as folder:
         result = measure(shape, Path(folder), options.seed)
     print(table(shape, result))

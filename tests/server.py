@@ -249,9 +249,9 @@ class FakeServer:
     async def fault(self, kind: str, body: Body, request: Request) -> Response:
         """Answer a request wrongly. A kind not listed here is a KeyError: a typo in a plan."""
         kinds: dict[str, Callable[[], Response | Awaitable[Response]]] = {
-            "rate limit": lambda: refuse(429, "Rate limit reached, see /account/billing", headers={"retry-after": "7"}),
+            "rate limit": lambda: refuse(429, "Rate limit reached, see /account/billing", headers={"retry-after": "1"}),
             "rate limit ms": lambda: refuse(429, "Rate limit reached", headers={"retry-after-ms": "30"}),
-            "rate limit date": lambda: refuse(429, "Rate limit reached", headers={"retry-after": in_five_seconds()}),
+            "rate limit date": lambda: refuse(429, "Rate limit reached", headers={"retry-after": in_two_seconds()}),
             "rate limit bare": lambda: refuse(429, "Rate limit reached"),
             "too large": lambda: refuse(429, "Request too large for fake: Limit 10, Requested 20", code="tokens"),
             "timeout": lambda: refuse(408, "The request took too long"),
@@ -330,9 +330,9 @@ async def hang(request: Request) -> Response:
     return Response("too late", 504)
 
 
-def in_five_seconds() -> str:
-    """Return an HTTP date that lies four to five seconds ahead."""
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)
+def in_two_seconds() -> str:
+    """Return an HTTP date that lies one to two seconds ahead."""
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
 
 
 def completion(text: str, body: Body) -> Body:

@@ -1,8 +1,10 @@
 """The OpenAI engine against a real server that misbehaves, over a real socket."""
 
 import asyncio
+import itertools
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -15,15 +17,18 @@ from typing import Any
 
 import pytest
 from clocks import Skipping
+from openai import AsyncOpenAI
 from pydantic import ValidationError
-from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, oracle, refuse
+from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, content_key, oracle, refuse
 from starlette.responses import JSONResponse, Response
 
 from relabel.engine_settings import OpenAI
+from relabel.engines import openai as openai_module
 from relabel.engines.clock import Clock
 from relabel.engines.faults import LONGEST_WAIT, REFUSED
 from relabel.engines.openai import LOOKAHEAD, OpenAIEngine
 from relabel.engines.recognizing import asked_wait
+from relabel.engines.service import Service
 from relabel.errors import ServiceError, SettingsError
 from relabel.protocols import Engine, Message, Reply, Request
 
@@ -233,7 +238,7 @@ def test_no_retries(server: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "low", "high"),
-    [("rate limit", 7, 7), ("rate limit ms", 0.03, 0.03), ("rate limit date", 3, 6), ("error", 0, 1)],
+    [("rate limit", 1, 1), ("rate limit ms", 0.03, 0.03), ("rate limit date", 0, 3), ("error", 0, 1)],
 )
 def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float, high: float) -> None:
     """Retry-After in seconds, milliseconds or as a date is obeyed; without it the first wait is random below 1 s."""
@@ -251,6 +256,9 @@ def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
         ({"retry-after": "Wed, 01 Jan 2020 00:00:00 GMT"}, None),
         ({"retry-after": "Wed, 01 Jan 2200 00:00:00 -0000"}, LONGEST_WAIT),
+        ({"retry-after": "Wed, 01 Jan 2020 00:00:09 GMT", "date": "Wed, 01 Jan 2020 00:00:05 GMT"}, 4),
+        ({"retry-after": "Wed, 01 Jan 2200 00:00:09 GMT", "date": "Wed, 01 Jan 2200 00:00:05 GMT"}, 4),
+        ({"retry-after": "Wed, 01 Jan 2020 00:00:09 GMT", "date": "today"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "later"}, None),
@@ -258,7 +266,7 @@ def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float
     ],
 )
 def test_what_retry_after_may_hold(headers: dict[str, str], wait: float | None) -> None:
-    """Long waits are bounded, and what is past or no time at all is as good as absent."""
+    """Long waits are bounded; a date is measured by the server's clock; what is past or no time says nothing."""
     assert asked_wait(headers) == wait
 
 
@@ -522,6 +530,125 @@ def test_retries_count_against_requests_per_minute(server: FakeServer) -> None:
     assert 1.9 < time.perf_counter() - started < 6
 
 
+def test_tokens_per_minute_are_kept(server: FakeServer) -> None:
+    """A prompt of 13 tokens and its answer of one: at 840 a minute one a second, once the server's count is known."""
+    server.answer = lambda *_: "Yes"
+    started = time.perf_counter()
+    list(engine(server, Clock(), tokens_per_minute=840, max_tokens=1).answer(ask(number) for number in range(5)))
+    assert 2.9 < time.perf_counter() - started < 8
+
+
+def test_a_wait_holds_no_worker_up(server: FakeServer) -> None:
+    """One worker: while a request waits for its next attempt, all others are answered."""
+
+    class Slow(Clock):
+        def later(self, _: float, function: Callable[..., object], *arguments: object) -> None:
+            super().later(0.5, function, *arguments)
+
+    server.plan = Plan(0.1, ("error",))
+    hit = [number for number in range(99) if server.plan.fault(key_of(ask(number)), 1)]
+    requests = [ask(hit[0]), *(ask(number) for number in range(20) if number not in hit)]
+    replies = list(engine(server, Slow(), concurrency=1).answer(requests))
+    assert replies[-1].request == requests[0]
+    assert [reply.failure for reply in replies] == [""] * len(requests)
+
+
+def key_of(request: Request) -> str:
+    """Return the key under which the server counts a request."""
+    return content_key([{"role": turn.role, "content": turn.content} for turn in request.messages])
+
+
+def test_a_refusal_with_retry_after_pauses_all(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one of eight workers is told to wait a second, the others send nothing in that second either."""
+    moments: list[float] = []
+    server.latency = 0.02
+    original = server.fault
+
+    async def fault(kind: str, body: dict[str, Any], request: Any) -> Response:
+        moments.append(time.perf_counter())
+        return await original(kind, body, request)
+
+    def answer(*_: object) -> str:
+        moments.append(time.perf_counter())
+        return "Yes"
+
+    monkeypatch.setattr(server, "fault", fault)
+    server.answer = answer
+    refused = next(number for number in range(99) if Plan(0.02, ("rate limit",)).fault(key_of(ask(number)), 1))
+    server.plan = Plan(0.02, ("rate limit",))
+    requests = (
+        [ask(number) for number in range(200, 216)] + [ask(refused)] + [ask(number) for number in range(300, 340)]
+    )
+    list(engine(server, Clock(), concurrency=8).answer(requests))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sorted(moments))]
+    assert max(gaps) > 0.8
+    assert sum(gap > 0.5 for gap in gaps) == 1
+
+
+@pytest.mark.parametrize("headers", [True, False])
+def test_a_limit_that_nobody_set_is_found(*, headers: bool) -> None:
+    """A server that lets 40 a second through gets them, and all are answered, with no limit in the settings."""
+    with FakeServer(requests_per_minute=2400, headers=headers) as limiting:
+        started = time.perf_counter()
+        replies = list(engine(limiting, Clock()).answer(ask(number) for number in range(160)))
+        assert time.perf_counter() - started < 15  # 3 s at the least: the first 40 go at once
+        assert {reply.failure for reply in replies} == {""}
+        assert len(replies) == limiting.total - limiting.refused.total() == 160
+        assert limiting.refused.total() < 160
+
+
+def test_silence_after_an_answer_is_borne_longer(server: FakeServer) -> None:
+    """Four times as long as before the first answer, and only while somebody waits for one."""
+    settings, clock = OpenAI(model="fake", base_url=server.url, timeout=10), Skipping()
+    service = Service(settings, AsyncOpenAI(base_url=server.url, api_key="none"), "", clock)
+
+    async def heard() -> None:
+        async def nothing() -> None:
+            return None
+
+        await service.answer(nothing(), [])
+
+    def after(seconds: float, waiting: int = 1) -> bool:
+        clock.later(seconds, lambda: None)
+        try:
+            service.check(waiting)
+        except ServiceError:
+            return False
+        return True
+
+    async def story() -> list[bool]:
+        first = [after(29), after(500, waiting=0), after(29)]
+        await heard()
+        return [*first, after(119), after(2)]
+
+    assert asyncio.run(story()) == [True, True, True, True, False]
+
+
+def test_nothing_but_refusals_ends_the_run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that refuses all requests for the rate is given up, with what to set."""
+    monkeypatch.setattr("relabel.engines.service.REFUSED", 0.6)
+    server.plan = Plan(1.0, ("rate limit ms",), clears_after=10**6)
+    with pytest.raises(ServiceError, match="has refused every request") as caught:
+        list(engine(server, Clock(), concurrency=2).answer(iter_after(10**6, already())))
+    assert "requests_per_minute" in caught.value.hint
+
+
+def already() -> threading.Event:
+    """Return an event that has happened."""
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def test_only_monotonic_clocks_are_waited_by() -> None:
+    """No engine's wait reads the time of day, but for a Retry-After date of a server that says no date of its own."""
+    folder = Path(openai_module.__file__).parent
+    for name in ("clock", "openai", "pool", "rates", "service", "embeddings", "recognizing"):
+        text = (folder / f"{name}.py").read_text("utf-8")
+        assert not re.search(r"time\.time\(|localtime|utcnow", text), name
+        assert text.count("datetime.now") == (name == "recognizing"), name
+
+
 def test_the_iterator_is_not_pulled_far_ahead(server: FakeServer) -> None:
     """A consumer that stops holds everything back: a fixed number is pulled and not consumed."""
     pulled = 0
@@ -650,6 +777,8 @@ def test_the_identity_is_what_changes_the_answer() -> None:
         extra_body={"min_p": 0.1},
         concurrency=2,
         requests_per_minute=9,
+        tokens_per_minute=9,
+        patience=9,
         timeout=1,
         max_retries=0,
     )
@@ -666,6 +795,8 @@ def test_the_identity_is_what_changes_the_answer() -> None:
         ("choices", "maybe"),
         ("concurrency", 0),
         ("requests_per_minute", 0),
+        ("tokens_per_minute", 0),
+        ("patience", 0),
         ("timeout", 0),
         ("max_retries", -1),
     ],

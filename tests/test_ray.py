@@ -228,8 +228,8 @@ def test_an_answer_is_cut_off_when_its_last_token_ends_nothing() -> None:
 
 def test_replicas_share_what_a_service_allows() -> None:
     """Concurrency and rate are those of all replicas together."""
-    divided = share(engine_settings.OpenAI(model="m", concurrency=9, requests_per_minute=60), 4)
-    assert (divided.concurrency, divided.requests_per_minute) == (2, 15)
+    divided = share(engine_settings.OpenAI(model="m", concurrency=9, requests_per_minute=60, tokens_per_minute=800), 4)
+    assert (divided.concurrency, divided.requests_per_minute, divided.tokens_per_minute) == (2, 15, 200)
     assert share(engine_settings.OpenAI(model="m", concurrency=1), 4).concurrency == 1
     assert [block_size(sequences) for sequences in (1, 8, 256, 1024)] == [1, 2, 32, 32]
 

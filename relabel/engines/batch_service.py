@@ -265,14 +265,14 @@ def _document(content: bytes) -> Document:
         document = None
     if not isinstance(document, dict):
         page = content.lstrip().startswith(b"<")
-        raise Trouble("no document", "a web page came instead of JSON" if page else "what came is no JSON object")
+        raise Trouble("nothing useful", "a web page came instead of JSON" if page else "what came is no JSON object")
     return document
 
 
 def _id(document: Document) -> str:
     found = document.get("id")
     if not isinstance(found, str) or not found:
-        raise Trouble("no document", "what came has no id")
+        raise Trouble("nothing useful", "what came has no id")
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from relabel.engines.faults import FAULTS
@@ -141,20 +141,21 @@ def _nothing(body: Mapping[str, Any], choice: Mapping[str, Any]) -> tuple[str, s
     return ("no text", "the reply holds no text") if choice else ("no choices", "the reply is empty")
 
 
-def _tokens(choice: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[str, float]]]]:
-    """Read the log-probabilities of a completion; tokens that are not as the API describes them are left out."""
+def _tokens(choice: Mapping[str, Any]) -> Iterator[tuple[str, float, list[tuple[str, float]]]]:
+    """Read the log-probabilities of a completion one by one, as few are wanted of many.
 
-    def pairs(items: object) -> Iterable[tuple[str, float, Mapping[str, Any]]]:
+    Tokens that are not as the API describes them are left out.
+    """
+
+    def pairs(items: object) -> Iterator[tuple[str, float, Mapping[str, Any]]]:
         for item in items if isinstance(items, list) else ():
             entry = _mapping(item)
             token, logprob = entry.get("token"), entry.get("logprob")
             if isinstance(token, str) and isinstance(logprob, int | float) and not math.isnan(logprob):
                 yield token, logprob, entry
 
-    return [
-        (token, logprob, [(other, value) for other, value, _ in pairs(entry.get("top_logprobs"))])
-        for token, logprob, entry in pairs(_mapping(choice.get("logprobs")).get("content"))
-    ]
+    for token, logprob, entry in pairs(_mapping(choice.get("logprobs")).get("content")):
+        yield token, logprob, [(other, value) for other, value, _ in pairs(entry.get("top_logprobs"))]
 
 
 def _usage(said: object, seconds: float | None) -> Usage:

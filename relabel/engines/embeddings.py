@@ -206,11 +206,11 @@ class _Line:
             return [await retrying(self._attempt, texts)]
         except Trouble as trouble:
             last = trouble
-        if not last.rule.retry and len(texts) > 1:
+        if not last.transient and len(texts) > 1:
             half = len(texts) // 2
             return [*await self._batch(texts[:half]), *await self._batch(texts[half:])]
         if last.unreachable and heard == self._service.heard:
-            raise self._service.ending(last.fault, last.detail)
+            raise self._service.unreachable(last)
         raise self._ending(last, texts[0])
 
     async def _attempt(self, texts: Sequence[str]) -> "Floats":
@@ -243,7 +243,7 @@ class _Line:
     def _ending(self, trouble: Trouble, text: str) -> ServiceError:
         """Say why no vector comes."""
         where, begins = self._service.where, f"the text that begins {text[:BEGINNING]!r}"
-        if trouble.rule.retry:
+        if trouble.transient:
             hint = "type the same command again: what is embedded is not asked again"
             return ServiceError(f"{where} gives no embeddings: {trouble.detail}", hint=hint)
         if trouble.rule.outcome == "too long":
@@ -276,14 +276,14 @@ def read_embeddings(content: bytes, count: int) -> "tuple[Floats, int]":
         places = [place if entry.get("index") is None else entry["index"] for place, entry in enumerate(data)]
         vectors = [_vector(entry["embedding"]) for entry in data]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        raise Trouble("no embeddings", "what came holds no embeddings") from None
+        raise Trouble("nothing useful", "what came holds no embeddings") from None
     if sorted(places, key=str) != sorted(range(count), key=str):
-        raise Trouble("no embeddings", f"{len(data)} embeddings came for {count} texts, or some twice")
+        raise Trouble("nothing useful", f"{len(data)} embeddings came for {count} texts, or some twice")
     if len({vector.shape for vector in vectors}) != 1 or vectors[0].ndim != 1 or not vectors[0].size:
-        raise Trouble("no embeddings", "the embeddings that came differ in size")
+        raise Trouble("nothing useful", "the embeddings that came differ in size")
     block = np.stack([vectors[place] for place in np.argsort(places)])
     if not np.isfinite(block).all():
-        raise Trouble("no embeddings", "an embedding came that holds a value that is no finite number")
+        raise Trouble("nothing useful", "an embedding came that holds a value that is no finite number")
     usage = body.get("usage")
     tokens = (usage.get("total_tokens") or usage.get("prompt_tokens")) if isinstance(usage, dict) else 0
     return block, tokens if isinstance(tokens, int) else 0

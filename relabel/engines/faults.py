@@ -70,9 +70,9 @@ _NETWORK: Final = {
         hint="type: export SSL_CERT_FILE=… with the file of the authority that signed it, or correct base_url",
     ),
     "proxy": Rule(
-        "is behind a proxy (HTTPS_PROXY) that does not answer",
+        "is behind a proxy (HTTPS_PROXY) that does not answer or does not let us through",
         ends="at once",
-        problem="the proxy on the way to {where} does not answer",
+        problem="the proxy on the way to {where} does not let us through",
         hint="correct HTTPS_PROXY (HTTP_PROXY, ALL_PROXY), or type: export NO_PROXY=… with the server's name",
     ),
     "proxy login": Rule(
@@ -169,8 +169,7 @@ _ANSWER: Final = {
     "not JSON": Rule("HTTP 200 that is no JSON", unsure=True),
     "page in 200": Rule("HTTP 200 with a web page", unsure=True),
     "usage": Rule("HTTP 200 without a usage, or with nonsense", "", kept=True, note="the cost is unknown, not $0"),
-    "no document": Rule("Batch API: HTTP 200 without the JSON object that was asked for", retry=True),
-    "no embeddings": Rule("HTTP 200 without an embedding for each text", retry=True),
+    "nothing useful": Rule("HTTP 200 without what was asked for: an embedding for each text", retry=True),
 }
 
 FAULTS: Final[Mapping[str, Rule]] = MappingProxyType({**_NETWORK, **_STATUS, **_ANSWER})

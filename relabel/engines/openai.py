@@ -165,12 +165,14 @@ class _Asker:
         if last.rejected and self._trial.lost(request.address):
             raise self._service.ending(last.fault, last.detail, hint=advice(self._settings, last.detail))
         if last.unreachable and tries.heard == self._service.heard:
-            raise self._service.ending(last.fault, last.detail)
+            raise self._service.unreachable(last)
         detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
         return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True, unsure=tries.unsure)
 
     async def _attempt(self, request: Request) -> Reply:
         """Ask once."""
+        import httpx2
+
         mode = self._settings.choices
         body = completion_body(
             request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured"
@@ -178,12 +180,10 @@ class _Asker:
         prompts = [message.content for message in request.messages]
         characters = sum(map(len, prompts))
         foreseen = self._forecast.of(characters)
-        create = self._client.chat.completions.with_raw_response.create
         await self._service.turn(foreseen)
         started = time.perf_counter()
-        # The whole body goes as `extra_body`, messages too: the client checks typed arguments field by field, which
-        # takes it longer than all the rest.
-        asking = create(messages=[], model=self._settings.model, extra_body=body)
+        # Not by `chat.completions.create`: it looks at every field of the body, which takes as long as sending it.
+        asking = self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         answer = await self._service.answer(asking, prompts)
         self._trial.passed()
         seconds = time.perf_counter() - started

@@ -16,7 +16,7 @@ from relabel.protocols import Usage
 WINDOW: Final = 1.0
 """Seconds over which refusals are counted before the rate is changed."""
 
-RISE: Final = 0.04
+RISE: Final = 0.03
 TOLD_RISE: Final = 0.1
 """By which part of the highest rate ever answered the rate rises in a second; the second where the server's headers
 say that more is left: then it refused for another reason."""
@@ -29,6 +29,12 @@ SLOWEST: Final = 1 / 60
 
 LONGEST: Final = 120.0
 """Seconds for which what a header says is believed."""
+
+BURST: Final = 0.2
+"""Seconds' worth of requests that may be sent at once where the server's rate was found out, and is a guess."""
+
+MOST: Final = 1.5
+"""How many times the highest rate ever answered the rate rises to."""
 
 STEP: Final = 0.25
 """Seconds after which one who waits for a turn looks again: the rate may have changed."""
@@ -58,11 +64,12 @@ def _number(text: str) -> float | None:
 class Flow:
     """One thing of which a service takes so much a second: requests, or tokens.
 
-    A leaky bucket as a meter (ITU-T I.371) that may go into debt, filled for one second: a bucket for a whole minute
-    would let the first minute have twice the rate. The rate is the least of three: what is set; where it `adapts`,
-    what refusals show, lowered by half their share as DCTCP does (RFC 8257) and raised again by `RISE`; and, once
-    anything was refused, what the server says is left divided by the time until all of it is back. The last is right
-    for a server that refills steadily, whose bucket then stays half full, and for one that counts by the minute.
+    A leaky bucket as a meter (ITU-T I.371) that may go into debt, with room for one second: a bucket for a whole
+    minute would let the first minute have twice the rate. The rate is the least of three: what is set; where it
+    `adapts`, what refusals show, lowered by half their share as DCTCP does (RFC 8257) and raised again by `RISE`;
+    and, once anything was refused, what the server says is left divided by the time until all of it is back. The
+    last is right for a server that refills steadily, whose bucket then stays half full, and for one that counts by
+    the minute.
     """
 
     def __init__(self, per_minute: float | None, now: float, *, adapts: bool) -> None:
@@ -83,7 +90,7 @@ class Flow:
         rate = min(self._most, self._shown)
         if not self._limited or now >= self._told_until:
             return rate
-        return min(rate, max(self._told, LEAST * self._peak))
+        return min(rate, max(self._told, LEAST * max(self._peak, self._answered / WINDOW)))
 
     def wait(self, cost: float, now: float) -> float:
         """Return the seconds until `cost` may be taken. What costs more than the bucket holds needs it full."""
@@ -91,9 +98,9 @@ class Flow:
         if rate == math.inf:
             self._level, self._at = 1.0, now
             return 0.0
-        room = max(1.0, rate)
-        self._level = min(room, self._level + rate * (now - self._at))
-        self._at = now
+        room = max(1.0, rate if rate == self._most else rate * BURST)
+        self._level = min(room, self._level + rate * max(0.0, now - self._at))
+        self._at = max(self._at, now)
         missing = min(cost, room) - self._level
         return missing / rate if missing > 1e-9 and rate else max(0.0, missing)
 
@@ -129,12 +136,13 @@ class Flow:
             best = max(self._peak, self._shown)
             more = now < self._told_until and self._told > self._shown
             rise = (TOLD_RISE if more else RISE) * best * busy
-            self._shown = max(SLOWEST, min(self._shown + rise, 2 * best))
+            self._shown = max(SLOWEST, min(self._shown + rise, max(self._shown, MOST * self._peak)))
         self._begin(now)
 
-    def pause(self, seconds: float) -> None:
-        """Note that nothing will be offered for so long, so that the next rate is not taken for a slow one."""
+    def pause(self, seconds: float, until: float) -> None:
+        """Note that nothing will be asked for so long, until then: neither is the rate slow, nor does room gather."""
         self._paused += seconds
+        self._at = max(self._at, until)
 
     def told(self, remaining: str, reset: str, now: float) -> None:
         """Hear how much is left, and in how long all of it will be back; what is missing or no number says nothing."""
@@ -188,7 +196,7 @@ class Limits:
         now = self._clock.now()
         until = max(self.paused_until, now + seconds)
         for flow in (self._requests, self._tokens):
-            flow.pause(until - max(self.paused_until, now))
+            flow.pause(until - max(self.paused_until, now), until)
         self.paused_until = until
 
     def correct(self, tokens: float) -> None:

@@ -167,6 +167,11 @@ class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that any
         self.fault, self.rule, self.detail, self.wait = fault, FAULTS[fault], detail, wait
 
     @property
+    def transient(self) -> bool:
+        """Whether another attempt may bring an answer."""
+        return self.rule.retry
+
+    @property
     def unreachable(self) -> bool:
         """Whether there was no connection."""
         return self.rule.ends == "unheard"
@@ -259,6 +264,10 @@ class Service:
             raise self.ending("silence", quiet=quiet)
         if self._refused_since is not None and now - self._refused_since > REFUSED:
             raise self.ending("429", quiet=now - self._refused_since)
+
+    def unreachable(self, trouble: Trouble) -> ServiceError:
+        """Return what to say of a server that cannot be reached."""
+        return self.ending(trouble.fault, trouble.detail)
 
     def ending(self, fault: str, detail: str = "", *, hint: str = "", quiet: float = 0.0) -> ServiceError:
         """Return what to say when a fault ends the run; `hint` in place of the table's."""
