@@ -30,7 +30,10 @@ OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown."""
+    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown.
+
+    `files` is how many batches the requests make, where the stage asks by batches.
+    """
 
     name: str
     judge: str
@@ -40,6 +43,7 @@ class StageForecast:
     tokens_out: int = 0
     usd: float | None = 0.0
     model: str = ""
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +138,10 @@ class _Prompter:
         model = (
             "recorded replies" if isinstance(self._stage.engine, engine_settings.Scripted) else self._stage.engine.model
         )
+        engine, requests = self._stage.engine, self._requests
+        files = engine.files(requests, self._tokens_in) if isinstance(engine, engine_settings.OpenAIBatch) else 0
         return StageForecast(
-            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
+            self.name, "llm", pairs - self._too_long, requests, self._tokens_in, self._tokens_out, usd, model, files
         )
 
 

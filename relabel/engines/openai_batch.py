@@ -35,7 +35,7 @@ class OpenAIBatchEngine:
     def __init__(self, settings: OpenAIBatch, name: str, folder: Path | None, *, sleep: Sleep = asyncio.sleep) -> None:
         self._settings, self._name, self._folder, self._sleep = settings, name, folder, sleep
         self._leaving = Leaving()
-        self._told: Mapping[str, Any] = {}
+        self._told: Mapping[str, Any] = {"batches": []}
         self._vouched = False
 
     @property
