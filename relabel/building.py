@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
-from relabel.engines.batch_ledger import BATCHES
+from relabel.engines.batch_ledger import BATCH_FOLDER
 from relabel.engines.budget import Budget, Meter
 from relabel.engines.openai import OpenAIEngine
 from relabel.engines.openai_batch import OpenAIBatchEngine
@@ -314,7 +314,9 @@ def open_engine(
         case engine_settings.OpenAI():
             return OpenAIEngine(settings)
         case engine_settings.OpenAIBatch():
-            return OpenAIBatchEngine(settings, judge, cache.parent / BATCHES / judge if cache is not None else None)
+            return OpenAIBatchEngine(
+                settings, judge, cache.parent / BATCH_FOLDER / judge if cache is not None else None
+            )
         case engine_settings.Scripted():
             return ScriptedEngine(Path(settings.replies), judge)
 

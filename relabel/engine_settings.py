@@ -1,5 +1,6 @@
 """Who answers a prompt, as settings: names, limits and prices of the engines that a config may name."""
 
+import math
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -156,6 +157,12 @@ class OpenAIBatch(Endpoint):
     max_enqueued_tokens: int | None = Field(default=None, ge=1)
     poll_seconds: float = Field(default=60.0, gt=0)
     completion_window: str = Field(default="24h", min_length=1)
+
+    def files(self, requests: int, tokens: int) -> int:
+        """Estimate how many files so many requests make, with so many prompt tokens in all (4 bytes each)."""
+        shares = [requests / self.max_requests, 4 * tokens / self.max_file_bytes]
+        shares += [tokens / self.max_enqueued_tokens] if self.max_enqueued_tokens else []
+        return math.ceil(max(shares))
 
     @property
     def concurrency(self) -> int:

@@ -33,6 +33,7 @@ class StageForecast:
         tokens_cached: those of `tokens_in` with which the prompt sent before begins too, see `tokens.cached_tokens`.
         usd_cached: US dollars, if the server has these in its cache.
         price: what a token costs and where that is from, in words; "" where nothing is known.
+        files: how many batches the requests make, where the stage asks by batches.
     """
 
     name: str
@@ -46,6 +47,7 @@ class StageForecast:
     tokens_cached: int = 0
     usd_cached: float | None = 0.0
     price: str = ""
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,11 @@ class _Prompter:
         model = (
             "recorded replies" if isinstance(self._stage.engine, engine_settings.Scripted) else self._stage.engine.model
         )
+        engine, requests = self._stage.engine, self._requests
+        files = engine.files(requests, self._tokens_in) if isinstance(engine, engine_settings.OpenAIBatch) else 0
         return StageForecast(
-            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model,
-            self._tokens_cached, with_cache, str(known or ""),
+            self.name, "llm", pairs - self._too_long, requests, self._tokens_in, self._tokens_out, usd, model,
+            self._tokens_cached, with_cache, str(known or ""), files,
         )  # fmt: skip
 
 

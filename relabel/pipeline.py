@@ -17,7 +17,7 @@ from relabel.building import Opened, open_cluster, open_judges
 from relabel.cascade import open_case
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, Row, conclude_all
-from relabel.engines.batch_ledger import BATCHES, forget_failures
+from relabel.engines.batch_ledger import BATCH_FOLDER, forget_failures
 from relabel.engines.budget import Limits
 from relabel.errors import BudgetReached, Detached, InputError, RelabelError, RunError, SettingsError, typed
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
@@ -126,7 +126,7 @@ def run(
             for each, number in zip(opened, plan.numbers, strict=True)
         ]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
-        forget_failures(folder / BATCHES)
+        forget_failures(folder / BATCH_FOLDER)
     return summary
 
 
@@ -180,7 +180,7 @@ def check_begun(folder: Path) -> None:
     Raises:
         RunError: nothing of a run is there.
     """
-    if not any((folder / name).exists() for name in (STORE, BATCHES)):
+    if not any((folder / name).exists() for name in (STORE, BATCH_FOLDER)):
         raise RunError(
             f"{folder} holds no run to go on with",
             hint="name the run directory: -o; or leave --resume out to begin one",

@@ -14,7 +14,17 @@ from typing import Any, Final, Self
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -67,7 +77,7 @@ class Bars:
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} pairs"),
-            TextColumn("{task.fields[note]}", markup=False),
+            _Note(self._note),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -100,6 +110,9 @@ class Bars:
             engine = each.provenance.get("engine", {})
             if engine.get("engine") == "vllm":
                 put_line(self._console, f"{each.name}: {engine['model']} in vLLM, which takes a while to load")
+            if each.engine is not None and "batches" in each.engine.report():
+                put_line(self._console, f"{each.name}: asks by batches; Ctrl-C or --detach leaves them under way")
+                self.watch(each.name, 0, 0)  # a bar, before anything comes back
         if seen.pool is not None:
             put_line(self._console, f"rows left below min_negatives are refilled from {seen.pool}")
         if seen.unused_pool is not None:
@@ -120,21 +133,44 @@ class Bars:
             if task is None:
                 shown = printable(stage).replace("\n", " ")
                 self._totals[stage] = 0 if stage.startswith(REFILL) else self._total
-                task = self._tasks[stage] = self._progress.add_task(shown, total=self._totals[stage], note="")
+                task = self._tasks[stage] = self._progress.add_task(shown, total=self._totals[stage], stage=stage)
             self._asked[stage] = self._asked.get(stage, 0) + asked
             if stage.startswith(REFILL):  # nobody knows how many there will be
                 self._totals[stage] += passed
-        self._progress.update(task, advance=passed, total=self._totals[stage], note=self._note(stage, task))
+        self._progress.update(task, advance=passed, total=self._totals[stage])
 
-    def _note(self, stage: str, known: TaskID) -> str:
-        task = next((task for task in self._progress.tasks if task.id == known), None)
-        rate = f"{task.speed:,.0f}/s" if task is not None and task.speed else ""
+    def _note(self, task: Task) -> str:
+        stage: str = task.fields["stage"]
+        rate = f"{task.speed:,.0f}/s" if task.speed else ""
         opened = self._opened.get(stage)
         if opened is None or opened.engine is None:
             return rate
-        usd = opened.spending()["usd"]
+        spent = opened.spending()
+        usd = spent["usd"]
         money = "" if not usd else f"  ${usd:,.2f}"
-        return f"{rate}  {self._asked[stage]:,} asked{money}"
+        return f"{rate}  {self._asked.get(stage, 0):,} asked{money}{under_way(spent.get('engine', {}))}"
+
+
+class _Note(ProgressColumn):
+    """What there is to say of a stage; looked up whenever the bars are drawn, as batches move on without a pair."""
+
+    def __init__(self, note: Callable[[Task], str]) -> None:
+        super().__init__()
+        self._note = note
+
+    def render(self, task: Task) -> Text:
+        """Return the words for one bar."""
+        return as_text(self._note(task))
+
+
+def under_way(told: Mapping[str, Any]) -> str:
+    """Say how many batches an engine waits for, and how far these are; "" where it waits for none."""
+    batches = [batch for batch in told.get("batches", ()) if not batch["taken_in"]]
+    if not batches:
+        return ""
+    done = sum(batch["completed"] + batch["failed"] for batch in batches)
+    many = "1 batch" if len(batches) == 1 else f"{len(batches):,} batches"
+    return f"  {many} under way, {done:,}/{sum(batch['requests'] for batch in batches):,} requests"
 
 
 def summary(console: Console, done: Summary, *, after: str = "") -> None:

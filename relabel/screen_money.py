@@ -30,6 +30,10 @@ def forecast(console: Console, found: Forecast) -> None:
         last = found.models[-1]
         table.add_row(as_text(f"{last.name} alone"), *[""] * 5, _money(last.usd), _money(last.usd_cached))
     console.print(table)
+    for stage in found.stages:
+        if stage.files:
+            many = "1 batch" if stage.files == 1 else f"{stage.files:,} batches"
+            put_line(console, f"{stage.name:9} asks by batches: about {many}, each within a day")
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
     _assumptions(console, found)
     for problem in found.missing:

@@ -126,7 +126,7 @@ def test_leaving_and_coming_back(tmp_path: Path) -> None:
         whole = len(server.billed)
     with BatchServer(seconds=60) as server:
         settings = cascade(server.url, "relevance", "rlhn")
-        with pytest.raises(Detached, match="stage llm0: .* batches are under way") as left:
+        with pytest.raises(Detached, match=r"stage llm0: .* batches are under way") as left:
             run(source, settings, tmp_path / "left", detach=True)
         assert left.value.exit_code == 4
         first = len(server.batches)
@@ -135,11 +135,11 @@ def test_leaving_and_coming_back(tmp_path: Path) -> None:
         assert [batch["id"] for batch in told] == list(server.batches)
         assert not (tmp_path / "left" / "manifest.json").exists()
         hasten(server, 0)
-        with pytest.raises(Detached, match="stage llm0: .*; stage llm1: "):
+        with pytest.raises(Detached, match=r"stage llm0: .*; stage llm1: "):
             run(source, settings, tmp_path / "left", detach=True)
         assert len(server.batches) > first  # what the first batch settled is on its way in the second stage
         hasten(server)
-        with pytest.raises(Detached, match="^stage llm1: "):
+        with pytest.raises(Detached, match=r"^stage llm1: "):
             run(source, settings, tmp_path / "left", detach=True)
         hasten(server)
         run(source, settings, tmp_path / "left", detach=True)
@@ -195,7 +195,7 @@ def test_a_local_stage_after_one_that_is_left(tmp_path: Path) -> None:
         with pytest.raises(Detached):
             run(source, settings, tmp_path / "run", detach=True)
         hasten(server, 0)
-        with pytest.raises(Detached, match="^stage llm0: [^;]*$"):
+        with pytest.raises(Detached, match=r"^stage llm0: [^;]*$"):
             run(source, settings, tmp_path / "run", detach=True)
         early = plain.total
         assert early > 0

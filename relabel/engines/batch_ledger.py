@@ -16,7 +16,7 @@ from typing import IO, Any, Final, Literal
 
 from relabel.errors import RunError
 
-BATCHES: Final = "batches"
+BATCH_FOLDER: Final = "batches"
 """The folder of a run directory that holds all this."""
 
 State = Literal["written", "uploaded", "creating", "submitted", "ended"]

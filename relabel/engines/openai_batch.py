@@ -35,7 +35,7 @@ class OpenAIBatchEngine:
     def __init__(self, settings: OpenAIBatch, name: str, folder: Path | None, *, clock: Clock | None = None) -> None:
         self._settings, self._name, self._folder, self._clock = settings, name, folder, clock or Clock()
         self._leaving = Leaving()
-        self._told: Mapping[str, Any] = {}
+        self._told: Mapping[str, Any] = {"batches": []}
         self._vouched = False
 
     @property
