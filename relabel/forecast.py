@@ -5,12 +5,13 @@ has spoken.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from relabel import config, engine_settings, pools
-from relabel.building import open_engine, price
+from relabel.building import open_engine, price, template_of, window
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
@@ -24,13 +25,20 @@ from relabel.sources import Source, Survey, survey
 CHARACTERS_PER_TOKEN: Final = 4
 """The usual rule of thumb for English; no vocabulary needs to be downloaded for it."""
 
+WHYS: Final = 100
+"""Queries from which the tokens of a question about a flagged pair are estimated."""
+
 OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), "tagged": (40, 30)}
 """Tokens of a reply by form: for the reply, and for each candidate in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageForecast:
-    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown."""
+    """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown.
+
+    `why_tokens` is what the question about one flagged pair holds, 0 where none is asked: how many will be flagged is
+    not known, so that these questions are in no other figure.
+    """
 
     name: str
     judge: str
@@ -40,6 +48,7 @@ class StageForecast:
     tokens_out: int = 0
     usd: float | None = 0.0
     model: str = ""
+    why_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class _Prompter:
 
     def __init__(self, name: str, stage: config.LLM, settings: config.Settings) -> None:
         self.name, self._stage = name, stage
-        self._template = load_template(stage.prompt)
+        self._template = template_of(stage)
         self._judge = LLMJudge(
             name,
             self._template,
@@ -112,11 +121,16 @@ class _Prompter:
             group_size=stage.group_size,
             shuffle=stage.shuffle,
             seed=settings.seed,
+            window=window(stage.engine),
+            rationale=stage.rationale == "all",
         )
         self._requests = self._tokens_in = self._tokens_out = self._too_long = 0
+        self._whys: list[int] = []
         self.first: tuple[Message, ...] = ()
 
     def add(self, case: Case) -> None:
+        if self._stage.rationale == "flagged" and len(self._whys) < WHYS:
+            self._why(case)
         for group in self._judge.groups(case):
             try:
                 request: Request = self._judge.request(case, group)
@@ -128,6 +142,13 @@ class _Prompter:
             self._tokens_in += tokens(request.messages)
             self._tokens_out += output_tokens(self._template.spec, len(group))
 
+    def _why(self, case: Case) -> None:
+        """Count what a question about a flagged pair would hold, by the first pair of a case."""
+        label = next((label for label in self._template.spec.labels.values() if label != "irrelevant"), None)
+        if label is not None and case.pairs:
+            with suppress(TemplateError):
+                self._whys.append(tokens(self._judge.why(case, case.pairs[0], label).messages))
+
     def forecast(self, pairs: int) -> StageForecast:
         cost = price(self._stage.engine)
         usd = (self._tokens_in * cost.input + self._tokens_out * cost.output) / 1e6 if cost else None
@@ -135,8 +156,9 @@ class _Prompter:
             "recorded replies" if isinstance(self._stage.engine, engine_settings.Scripted) else self._stage.engine.model
         )
         return StageForecast(
-            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model
-        )
+            self.name, "llm", pairs - self._too_long, self._requests, self._tokens_in, self._tokens_out, usd, model,
+            sum(self._whys) // len(self._whys) if self._whys else 0,
+        )  # fmt: skip
 
 
 def tokens(messages: Sequence[Message]) -> int:

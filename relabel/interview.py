@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
-from relabel.building import open_engine, price
+from relabel.building import open_engine, price, template_of, window
 from relabel.engines.prices import cost
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.remembering import Memory, Remembering
 from relabel.forecast import output_tokens, tokens
 from relabel.judges.llm import LLMJudge
-from relabel.prompts import Template, load_template
+from relabel.prompts import Template
 from relabel.protocols import Engine, Judge, Measures, Prepares, Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
 
@@ -169,7 +169,7 @@ class Interview:
 
     def way(self, template: Template | None = None) -> Way:
         """Return the way in which a run asks, with this template in place of its own."""
-        template = template or load_template(self.stage.prompt)
+        template = template or template_of(self.stage)
         return Way(template, self.stage.group_size, self.stage.shuffle, self.seed)
 
     def _engine(self, way: Way) -> Engine:
@@ -199,6 +199,8 @@ class Interview:
             shuffle=way.shuffle,
             seed=way.seed,
             measure=engine if fits and isinstance(engine, Measures) else None,
+            window=window(self.stage.engine),
+            rationale=self.stage.rationale == "all",
         )
         return list(judge.judge(cases)), desk, judge
 

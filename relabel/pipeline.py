@@ -18,6 +18,7 @@ from relabel.cascade import open_case
 from relabel.certain import MostCertain
 from relabel.concluding import Plan, Row, conclude_all
 from relabel.errors import InputError, RelabelError, RunError, SettingsError, typed
+from relabel.explaining import explain_all
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.pools import CandidatePool
@@ -96,6 +97,7 @@ def run(
         ]
         judge_all(_cases(plan), stations, store, settings.seed, watch)
         refill_all(plan, stations, store, watch)
+        explain_all(plan, opened, lambda: _cases(plan), store, watch)
         summary = write_results(plan, store, folder)
         summary = replace(
             summary,

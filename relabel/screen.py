@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
+from relabel.explaining import NAME as REASONS
 from relabel.forecast import Forecast
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
@@ -57,6 +58,11 @@ def put_line(console: Console, *parts: str | Text) -> None:
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Open the terminal for data: text in square brackets or between colons is nothing but text."""
     return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def _open_ended(stage: str) -> bool:
+    """Whether nobody knows how many pairs there will be."""
+    return stage.startswith(REFILL) or stage.endswith(REASONS)
 
 
 class Bars:
@@ -120,10 +126,10 @@ class Bars:
             task = self._tasks.get(stage)
             if task is None:
                 shown = printable(stage).replace("\n", " ")
-                self._totals[stage] = 0 if stage.startswith(REFILL) else self._total
+                self._totals[stage] = 0 if _open_ended(stage) else self._total
                 task = self._tasks[stage] = self._progress.add_task(shown, total=self._totals[stage], note="")
             self._asked[stage] = self._asked.get(stage, 0) + asked
-            if stage.startswith(REFILL):  # nobody knows how many there will be
+            if _open_ended(stage):
                 self._totals[stage] += passed
         self._progress.update(task, advance=passed, total=self._totals[stage], note=self._note(stage, task))
 
@@ -369,6 +375,10 @@ def forecast(console: Console, found: Forecast) -> None:
         table.add_row(as_text(stage.name), as_text(judge), *counts, money)
     console.print(table)
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
+    for stage in found.stages:
+        if stage.why_tokens:
+            told = f"each pair that {stage.name} flags is asked about once more: about {stage.why_tokens:,} + 40 tokens"
+            put_line(console, f"{told}, not counted above (rationale: flagged)")
     for problem in found.missing:
         put_line(console, f"a run would not start: {problem}")
     if found.prompt:

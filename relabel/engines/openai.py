@@ -34,6 +34,7 @@ REMEDIES: Final = {
     "logprobs": "set `choices: text`",
     "top_logprobs": "set `choices: text`",
     "response_format": "set `extra_body: {response_format: {type: json_object}}`",
+    "prompt_cache_key": "set `prompt_cache_key: false`",
 }
 """What to do when a server rejects every request and names one of these."""
 
@@ -123,6 +124,8 @@ class _Asker:
     def __init__(self, settings: OpenAI, client: "AsyncOpenAI", key: str, sleep: Sleep, trial: _Trial) -> None:
         self._settings, self._client, self._trial = settings, client, trial
         self._service = Service(settings, client, key, sleep)
+        told = settings.prompt_cache_key
+        self._cache_key = client.base_url.host == "api.openai.com" if told is None else told
 
     async def ask(self, request: Request) -> Reply:
         """Return the reply to one request, after retries.
@@ -151,8 +154,9 @@ class _Asker:
         """Ask once."""
         mode = self._settings.choices
         body = completion_body(
-            request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured"
-        )
+            request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured",
+            cache_key=self._cache_key,
+        )  # fmt: skip
         messages, model = body.pop("messages"), body.pop("model")
         prompts = [message.content for message in request.messages]
         create = self._client.chat.completions.with_raw_response.create
