@@ -1,9 +1,9 @@
 """Why a judge flagged what it flagged: asked after the judging, of those pairs alone, and changing no verdict.
 
 A reply that holds nothing but verdicts is short; the reasons are wanted where a person will look. A stage with
-`rationale: flagged` is asked about each pair that it called relevant or partial, in a short question of its own, once
-all verdicts are in the store. The answer stands beside the verdict as its rationale; an answer that fails, or is none,
-leaves the verdict without one.
+`rationale: flagged` is asked about the pairs that it called relevant or partial, in short questions of their own (one a
+query, where it judges in groups), once all verdicts are in the store. The answer stands beside the verdict as its
+rationale; an answer that fails, or is none, leaves the verdict without one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +17,9 @@ from relabel.building import Opened
 from relabel.concluding import Plan
 from relabel.errors import TemplateError
 from relabel.judges.llm import LLMJudge
-from relabel.protocols import Engine, Reply, Request
-from relabel.records import Case, Judgment, Label, Pair
-from relabel.replies import read_rationale
+from relabel.protocols import Engine, Request
+from relabel.records import Case, Judgment, Pair
+from relabel.replies import read_reasons
 from relabel.stages import Watch
 from relabel.store import Store
 
@@ -29,12 +29,10 @@ NAME: Final = ": reasons"
 
 @dataclass(frozen=True, slots=True)
 class _Flagged:
-    """A pair that a judge flagged without a reason, and its word."""
+    """Pairs of a case that a judge flagged without a reason, with its words: what one question is about."""
 
     case: Case
-    pair: Pair
-    word: Judgment
-    label: Label
+    words: Sequence[tuple[Pair, Judgment]]
 
 
 def explain_all(
@@ -57,40 +55,40 @@ def explain_all(
     for stage, each, number in zip(plan.settings.stages, opened, plan.numbers, strict=True):
         wanted = isinstance(stage, config.LLM) and stage.rationale == "flagged"
         if wanted and each.engine is not None and isinstance(each.judge, LLMJudge):
-            flagged = (one for case in cases() for one in _flagged(case, number, store))
-            for one, reply in _asked(each.judge, each.engine, flagged, store):
-                if reply.text:
-                    word = replace(one.word, rationale=read_rationale(reply.text))
-                    store.add_judgments(number, [replace(one.case, pairs=(one.pair,)).judged((word,))])
-                watch(f"{each.name}{NAME}", 1, 1)
+            flagged = (part for case in cases() for part in _flagged(case, each.judge, number, store))
+            for case in _reasoned(each.judge, each.engine, flagged):
+                store.add_judgments(number, [case])
+                watch(f"{each.name}{NAME}", len(case.pairs), len(case.pairs))
     store.flush()
 
 
-def _flagged(case: Case, judge: int, store: Store) -> Iterator[_Flagged]:
+def _flagged(case: Case, judge: LLMJudge, number: int, store: Store) -> Iterator[_Flagged]:
     """Yield the pairs of a case that a judge flagged and gave no reason for."""
-    said = store.judgments(case).get(judge, {})
-    for pair in case.pairs:
-        word = said.get(pair.key)
-        if word is not None and word.label in ("relevant", "partial") and not word.rationale:
-            yield _Flagged(case, pair, word, word.label)
+    said = store.judgments(case).get(number, {})
+    words = [(pair, word) for pair in case.pairs if (word := said.get(pair.key)) is not None and _lacks(word)]
+    with suppress(TemplateError):  # too large to render: it stays without a reason
+        yield from (_Flagged(case, part) for part in judge.whys(case, words))
 
 
-def _asked(
-    judge: LLMJudge, engine: Engine, flagged: Iterable[_Flagged], store: Store
-) -> Iterator[tuple[_Flagged, Reply]]:
-    """Ask about each pair; yield it with the reply, in any order."""
+def _lacks(word: Judgment) -> bool:
+    return word.label in ("relevant", "partial") and not word.rationale
+
+
+def _reasoned(judge: LLMJudge, engine: Engine, flagged: Iterable[_Flagged]) -> Iterator[Case]:
+    """Ask about flagged pairs; yield them with their words and the reasons for them, in any order."""
     waiting: dict[int, _Flagged] = {}
     tickets = count()
 
     def questions() -> Iterator[Request]:
-        for one in flagged:
+        for part in flagged:
             ticket = next(tickets)
-            with suppress(TemplateError):  # too large to render: it stays without a reason
-                alone = store.reply_to(judge.request(one.case, (one.pair,)))
-                said = (alone.text or "").strip() if alone is not None else ""
-                request = judge.why(one.case, one.pair, one.label, said, ticket)
-                waiting[ticket] = one
+            with suppress(TemplateError):
+                request = judge.why(part.case, part.words, ticket)
+                waiting[ticket] = part
                 yield request
 
     for reply in engine.answer(questions()):
-        yield waiting.pop(reply.request.ticket), reply
+        part = waiting.pop(reply.request.ticket)
+        reasons = read_reasons(reply.text or "", len(part.words))
+        words = [replace(word, rationale=reason) for (_, word), reason in zip(part.words, reasons, strict=True)]
+        yield replace(part.case, pairs=tuple([pair for pair, _ in part.words])).judged(tuple(words))

@@ -18,7 +18,7 @@ from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import load_template
 from relabel.protocols import Message, Request
-from relabel.records import Case
+from relabel.records import Case, Judgment
 from relabel.replies import ReplySpec
 from relabel.sources import Source, Survey, survey
 
@@ -36,8 +36,8 @@ OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), 
 class StageForecast:
     """At most what one stage is asked. Tokens are estimates; `usd` is None where the price is unknown.
 
-    `why_tokens` is what the question about one flagged pair holds, 0 where none is asked: how many will be flagged is
-    not known, so that these questions are in no other figure.
+    `why_tokens` is what the question about one flagged pair holds, were it alone; 0 where none is asked. How many will
+    be flagged is not known, so that these questions are in no other figure.
     """
 
     name: str
@@ -144,10 +144,9 @@ class _Prompter:
 
     def _why(self, case: Case) -> None:
         """Count what a question about a flagged pair would hold, by the first pair of a case."""
-        label = next((label for label in self._template.spec.labels.values() if label != "irrelevant"), None)
-        if label is not None and case.pairs:
+        if case.pairs:
             with suppress(TemplateError):
-                self._whys.append(tokens(self._judge.why(case, case.pairs[0], label).messages))
+                self._whys.append(tokens(self._judge.why(case, [(case.pairs[0], Judgment("relevant"))]).messages))
 
     def forecast(self, pairs: int) -> StageForecast:
         cost = price(self._stage.engine)

@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat prompt; `role` is "system", "user" or "assistant"."""
+    """One turn of a chat prompt; `role` is "system" or "user"."""
 
     role: str
     content: str

@@ -182,24 +182,16 @@ def schema_for(spec: ReplySpec, count: int) -> dict[str, Any] | None:
     return _object({"verdicts": {"type": "array", "items": entry, "minItems": count, "maxItems": count}})
 
 
-def words_for(spec: ReplySpec, label: Label) -> str:
-    """Return a reply that gives one candidate this label, in the spec's form; the label must be one of its own."""
-    word = next(word for word, meaning in spec.labels.items() if meaning == label)
-    match spec.form:
-        case "choice" | "snippet":
-            return word
-        case "json" if spec.kind == "pair":
-            return json.dumps({"label": word})
-        case "json":
-            return json.dumps({"verdicts": [{"id": 1, "label": word}]})
-        case "tagged":
-            lists = [f"<{tag}>[{'Doc (1)' * (tag == word)}]</{tag}>" for tag in spec.labels if tag != _UNNAMED]
-            return "\n".join(["<verdict>", *lists, "</verdict>"])
+def read_reasons(text: str, count: int) -> tuple[str, ...]:
+    """Return the reasons in a reply to the question why `count` candidates were flagged, in their numbers' order.
 
-
-def read_rationale(text: str) -> str:
-    """Return a reply to the question why, on one line, without invisible characters, at most 1,000 characters."""
-    return _shorten(" ".join(_visible(text).split()))
+    Each is the line that begins `Doc (n):`, "" where there is none; a reply about one candidate may leave that out. A
+    reason is one line of at most 1,000 characters, without invisible characters.
+    """
+    lines = _reasons(_visible(text))
+    if count == 1 and not lines:
+        lines = {1: text}
+    return tuple([_shorten(" ".join(_visible(lines.get(number, "")).split())) for number in range(1, count + 1)])
 
 
 def openings(tags: Iterable[str]) -> re.Pattern[str]:

@@ -377,7 +377,7 @@ def forecast(console: Console, found: Forecast) -> None:
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
     for stage in found.stages:
         if stage.why_tokens:
-            told = f"each pair that {stage.name} flags is asked about once more: about {stage.why_tokens:,} + 40 tokens"
+            told = f"pairs that {stage.name} flags are asked about once more: {stage.why_tokens:,} + 40 tokens for one"
             put_line(console, f"{told}, not counted above (rationale: flagged)")
     for problem in found.missing:
         put_line(console, f"a run would not start: {problem}")

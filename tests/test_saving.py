@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import training_file
 from server import FakeServer, oracle
-from test_judges import Clerk, ask, better, example_of, passage, short
+from test_judges import Clerk, ask, better, example_of, short
 
 import relabel
 from relabel import config, pipeline, sources
 from relabel.building import template_of, window
-from relabel.engine_settings import OpenAI
+from relabel.engine_settings import OpenAI, Scripted
 from relabel.errors import SettingsError
 from relabel.judges.fitting import Window, least_tokens, most_tokens
 from relabel.judges.leading import LONG, led, marked
@@ -25,7 +25,8 @@ from relabel.judges.llm import WHY, LLMJudge
 from relabel.pipeline import Summary
 from relabel.prompts import load_template
 from relabel.protocols import Message, Request
-from relabel.replies import ReplySpec, read_rationale, read_reply, words_for
+from relabel.records import Judgment
+from relabel.replies import read_reasons
 from relabel.store import Store
 
 Body = Mapping[str, Any]
@@ -50,10 +51,15 @@ def judged(source: Path, folder: Path, url: str, *, stage: Body | None = None, *
 # --- reasons ---
 
 
+def asks_why(messages: Sequence[Mapping[str, str]]) -> bool:
+    """Whether this is the question after a verdict."""
+    return messages[0]["content"].startswith(WHY[:40])
+
+
 def reasoned(messages: Sequence[Mapping[str, str]], body: Any) -> str:
-    """Judge like the oracle; give the verdict back as the reason for it."""
-    if messages[-1]["content"] == WHY:
-        return f"because\nof {messages[-2]['content']}"
+    """Judge like the oracle; give a reason for each document that was found."""
+    if asks_why(messages):
+        return "\n".join(f"Doc ({number}): because of {number}" for number in range(1, 30))
     return oracle(messages, body)
 
 
@@ -65,7 +71,7 @@ def words_in(folder: Path, column: str) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("prompt", ["verdict", "relevance"])
 def test_flagged_pairs_get_their_reason_afterwards(prompt: str, tmp_path: Path) -> None:
-    """One short question for each flagged pair, no other verdict, its tokens counted; a second run asks nobody."""
+    """Short questions about the flagged pairs, no other verdict, all tokens counted; a second run asks nobody."""
     source = training_file(tmp_path / "train.jsonl", 10)
     with FakeServer(reasoned) as server:
         plain = judged(source, tmp_path / "plain", server.url, stage={"prompt": prompt})
@@ -94,7 +100,7 @@ def test_a_question_why_that_fails_changes_nothing(tmp_path: Path) -> None:
     """The verdicts stand, without a reason."""
 
     def refusing(messages: Sequence[Mapping[str, str]], body: Any) -> str:
-        return " \u200b" if messages[-1]["content"] == WHY else oracle(messages, body)
+        return " \u200b" if asks_why(messages) else oracle(messages, body)
 
     source = training_file(tmp_path / "train.jsonl", 6)
     with FakeServer(refusing) as server:
@@ -128,30 +134,41 @@ def test_only_reasons_of_all_pairs_make_another_judge(tmp_path: Path) -> None:
     assert any(reason for _, reason in words_in(tmp_path / "none", "m_reason").values())
 
 
-@pytest.mark.parametrize("name", ["answer", "relevance", "rlhn", "umbrela", "verdict"])
-def test_the_answer_that_is_explained_can_be_read(name: str) -> None:
-    """What is put into the judge's mouth is a reply of its own form with that label; a snippet is only its word."""
-    spec = load_template(name).spec
-    for label in set(spec.labels.values()):
-        said = words_for(spec, label)
-        if spec.form != "snippet":
-            assert read_reply(spec, said, [passage("text")])[0].label == label
+@given(st.text(), st.integers(1, 4))
+def test_a_reason_is_one_line(text: str, count: int) -> None:
+    """Whatever comes: one for each candidate, a line of at most 1,000 characters without invisible ones."""
+    reasons = read_reasons(text, count)
+    assert len(reasons) == count
+    for reason in reasons:
+        assert len(reason) <= 1000
+        assert len(reason.splitlines()) <= 1
+        assert read_reasons(f"Doc (1): {reason}", 1) == (reason,)
 
 
-@pytest.mark.parametrize("kind", ["pair", "group"])
-def test_an_explained_answer_in_json(kind: Any) -> None:
-    """Likewise for JSON, of one pair and of a group."""
-    spec = ReplySpec(kind, "json", {"Yes": "relevant", "No": "irrelevant"})
-    assert read_reply(spec, words_for(spec, "irrelevant"), [passage("text")])[0].label == "irrelevant"
+def test_reasons_find_their_candidates() -> None:
+    """By number, whatever stands around; one that is not named has none; the only one needs no number."""
+    assert read_reasons("Sure!\n- **Doc (2)**: names the\u200b year\n\nDoc (1): no place", 3) == (
+        "no place",
+        "names the year",
+        "",
+    )
+    assert read_reasons("It names\nthe year.", 1) == ("It names the year.",)
+    assert read_reasons("It names the year.", 2) == ("", "")
 
 
-@given(st.text())
-def test_a_reason_is_one_line(text: str) -> None:
-    """Whatever comes: one line, no invisible characters, at most 1,000 characters, the same when read again."""
-    read = read_rationale(text)
-    assert len(read) <= 1000
-    assert len(read.splitlines()) <= 1
-    assert read_rationale(read) == read
+def test_the_question_why_shows_the_flagged_alone() -> None:
+    """One question a query for a group template, one a pair for the other kind; both tell what was found."""
+    case = judged_case(example_of("a1", "b2", "c3"))
+    flagged = [(case.pairs[0], Judgment("relevant")), (case.pairs[2], Judgment("partial"))]
+    group = LLMJudge("m", load_template("verdict"), Clerk(better()))
+    [both] = group.whys(case, flagged)
+    request = group.why(case, both)
+    assert "Doc (1) fully, Doc (2) in part. Say\nwhy for each" in request.messages[0].content
+    assert all(text in request.messages[1].content for text in ("a1", "c3", "Doc (2)"))
+    assert "b2" not in request.messages[1].content
+    single = LLMJudge("m", load_template("relevance"), Clerk(better()))
+    assert [len(part) for part in single.whys(case, flagged)] == [1, 1]
+    assert request.address != group.request(case, (case.pairs[0], case.pairs[2])).address
 
 
 # --- the order that caches like ---
@@ -287,11 +304,11 @@ def test_a_pair_that_surely_does_not_fit_is_not_asked() -> None:
 def test_how_much_a_model_reads() -> None:
     """As the settings say, else as listed for OpenAI's own models; of an unknown server nothing is known."""
     assert window(OpenAI(model="gpt-4o-mini")) == Window(128_000, 2048)
-    assert window(OpenAI(model="gpt-4o-mini", context_tokens=8000, max_tokens=None)) == Window(9000, 0)
+    assert window(OpenAI(model="gpt-4o-mini", context_tokens=9000, max_tokens=None)) == Window(9000, 0)
     told = OpenAI(model="gpt-4o-mini", max_tokens=None, extra_body={"max_completion_tokens": 77})
     assert window(told) == Window(128_000, 77)
     assert window(OpenAI(model="gpt-4o-mini", base_url="http://127.0.0.1:8000/v1")) is None
-    assert window(config.Scripted(kind="scripted", replies="x")) is None
+    assert window(Scripted(kind="scripted", replies="x")) is None
 
 
 def test_a_run_asks_in_portions_that_fit(tmp_path: Path) -> None:
