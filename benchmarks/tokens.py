@@ -23,7 +23,7 @@ save there carries the sample's ratios of dollars over to it: 25 queries of a se
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +43,8 @@ STRONG: Final = "gpt-4o"
 SETS: Final = {"msmarco_passage": "MS MARCO", "fiqa": "FiQA"}
 INSTRUCTIONS: Final = {MINI: 592, STRONG: 621}
 """Tokens of RLHN's published instructions before the question, by o200k_base (rlhn/prompts.py at fa28a16c)."""
+
+WHOLE: Final = "RLHN's prompt, whole queries"
 
 FRAME, END = 4, 3
 """Tokens that the chat format puts around a message and at the end of a prompt, as OpenAI's cookbook counts them."""
@@ -84,7 +86,7 @@ PUBLISHED: Final = {
 }
 TOTAL_SAVING: Final = 33
 
-KNOWN: Final = {"RLHN's prompt, whole queries": (189.0, 48.0), "verdict": (177.0, 1.65)}
+KNOWN: Final = {WHOLE: (189.0, 48.0), "verdict": (177.0, 1.65)}
 """Tokens in and out for each pair at stage 1 by o200k_base, to within 5 %."""
 
 
@@ -328,7 +330,7 @@ def first_stage(asking: Asking, price: Price) -> list[Line]:
     """Every pair of the sample, by the cheap model."""
     return lines(
         [
-            ("RLHN's prompt, whole queries", asking.rlhn_first()),
+            (WHOLE, asking.rlhn_first()),
             ("rlhn, reasons of possible answers", asking.ours("rlhn")),
             ("verdict", asking.ours("verdict")),
             ("verdict, then why of flagged pairs", asking.ours("verdict", why=True)),
@@ -343,7 +345,7 @@ def second_stage(asking: Asking, price: Price) -> list[Line]:
     return lines(
         [
             ("RLHN's prompt, all queries: alone", asking.rlhn_second(alone=True)),
-            ("RLHN's prompt, whole queries", asking.rlhn_second()),
+            (WHOLE, asking.rlhn_second()),
             ("RLHN's prompt, flagged pairs", asking.rlhn_second(pairs=True)),
             ("verdict, all queries: alone", asking.ours("verdict", strong=True)),
             ("verdict, whole queries", asking.ours("verdict", up=True, strong=True)),
@@ -369,56 +371,34 @@ def print_lines(title: str, found: Sequence[Line]) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """What cascades save of RLHN's prompt at the strong model alone, on one part of the sample."""
-
-    name: str
-    theirs: float
-    flagged: float
-    whole: float
-    ours: float
-    first: float
-    second: float
-    second_ours: float
+def dollars(found: Sequence[Line]) -> dict[str, float]:
+    """Return dollars by name of the way."""
+    return {line.name: line.usd for line in found}
 
 
-def saving(name: str, first: Sequence[Line], second: Sequence[Line]) -> Saving:
-    """Add the stages up: dollars by name of the way."""
-    cheap = {line.name: line.usd for line in first}
-    dear = {line.name: line.usd for line in second}
-    alone, own = dear["RLHN's prompt, all queries: alone"], cheap["RLHN's prompt, whole queries"]
-    up = dear["RLHN's prompt, whole queries"]
-    return Saving(
-        name,
-        1 - (own + up) / alone,
-        1 - (own + dear["RLHN's prompt, flagged pairs"]) / alone,
-        1 - (cheap["verdict"] + dear["verdict, whole queries"]) / alone,
-        1 - (cheap["verdict"] + dear["verdict, flagged pairs"]) / alone,
-        cheap["verdict"] / own,
-        dear["RLHN's prompt, flagged pairs"] / up,
-        dear["verdict, flagged pairs"] / up,
-    )
-
-
-def print_savings(savings: Sequence[Saving]) -> None:
-    """Print what the cascades save on the sample, and RLHN's own table with the sample's ratios."""
+def print_savings(firsts: Mapping[str, Sequence[Line]], seconds: Mapping[str, Sequence[Line]]) -> None:
+    """Print what cascades save on each part of the sample, and on RLHN's own table with the sample's ratios."""
     columns = f"{'RLHN':>9}{'flagged pairs':>16}{'verdict':>10}{'verdict, flagged pairs':>25}"
     print(f"\n{'saved of gpt-4o alone, RLHN-prompted':<38}{columns}")
-    for each in savings:
-        figures = f"{each.theirs:>9.0%}{each.flagged:>16.0%}{each.whole:>10.0%}{each.ours:>25.0%}"
-        print(f"{f'the sample, {each.name}':<38}{figures}")
-    by_name = {each.name: each for each in savings}
+    shares: dict[str, tuple[float, float, float]] = {}
+    for name, found in firsts.items():
+        cheap, dear = dollars(found), dollars(seconds[name])
+        alone, own = dear["RLHN's prompt, all queries: alone"], cheap[WHOLE]
+        up, part, best = (dear[way] for way in (WHOLE, "RLHN's prompt, flagged pairs", "verdict, flagged pairs"))
+        saved = [own + up, own + part, cheap["verdict"] + dear["verdict, whole queries"], cheap["verdict"] + best]
+        shares[name] = cheap["verdict"] / own, part / up, best / up
+        print(f"{f'the sample, {name}':<38}{_row(*[1 - usd / alone for usd in saved])}")
     for name, row in PUBLISHED.items():
-        ratio = by_name.get(name)
-        more = (
-            f"{row.saves(1, ratio.second):>16.0%}{'':>10}{row.saves(ratio.first, ratio.second_ours):>25.0%}"
-            if ratio is not None
-            else f"{'–':>16}{'':>10}{'–':>25}"
-        )
-        title = f"published, {name} ({row.flagged / row.queries:.1%} go up)"
-        print(f"{title:<38}{row.saves():>9.0%}{more}")
-    print(f"{'published, all':<38}{total():>9.0%}")
+        share = shares.get(name)
+        more = (row.saves(1, share[1]), None, row.saves(share[0], share[2])) if share else (None,) * 3
+        print(f"{f'published, {name} ({row.flagged / row.queries:.1%} go up)':<38}{_row(row.saves(), *more)}")
+    print(f"{'published, all':<38}{_row(total())}")
+
+
+def _row(*figures: float | None) -> str:
+    widths = (9, 16, 10, 25)
+    cells = ["–" if each is None else f"{each:.0%}" for each in figures]
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))
 
 
 def total() -> float:
@@ -481,7 +461,7 @@ def main() -> int:
     print(f"{STRONG} {dear.input:g} + {dear.output:g} per million tokens")
     print_lines(f"{MINI}, every pair", firsts["both"])
     print_lines(f"{STRONG}, what goes up", seconds["both"])
-    print_savings([saving(name, firsts[name], seconds[name]) for name in parts])
+    print_savings(firsts, seconds)
     wrong = misses(firsts["both"], seconds["both"], exact=counter.name == "o200k_base")
     for figure in wrong:
         print(f"≠ {figure}")

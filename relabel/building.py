@@ -272,7 +272,7 @@ def template_of(stage: config.LLM) -> Template:
         SettingsError: the stage wants the reasons of all pairs, and the template has no place for them.
     """
     template = load_template(stage.prompt)
-    if stage.rationale == "all" and not template.reasons:
+    if stage.rationale == "all" and template.reasons == "never":
         raise SettingsError(
             f"template {template.name!r} cannot ask for the reasons of all pairs",
             hint="set `rationale: flagged`, or give the template a part between {% if rationale %} and {% endif %}",

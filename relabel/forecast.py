@@ -16,7 +16,7 @@ from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
-from relabel.prompts import load_template
+from relabel.prompts import Template, load_template
 from relabel.protocols import Message, Request
 from relabel.records import Case, Judgment
 from relabel.replies import ReplySpec
@@ -30,6 +30,9 @@ WHYS: Final = 100
 
 OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), "tagged": (40, 30)}
 """Tokens of a reply by form: for the reply, and for each candidate in it."""
+
+BARE: Final = (30, 6)
+"""Likewise of a tagged reply without reasons, were every candidate in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,8 @@ class _Prompter:
             self.first = self.first or request.messages
             self._requests += 1
             self._tokens_in += tokens(request.messages)
-            self._tokens_out += output_tokens(self._template.spec, len(group))
+            reasons = holds_reasons(self._template, self._stage)
+            self._tokens_out += output_tokens(self._template.spec, len(group), reasons=reasons)
 
     def _why(self, case: Case) -> None:
         """Count what a question about a flagged pair would hold, by the first pair of a case."""
@@ -165,9 +169,14 @@ def tokens(messages: Sequence[Message]) -> int:
     return sum(len(message.content) // CHARACTERS_PER_TOKEN + 4 for message in messages)
 
 
-def output_tokens(spec: ReplySpec, candidates: int) -> int:
-    """Estimate the tokens of a reply."""
-    base, each = OUTPUT_TOKENS[spec.form]
+def holds_reasons(template: Template, stage: config.LLM) -> bool:
+    """Whether a stage's replies hold reasons beside the verdicts."""
+    return template.reasons == "always" or (template.reasons == "wanted" and stage.rationale == "all")
+
+
+def output_tokens(spec: ReplySpec, candidates: int, *, reasons: bool = True) -> int:
+    """Estimate the tokens of a reply, with reasons or without."""
+    base, each = OUTPUT_TOKENS[spec.form] if reasons or spec.form != "tagged" else BARE
     return base + each * candidates
 
 

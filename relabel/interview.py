@@ -17,7 +17,7 @@ from relabel.building import open_engine, price, template_of, window
 from relabel.engines.prices import cost
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.remembering import Memory, Remembering
-from relabel.forecast import output_tokens, tokens
+from relabel.forecast import holds_reasons, output_tokens, tokens
 from relabel.judges.llm import LLMJudge
 from relabel.prompts import Template
 from relabel.protocols import Engine, Judge, Measures, Prepares, Reply, Request, Usage
@@ -285,7 +285,8 @@ class Interview:
             else:
                 estimated += 1
                 came += tokens(request.messages)
-                went += output_tokens(way.template.spec, len(request.candidate_ids))
+                reasons = holds_reasons(way.template, self.stage)
+                went += output_tokens(way.template.spec, len(request.candidate_ids), reasons=reasons)
         usd = cost(Usage(came, went, cached), price(self.stage.engine))
         return Bill(len(desk.asked), answered, came, went, estimated, usd)
 

@@ -49,6 +49,9 @@ from relabel.replies import FORMS, Form, Kind, ReplySpec, openings, quote
 Need = Literal["required", "optional", "none"]
 """Whether a template wants the known positives."""
 
+Reasons = Literal["always", "wanted", "never"]
+"""Whether the replies to a template hold reasons beside the verdicts."""
+
 SUFFIX: Final = ".md"
 OUTPUT_LIMIT: Final = 2_000_000
 """Characters of one rendered message; more would be no prompt, but a mistake."""
@@ -107,7 +110,7 @@ class Template:
         reference: whether the known positives are shown: "required", "optional" or "none".
         source: the paper or page that the idea comes from.
         description: one line for people.
-        reasons: whether its replies can hold the reasons of all verdicts: always, or when they are wanted.
+        reasons: whether its replies hold the reasons of all verdicts: "always", "wanted" (where they are), "never".
         path: the file that it was read from.
         content: header and body as they stand in the file.
     """
@@ -117,7 +120,7 @@ class Template:
     reference: Need
     source: str
     description: str
-    reasons: bool
+    reasons: Reasons
     path: str
     content: str = field(repr=False)
     _parts: tuple[Part, ...] = field(repr=False, compare=False)
@@ -226,7 +229,7 @@ def _parse(path: Path) -> Template:
         reference=header.reference,
         source=header.source,
         description=header.description,
-        reasons=RATIONALE in used or header.spec.form == "snippet" or "<thinking>" in content,
+        reasons=_reasons(content, header.spec, used),
         path=str(path),
         content=content,
         _parts=parts,
@@ -234,6 +237,12 @@ def _parse(path: Path) -> Template:
     )
     _try(template)
     return template
+
+
+def _reasons(content: str, spec: ReplySpec, used: set[str]) -> Reasons:
+    if RATIONALE in used:
+        return "wanted"
+    return "always" if spec.form == "snippet" or "<thinking>" in content else "never"
 
 
 def _text(path: Path) -> str:
@@ -474,7 +483,7 @@ def _try(template: Template) -> None:
             for title in ("", "Ttl"):
                 reference = [Passage("", f"ref{number}x", title) for number in range(known)]
                 candidates = [Passage("", f"doc{number}x", title) for number in range(asked)]
-                for rationale in (False, True)[: 1 + template.reasons]:
+                for rationale in (False, True) if template.reasons == "wanted" else (False,):
                     _check_shown(template, reference, candidates, rationale=rationale)
 
 

@@ -130,8 +130,9 @@ def test_instructions_come_first_and_the_candidates_last(name: str) -> None:
 def test_reasons_are_asked_for_where_they_are_wanted() -> None:
     """`verdict` asks for none unless told, and then asks word for word what `rlhn` always asks."""
     verdict, rlhn = load_template("verdict"), load_template("rlhn")
-    assert (verdict.reasons, rlhn.reasons) == (True, True)
-    assert not any(load_template(name).reasons for name in ("relevance", "umbrela"))
+    told = {name: load_template(name).reasons for name in SHIPPED}
+    assert (told.pop("verdict"), told.pop("rlhn"), told.pop("answer")) == ("wanted", "always", "always")
+    assert set(told.values()) == {"never"}
     plain = verdict.render("q", REFERENCE, CANDIDATES)
     assert "thinking" not in plain[0].content
     reasoned = verdict.render("q", REFERENCE, CANDIDATES, rationale=True)
