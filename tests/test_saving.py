@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import training_file
 from server import FakeServer, oracle
@@ -134,6 +134,7 @@ def test_only_reasons_of_all_pairs_make_another_judge(tmp_path: Path) -> None:
     assert any(reason for _, reason in words_in(tmp_path / "none", "m_reason").values())
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 4))
 def test_a_reason_is_one_line(text: str, count: int) -> None:
     """Whatever comes: one for each candidate, a line of at most 1,000 characters without invisible ones."""
@@ -182,6 +183,7 @@ def queries(sizes: Sequence[tuple[int, bool]]) -> list[list[Request]]:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans())), st.integers(1, 8))
 def test_the_first_goes_ahead_of_those_that_begin_alike(sizes: list[tuple[int, bool]], distance: int) -> None:
     """Every request once and in its query's order; followers after `distance` others or when no query is left."""
@@ -260,6 +262,7 @@ def test_a_key_of_ones_own_is_sent(tmp_path: Path) -> None:
 # --- portions that the model can read ---
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.integers(1, 900), min_size=1, max_size=12, unique=True),
     st.integers(300, 1500),
