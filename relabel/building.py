@@ -20,6 +20,7 @@ from relabel.engines.remembering import Remembering
 from relabel.engines.scripted import ScriptedEngine
 from relabel.engines.vllm import VLLMEngine
 from relabel.engines.vllm_scorer import VLLMScorer
+from relabel.engines.windows import window_of
 from relabel.errors import SettingsError
 from relabel.judges.crossencoder import (
     CrossEncoderJudge,
@@ -30,6 +31,7 @@ from relabel.judges.crossencoder import (
     Threshold,
 )
 from relabel.judges.embedding import EmbeddingJudge, EmbeddingSettings, Rule
+from relabel.judges.fitting import Window
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.judges.rules import RulesJudge
@@ -42,6 +44,9 @@ from relabel.records import digest
 from relabel.rundir import sha256_of
 from relabel.store import Store
 from relabel.tokens import output_tokens
+
+_AHEAD: Final = 256
+"""Most requests by which the first of a query goes ahead of the others: those are held in memory."""
 
 _ROUTING: Final = {"name", "final", "escalate", "sample", "settle"}
 """Fields of a stage that say what is made of its judge's words, not what these are."""
@@ -237,7 +242,7 @@ def _llm(
     cluster: Cluster | None,
     budget: Budget | None,
 ) -> Opened:
-    template = load_template(stage.prompt)
+    template = template_of(stage)
     asked = open_engine(stage.engine, name, cache, cluster)
     costs = price(stage.engine, settings.prices)
     engine = Remembering(asked, store, meter=meter(name, stage.engine, template, costs, store), budget=budget)
@@ -249,6 +254,9 @@ def _llm(
         shuffle=stage.shuffle,
         seed=settings.seed,
         measure=asked if isinstance(asked, Measures) else None,
+        window=window(stage.engine),
+        rationale=stage.rationale == "all",
+        ahead=min(stage.engine.concurrency, _AHEAD) if isinstance(stage.engine, engine_settings.OpenAI) else 0,
     )
     provenance = {
         "judge": "llm",
@@ -257,6 +265,7 @@ def _llm(
         "template_fingerprint": template.fingerprint,
         "engine": dict(engine.identity),
         **_reach(stage.engine),
+        **({"rationale": "all"} if stage.rationale == "all" else {}),
         "group_size": stage.group_size,
         "shuffle": stage.shuffle,
         "seed": settings.seed,
@@ -290,7 +299,32 @@ def _reach(engine: engine_settings.AnyEngine) -> dict[str, Any]:
     """Return what decides which prompts are shortened: no part of a reply's address, but of what a judge says."""
     if isinstance(engine, engine_settings.VLLM):
         return {"max_model_len": engine.max_model_len, "too_long": engine.too_long}
-    return {}
+    told = engine.context_tokens if isinstance(engine, engine_settings.OpenAI) else None
+    return {} if told is None else {"context_tokens": told}
+
+
+def template_of(stage: config.LLM) -> Template:
+    """Load a stage's template.
+
+    Raises:
+        TemplateError: as `load_template`.
+        SettingsError: the stage wants the reasons of all pairs, and the template has no place for them.
+    """
+    template = load_template(stage.prompt)
+    if stage.rationale == "all" and template.reasons == "never":
+        raise SettingsError(
+            f"template {template.name!r} cannot ask for the reasons of all pairs",
+            hint="set `rationale: flagged`, or give the template a part between {% if rationale %} and {% endif %}",
+        )
+    return template
+
+
+def window(engine: engine_settings.AnyEngine) -> Window | None:
+    """Return how much the model at an API reads: as the settings say, else as publicly listed; None if unknown."""
+    if not isinstance(engine, engine_settings.OpenAI):
+        return None
+    tokens = engine.context_tokens or window_of(engine.model, engine.base_url or os.environ.get("OPENAI_BASE_URL"))
+    return Window(tokens, engine.reply_room) if tokens else None
 
 
 def open_engine(

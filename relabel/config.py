@@ -190,10 +190,15 @@ class CrossEncoder(_Stage):
 
 
 class LLM(_Stage):
-    """A prompt template and the engine that answers it."""
+    """A prompt template and the engine that answers it.
+
+    `rationale` is which pairs get reasons: none, those that this judge flags (each asked in a short question of its
+    own, after the judging), or all (the template's replies hold them; those of `rlhn` always do).
+    """
 
     judge: Literal["llm"]
-    prompt: str = "rlhn"
+    prompt: str = "verdict"
+    rationale: Literal["none", "flagged", "all"] = "none"
     engine: Annotated[AnyEngine, Field(discriminator="kind")]
     group_size: int = Field(default=25, ge=1)
     shuffle: bool = True

@@ -85,6 +85,10 @@ class Endpoint(Strict):
             it has answered; None = 3 × timeout.
         max_retries: attempts after the first one. Refusals for the rate (429) are none.
         price: what its tokens cost, in place of the list price.
+        context_tokens: what the model reads and writes together; None = as publicly listed, else unknown. Group prompts
+            that might not fit are divided.
+        prompt_cache_key: whether requests that begin alike say so, which helps a provider to send them where that
+            beginning is cached; None = to OpenAI alone. No part of an address, unlike a key in `extra_body`.
     """
 
     model: str = Field(min_length=1)
@@ -101,6 +105,8 @@ class Endpoint(Strict):
     patience: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=6, ge=0)
     price: Price | None = None
+    context_tokens: int | None = Field(default=None, ge=64)
+    prompt_cache_key: bool | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -119,6 +125,12 @@ class Endpoint(Strict):
         """Model and sampling as they stand in every body."""
         own = self.model_dump(include=_ANSWERS - {"revision", "extra_body", "choices"})
         return {name: value for name, value in own.items() if value is not None} | self.extra_body
+
+    @property
+    def reply_room(self) -> int:
+        """Most tokens of a reply, as far as the server is told; 0 where it is not."""
+        told = [self.extra_body.get(name) for name in ("max_completion_tokens", "max_tokens")]
+        return next((most for most in told if isinstance(most, int)), self.max_tokens or 0)
 
 
 class OpenAI(Endpoint):

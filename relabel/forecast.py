@@ -5,21 +5,26 @@ has spoken.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from relabel import config, engine_settings, pools
-from relabel.building import open_engine, price
+from relabel.building import open_engine, price, template_of, window
 from relabel.cascade import open_case
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
 from relabel.money import PICO
-from relabel.prompts import load_template
+from relabel.prompts import Template, load_template
 from relabel.protocols import Message, Request, Usage
-from relabel.records import Case
+from relabel.records import Case, Judgment
 from relabel.sources import Source, Survey, survey
 from relabel.tokens import cached_tokens, output_tokens, tokens
+
+WHYS: Final = 100
+"""Queries from which the tokens of a question about a flagged pair are estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class StageForecast:
         usd_cached: US dollars, if the server has these in its cache.
         price: what a token costs and where that is from, in words; "" where nothing is known.
         files: how many batches the requests make, where the stage asks by batches.
+        why_tokens: what the question about one flagged pair holds, were it alone; 0 where none is asked. How many will
+            be flagged is not known, so that these questions are in no other figure.
     """
 
     name: str
@@ -48,6 +55,7 @@ class StageForecast:
     usd_cached: float | None = 0.0
     price: str = ""
     files: int = 0
+    why_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class _Prompter:
 
     def __init__(self, name: str, stage: config.LLM, settings: config.Settings) -> None:
         self.name, self._stage = name, stage
-        self._template = load_template(stage.prompt)
+        self._template = template_of(stage)
         self._judge = LLMJudge(
             name,
             self._template,
@@ -137,14 +145,19 @@ class _Prompter:
             group_size=stage.group_size,
             shuffle=stage.shuffle,
             seed=settings.seed,
+            window=window(stage.engine),
+            rationale=stage.rationale == "all",
         )
         self._price = price(stage.engine, settings.prices)
         self._requests = self._tokens_in = self._tokens_out = self._tokens_cached = self._too_long = 0
         self._pico = self._pico_cached = 0
+        self._whys: list[int] = []
         self.first: tuple[Message, ...] = ()
         self._before: tuple[Message, ...] = ()
 
     def add(self, case: Case) -> None:
+        if self._stage.rationale == "flagged" and len(self._whys) < WHYS:
+            self._why(case)
         for group in self._judge.groups(case):
             try:
                 request: Request = self._judge.request(case, group)
@@ -152,7 +165,8 @@ class _Prompter:
                 self._too_long += len(group)
                 continue
             self.first = self.first or request.messages
-            self._count(request.messages, output_tokens(self._template.spec, len(group)))
+            reasons = holds_reasons(self._template, self._stage)
+            self._count(request.messages, output_tokens(self._template.spec, len(group), reasons=reasons))
 
     def _count(self, messages: tuple[Message, ...], written: int) -> None:
         at_once = not isinstance(
@@ -168,6 +182,12 @@ class _Prompter:
             self._pico += self._price.pico(Usage(read, written)) or 0
             self._pico_cached += self._price.pico(Usage(read, written, cached)) or 0
 
+    def _why(self, case: Case) -> None:
+        """Count what a question about a flagged pair would hold, by the first pair of a case."""
+        if case.pairs:
+            with suppress(TemplateError):
+                self._whys.append(tokens(self._judge.why(case, [(case.pairs[0], Judgment("relevant"))]).messages))
+
     def forecast(self, pairs: int) -> StageForecast:
         known = self._price
         usd, with_cache = [None if known is None else pico / PICO for pico in (self._pico, self._pico_cached)]
@@ -179,7 +199,13 @@ class _Prompter:
         return StageForecast(
             self.name, "llm", pairs - self._too_long, requests, self._tokens_in, self._tokens_out, usd, model,
             self._tokens_cached, with_cache, str(known or ""), files,
+            sum(self._whys) // len(self._whys) if self._whys else 0,
         )  # fmt: skip
+
+
+def holds_reasons(template: Template, stage: config.LLM) -> bool:
+    """Whether a stage's replies hold reasons beside the verdicts."""
+    return template.reasons == "always" or (template.reasons == "wanted" and stage.rationale == "all")
 
 
 def render(name: str, source: Source, query: str | None = None) -> tuple[Message, ...]:

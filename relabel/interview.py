@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from relabel import config, engine_settings
-from relabel.building import open_engine, price
+from relabel.building import open_engine, price, template_of, window
 from relabel.engines.budget import Meter
 from relabel.engines.ray_cluster import Cluster
 from relabel.engines.remembering import Memory, Remembering
+from relabel.forecast import holds_reasons
 from relabel.judges.llm import LLMJudge
 from relabel.money import PICO
-from relabel.prompts import Template, load_template
+from relabel.prompts import Template
 from relabel.protocols import Engine, Judge, Measures, Prepares, Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
 from relabel.tokens import output_tokens, tokens
@@ -173,7 +174,7 @@ class Interview:
 
     def way(self, template: Template | None = None) -> Way:
         """Return the way in which a run asks, with this template in place of its own."""
-        template = template or load_template(self.stage.prompt)
+        template = template or template_of(self.stage)
         return Way(template, self.stage.group_size, self.stage.shuffle, self.seed)
 
     def _engine(self, way: Way) -> Engine:
@@ -203,6 +204,8 @@ class Interview:
             shuffle=way.shuffle,
             seed=way.seed,
             measure=engine if fits and isinstance(engine, Measures) else None,
+            window=window(self.stage.engine),
+            rationale=self.stage.rationale == "all",
         )
         return list(judge.judge(cases)), desk, judge
 
@@ -285,7 +288,9 @@ class Interview:
             usage = reply.usage if reply is not None else None
             if usage is None or usage.tokens_in is None or usage.tokens_out is None:
                 estimated += 1
-                usage = Usage(tokens(request.messages), output_tokens(way.template.spec, len(request.candidate_ids)))
+                reasons = holds_reasons(way.template, self.stage)
+                out = output_tokens(way.template.spec, len(request.candidate_ids), reasons=reasons)
+                usage = Usage(tokens(request.messages), out)
             came, went = came + (usage.tokens_in or 0), went + (usage.tokens_out or 0)
             pico += (self._price.pico(usage) or 0) if self._price is not None else 0
         usd = None if self._price is None else pico / PICO

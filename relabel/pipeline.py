@@ -20,6 +20,7 @@ from relabel.concluding import Plan, Row, conclude_all
 from relabel.engines.batch_ledger import BATCH_FOLDER, forget_failures
 from relabel.engines.budget import Limits
 from relabel.errors import BudgetReached, Detached, InputError, RelabelError, RunError, SettingsError, typed
+from relabel.explaining import explain_all
 from relabel.formats import Reject, Seams, get_format, open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.pools import CandidatePool
@@ -111,6 +112,7 @@ def run(
         try:
             judge_all(_cases(plan), stations, store, settings.seed, watch)
             refill_all(plan, stations, store, watch)
+            explain_all(plan, opened, lambda: _cases(plan), store, watch)
         except BudgetReached as error:
             raise billing.reached(plan, store, seen.pairs, limits) from error
         except Detached:

@@ -18,7 +18,8 @@ A template is one text file: a header between two lines of `---`, then the parts
     ## user
     <query>{{ query }}</query> …
 
-The body speaks a small part of Jinja: values, `if`, `for` over the passages and a few filters. It has no calls,
+The body speaks a small part of Jinja: values, `if`, `for` over the passages and a few filters. What stands between
+`{% if rationale %}` and `{% endif %}` is said only where the stage wants the reasons of all pairs. It has no calls,
 no assignments and no other files, so that no template can run for ever or fill the memory. Everything that can be
 wrong with it is found when it is loaded, with file and line, by a walk through it and by trial renderings.
 
@@ -48,14 +49,21 @@ from relabel.replies import FORMS, Form, Kind, ReplySpec, openings, quote
 Need = Literal["required", "optional", "none"]
 """Whether a template wants the known positives."""
 
+Reasons = Literal["always", "wanted", "never"]
+"""Whether the replies to a template hold reasons beside the verdicts."""
+
 SUFFIX: Final = ".md"
 OUTPUT_LIMIT: Final = 2_000_000
 """Characters of one rendered message; more would be no prompt, but a mistake."""
+
+RATIONALE: Final = "rationale"
+"""The placeholder that is true where a stage wants the reasons of all pairs."""
 
 _FIELDS: Final = ("name", "kind", "reply", "reference", "labels", "source", "description")
 _NEEDS: Final[tuple[Need, ...]] = ("required", "optional", "none")
 _FILTERS: Final = ("default", "first", "last", "length", "lower", "trim", "truncate", "upper", "wordcount")
 _OF_A_PASSAGE: Final = ("number", "title", "text")
+_NO_PASSAGES: Final = frozenset({"query", "reference", "candidates", RATIONALE})
 _OF_A_LOOP: Final = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
 _LANGUAGE: Final = (
     *(nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.For, nodes.Name, nodes.Const),
@@ -102,6 +110,7 @@ class Template:
         reference: whether the known positives are shown: "required", "optional" or "none".
         source: the paper or page that the idea comes from.
         description: one line for people.
+        reasons: whether its replies hold the reasons of all verdicts: "always", "wanted" (where they are), "never".
         path: the file that it was read from.
         content: header and body as they stand in the file.
     """
@@ -111,6 +120,7 @@ class Template:
     reference: Need
     source: str
     description: str
+    reasons: Reasons
     path: str
     content: str = field(repr=False)
     _parts: tuple[Part, ...] = field(repr=False, compare=False)
@@ -121,8 +131,12 @@ class Template:
         """32 hex digits of header and body: another character, another fingerprint, wherever the file lies."""
         return digest(self.content).hex()
 
-    def render(self, query: str, reference: Sequence[Passage], candidates: Sequence[Passage]) -> tuple[Message, ...]:
+    def render(
+        self, query: str, reference: Sequence[Passage], candidates: Sequence[Passage], *, rationale: bool = False
+    ) -> tuple[Message, ...]:
         """Return the messages that ask about `candidates`, which are numbered from 1 in this order.
+
+        With `rationale` a template that has a part for it asks for reasons beside the verdicts.
 
         Ids are never shown. Instructions, query and reference come before the candidates in every shipped
         template, so that the questions about one query share their beginning.
@@ -137,6 +151,7 @@ class Template:
             raise ValueError(f"template {self.name!r} needs a known positive")
         shown = self._show(candidates)
         values: dict[str, Any] = {"query": quote(query, self._openings), "reference": self._show(reference)}
+        values["rationale"] = rationale
         values |= {"candidate": shown[0]} if self.spec.kind == "pair" else {"candidates": shown}
         messages = (Message(part.role, _fill(part.body, values, self.path)) for part in self._parts)
         return tuple(message for message in messages if message.content)
@@ -202,7 +217,7 @@ def _parse(path: Path) -> Template:
     environment = _environment()
     try:
         trees = {role: _tree(path, environment, source) for role, source in sections.items()}
-        _check_placeholders(path, header, trees, sections)
+        used = _check_placeholders(path, header, trees, sections)
         parts = tuple(Part(role, _compiled(path, environment, trees[role])) for role in sorted(trees))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"{path}, line {error.lineno}: {error.message}") from error
@@ -214,6 +229,7 @@ def _parse(path: Path) -> Template:
         reference=header.reference,
         source=header.source,
         description=header.description,
+        reasons=_reasons(content, header.spec, used),
         path=str(path),
         content=content,
         _parts=parts,
@@ -221,6 +237,12 @@ def _parse(path: Path) -> Template:
     )
     _try(template)
     return template
+
+
+def _reasons(content: str, spec: ReplySpec, used: set[str]) -> Reasons:
+    if RATIONALE in used:
+        return "wanted"
+    return "always" if spec.form == "snippet" or "<thinking>" in content else "never"
 
 
 def _text(path: Path) -> str:
@@ -382,7 +404,7 @@ def _check_node(path: Path, environment: jinja2.Environment, node: nodes.Node) -
 
 def _attributes(of: nodes.Node) -> tuple[str, ...]:
     name = of.name if isinstance(of, nodes.Name) else ""
-    return _OF_A_LOOP if name == "loop" else () if name in {"query", "reference", "candidates"} else _OF_A_PASSAGE
+    return _OF_A_LOOP if name == "loop" else () if name in _NO_PASSAGES else _OF_A_PASSAGE
 
 
 def _check_loops(path: Path, node: nodes.Node, depth: int) -> None:
@@ -400,7 +422,8 @@ def _check_loops(path: Path, node: nodes.Node, depth: int) -> None:
 
 def _check_placeholders(
     path: Path, header: _Header, trees: dict[str, nodes.Template], sections: dict[str, str]
-) -> None:
+) -> set[str]:
+    """Return the placeholders that the body uses: all that it must, and none that there is not."""
     kind, need = header.spec.kind, header.reference
     asked = "candidate" if kind == "pair" else "candidates"
     known = ("query", asked) if need == "none" else ("query", "reference", asked)
@@ -409,7 +432,7 @@ def _check_placeholders(
         for name in meta.find_undeclared_variables(tree):
             used[name] = min(node.lineno for node in tree.find_all(nodes.Name) if node.name == name)
     for name, line in sorted(used.items(), key=lambda use: use[1]):
-        if name not in known:
+        if name not in (*known, RATIONALE):
             _fail(path, line, f"unknown placeholder {name!r}", f"{_near(name, known)}a {kind} has {', '.join(known)}")
     last = sections["user"].rstrip().count("\n") + 1
     for name in known:
@@ -418,6 +441,7 @@ def _check_placeholders(
     numbers = {node.attr for tree in trees.values() for node in tree.find_all(nodes.Getattr)}
     if kind == "group" and not numbers & {"number", "index"}:
         _fail(path, last, "the candidates are shown without their numbers", "the reply names them by `.number`")
+    return set(used)
 
 
 def _compiled(path: Path, environment: jinja2.Environment, tree: nodes.Template) -> jinja2.Template:
@@ -459,9 +483,16 @@ def _try(template: Template) -> None:
             for title in ("", "Ttl"):
                 reference = [Passage("", f"ref{number}x", title) for number in range(known)]
                 candidates = [Passage("", f"doc{number}x", title) for number in range(asked)]
-                messages = template.render("qryx", reference, candidates)
-                seen = "\n".join(message.content for message in messages).casefold()
-                for text in ("qryx", *(passage.text for passage in (*reference, *candidates))):
-                    if text not in seen:
-                        what = {"q": "the query", "r": "a known positive"}.get(text[0], "a candidate")
-                        raise TemplateError(f"{template.path}: {what} does not appear in the prompt that it makes")
+                for rationale in (False, True) if template.reasons == "wanted" else (False,):
+                    _check_shown(template, reference, candidates, rationale=rationale)
+
+
+def _check_shown(
+    template: Template, reference: Sequence[Passage], candidates: Sequence[Passage], *, rationale: bool
+) -> None:
+    messages = template.render("qryx", reference, candidates, rationale=rationale)
+    seen = "\n".join(message.content for message in messages).casefold()
+    for text in ("qryx", *(passage.text for passage in (*reference, *candidates))):
+        if text not in seen:
+            what = {"q": "the query", "r": "a known positive"}.get(text[0], "a candidate")
+            raise TemplateError(f"{template.path}: {what} does not appear in the prompt that it makes")

@@ -6,7 +6,7 @@ business and is the back-pressure. Neither knows the other's insides.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, runtime_checkable
 
 from relabel.records import NOTHING, Case, Example
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Role = Literal["query", "document"]
 """As what a text is embedded: models have a prompt for each."""
+
+REASONED: Final = "#rationale"
+"""What follows the template's name in a request that asks why a pair was flagged, after the verdict."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +44,8 @@ class Request:
         judge, template, query_id, candidate_ids: whom the question concerns. For recorded replies, logs and
             errors; no part of the address. `candidate_ids` stand in the order in which the prompt shows them.
         ticket: the asker's own mark; comes back with the reply.
+        shares: the same mark on all requests that begin alike, at a length that a provider's cache may keep; "" where
+            none does. No part of the address.
     """
 
     address: str
@@ -52,6 +57,7 @@ class Request:
     query_id: str = ""
     candidate_ids: tuple[str, ...] = ()
     ticket: int = 0
+    shares: str = ""
 
 
 @dataclass(frozen=True, slots=True)

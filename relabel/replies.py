@@ -182,6 +182,18 @@ def schema_for(spec: ReplySpec, count: int) -> dict[str, Any] | None:
     return _object({"verdicts": {"type": "array", "items": entry, "minItems": count, "maxItems": count}})
 
 
+def read_reasons(text: str, count: int) -> tuple[str, ...]:
+    """Return the reasons in a reply to the question why `count` candidates were flagged, in their numbers' order.
+
+    Each is the line that begins `Doc (n):`, "" where there is none; a reply about one candidate may leave that out. A
+    reason is one line of at most 1,000 characters, without invisible characters.
+    """
+    lines = _reasons(_visible(text))
+    if count == 1 and not lines:
+        lines = {1: text}
+    return tuple([_shorten(" ".join(_visible(lines.get(number, "")).split())) for number in range(1, count + 1)])
+
+
 def openings(tags: Iterable[str]) -> re.Pattern[str]:
     """Return what finds the `<` of one of these tags, and of a control token of a chat model."""
     own = "|".join(sorted({re.escape(tag.casefold()) for tag in tags})) or "(?!)"

@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relabel.building import Opened
+from relabel.explaining import NAME as REASONS
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
 from relabel.refill import NAME as REFILL
@@ -66,6 +67,11 @@ def put_line(console: Console, *parts: str | Text) -> None:
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Open the terminal for data: text in square brackets or between colons is nothing but text."""
     return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+
+
+def _open_ended(stage: str) -> bool:
+    """Whether nobody knows how many pairs there will be."""
+    return stage.startswith(REFILL) or stage.endswith(REASONS)
 
 
 class Bars:
@@ -132,10 +138,10 @@ class Bars:
             task = self._tasks.get(stage)
             if task is None:
                 shown = printable(stage).replace("\n", " ")
-                self._totals[stage] = 0 if stage.startswith(REFILL) else self._total
+                self._totals[stage] = 0 if _open_ended(stage) else self._total
                 task = self._tasks[stage] = self._progress.add_task(shown, total=self._totals[stage], stage=stage)
             self._asked[stage] = self._asked.get(stage, 0) + asked
-            if stage.startswith(REFILL):  # nobody knows how many there will be
+            if _open_ended(stage):
                 self._totals[stage] += passed
         self._progress.update(task, advance=passed, total=self._totals[stage])
 

@@ -36,6 +36,10 @@ def forecast(console: Console, found: Forecast) -> None:
             put_line(console, f"{stage.name:9} asks by batches: about {many}, each within a day")
     console.print("Tokens are estimates (characters / 4). Nothing was asked and nothing was spent.", style="dim")
     _assumptions(console, found)
+    for stage in found.stages:
+        if stage.why_tokens:
+            told = f"pairs that {stage.name} flags are asked about once more: {stage.why_tokens:,} + 40 tokens for one"
+            put_line(console, f"{told}, not counted above (rationale: flagged)")
     for problem in found.missing:
         put_line(console, f"a run would not start: {problem}")
     if found.prompt:

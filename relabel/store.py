@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from relabel.errors import RunError
 from relabel.money import FIELDS, Bill
-from relabel.protocols import Reply, Request, Usage
+from relabel.protocols import REASONED, Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
 
 VERSION: Final = 1
@@ -336,11 +336,13 @@ class Store:
         )
 
     def spent(self, judge: int) -> "Spent":
-        """Return what the replies took that a judge's words were read from, in all executions together."""
+        """Return what the replies took that a judge's words and reasons were read from, in all executions together."""
         row = self._reader.execute(
             "SELECT count(*), count(tokens_in + tokens_out), sum(tokens_in), sum(tokens_out), sum(tokens_cached),"
-            " max(model) FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?)",
-            (judge,),
+            " max(model) FROM replies WHERE address IN (SELECT reply FROM judgments WHERE judge = ?1) OR"
+            " (substr(template, -length(?2)) = ?2"
+            " AND judge = (SELECT json_extract(settings, '$.name') FROM judges WHERE id = ?1))",
+            (judge, REASONED),
         ).fetchone()
         pairs = self._reader.execute(
             "SELECT count(*) FROM judgments WHERE judge = ? AND reply IN (SELECT address FROM replies)", (judge,)

@@ -16,6 +16,9 @@ FRAME: Final = 4
 OUTPUT_TOKENS: Final = {"choice": (1, 0), "json": (8, 14), "snippet": (10, 30), "tagged": (40, 30)}
 """Tokens of a reply by form: for the reply, and for each candidate in it."""
 
+BARE: Final = (30, 6)
+"""Likewise of a tagged reply without reasons, were every candidate in a list."""
+
 CACHED_FROM: Final = 1024
 CACHED_BY: Final = 128
 """OpenAI's prompt cache: the beginning of a prompt counts as cached from so many tokens on, in steps of so many.
@@ -27,9 +30,9 @@ def tokens(messages: Sequence[Message]) -> int:
     return sum(len(message.content) // CHARACTERS_PER_TOKEN + FRAME for message in messages)
 
 
-def output_tokens(spec: ReplySpec, candidates: int) -> int:
-    """Estimate the tokens of a reply."""
-    base, each = OUTPUT_TOKENS[spec.form]
+def output_tokens(spec: ReplySpec, candidates: int, *, reasons: bool = True) -> int:
+    """Estimate the tokens of a reply, with reasons or without."""
+    base, each = OUTPUT_TOKENS[spec.form] if reasons or spec.form != "tagged" else BARE
     return base + each * candidates
 
 

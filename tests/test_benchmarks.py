@@ -7,7 +7,7 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["rlhn_sample.py", "oneshot.py", "filters.py", "diagnose.py"])
+@pytest.mark.parametrize("script", ["rlhn_sample.py", "oneshot.py", "filters.py", "diagnose.py", "tokens.py"])
 def test_missing_data_is_one_clear_message(script: str, tmp_path: Path) -> None:
     """Without its data a benchmark names the file that it looked for and where to read on, and exits with 2."""
     command = [sys.executable, str(BENCHMARKS / script), "--data", str(tmp_path / "nowhere")]

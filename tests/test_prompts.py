@@ -13,7 +13,7 @@ from relabel.prompts import OUTPUT_LIMIT, Template, list_templates, load_templat
 from relabel.records import Passage
 from relabel.replies import read_reply
 
-SHIPPED = ("answer", "relevance", "rlhn", "umbrela")
+SHIPPED = ("answer", "relevance", "rlhn", "umbrela", "verdict")
 
 PAIR = """---
 name: mine
@@ -76,7 +76,7 @@ def shown_to(template: Template, query: str, passage: Passage) -> str:
 
 
 def test_the_shipped_templates_are_found_by_name() -> None:
-    """The folder holds the four templates, each named as its file and with its source."""
+    """The folder holds the five templates, each named as its file and with its source."""
     assert list_templates() == SHIPPED
     for name in SHIPPED:
         template = load_template(name)
@@ -100,12 +100,14 @@ def test_what_the_labels_of_the_shipped_templates_mean() -> None:
         "relevance": {"Yes": "relevant", "No": "irrelevant"},
         "rlhn": {"better": "relevant", "worse": "partial", "neither": "irrelevant"},
         "umbrela": {"3": "relevant", "2": "relevant", "1": "partial", "0": "irrelevant"},
+        "verdict": {"better": "relevant", "worse": "partial", "neither": "irrelevant"},
     }
 
 
-def test_what_the_rlhn_template_asks_for_is_what_is_read() -> None:
+@pytest.mark.parametrize("name", ["rlhn", "verdict"])
+def test_what_a_group_template_asks_for_is_what_is_read(name: str) -> None:
     """The verdict that the prompt shows as its example can be read, for a group large enough."""
-    template = load_template("rlhn")
+    template = load_template(name)
     system = template.render("q", REFERENCE, CANDIDATES)[0].content
     nine = tuple(Passage(str(number), "text") for number in range(9))
     labels = [answer.label for answer in read_reply(template.spec, system, nine)]
@@ -123,6 +125,21 @@ def test_instructions_come_first_and_the_candidates_last(name: str) -> None:
         assert first.index("when?") < first.index(REFERENCE[0].text) < text
     other = shown_to(template, "when?", Passage("x", "Other.", title="Opening"))
     assert other[:text] == first[:text]
+
+
+def test_reasons_are_asked_for_where_they_are_wanted() -> None:
+    """`verdict` asks for none unless told, and then asks word for word what `rlhn` always asks."""
+    verdict, rlhn = load_template("verdict"), load_template("rlhn")
+    told = {name: load_template(name).reasons for name in SHIPPED}
+    assert (told.pop("verdict"), told.pop("rlhn"), told.pop("answer")) == ("wanted", "always", "always")
+    assert set(told.values()) == {"never"}
+    plain = verdict.render("q", REFERENCE, CANDIDATES)
+    assert "thinking" not in plain[0].content
+    reasoned = verdict.render("q", REFERENCE, CANDIDATES, rationale=True)
+    assert (
+        reasoned == rlhn.render("q", REFERENCE, CANDIDATES) == rlhn.render("q", REFERENCE, CANDIDATES, rationale=True)
+    )
+    assert reasoned[1:] == plain[1:]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

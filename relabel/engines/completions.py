@@ -10,7 +10,7 @@ from relabel.protocols import Reply, Request, Usage
 
 
 def completion_body(
-    request: Request, sampling: Mapping[str, Any], *, logprobs: bool, structured: bool
+    request: Request, sampling: Mapping[str, Any], *, logprobs: bool, structured: bool, cache_key: bool = False
 ) -> dict[str, Any]:
     """Return the JSON body that asks `request`.
 
@@ -20,6 +20,7 @@ def completion_body(
             that a server with other habits can be given, for example, another `response_format`.
         logprobs: ask for log-probabilities where the request has choices.
         structured: tell a vLLM server to allow nothing but the choices.
+        cache_key: name the beginning that this request shares with others, where that is long.
     """
     body: dict[str, Any] = {"messages": [{"role": turn.role, "content": turn.content} for turn in request.messages]}
     if request.schema is not None:
@@ -29,6 +30,8 @@ def completion_body(
         body |= {"logprobs": True, "top_logprobs": 20}
     if request.choices and structured:
         body["structured_outputs"] = {"choice": list(request.choices)}
+    if request.shares and cache_key:
+        body["prompt_cache_key"] = request.shares
     return body | dict(sampling)
 
 

@@ -34,6 +34,7 @@ REMEDIES: Final = {
     "logprobs": "set `choices: text`",
     "top_logprobs": "set `choices: text`",
     "response_format": "set `extra_body: {response_format: {type: json_object}}`",
+    "prompt_cache_key": "set `prompt_cache_key: false`",
 }
 """What to do when a server rejects every request and names one of these."""
 
@@ -130,6 +131,8 @@ class _Asker:
         self._settings, self._client, self._trial = settings, client, trial
         self._service = Service(settings, client, key, clock)
         self._forecast = Forecast(settings.max_tokens)
+        told = settings.prompt_cache_key
+        self._cache_key = client.base_url.host == "api.openai.com" if told is None else told
 
     def check(self, waiting: int) -> None:
         """Give up a service that is silent or refuses everything.
@@ -175,8 +178,9 @@ class _Asker:
 
         mode = self._settings.choices
         body = completion_body(
-            request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured"
-        )
+            request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured",
+            cache_key=self._cache_key,
+        )  # fmt: skip
         prompts = [message.content for message in request.messages]
         characters = sum(map(len, prompts))
         foreseen = self._forecast.of(characters)

@@ -1,15 +1,18 @@
-"""Prompts that are too long for a model: which passages are shortened, and how far.
+"""Prompts that are too long for a model: which groups are divided, which passages are shortened, and how far.
 
-The rule: the candidates first, all to one common length, then the references likewise; each text keeps its beginning,
-never less than `FLOOR` characters of it, ends at a word and is marked by "…". Query and instructions are never cut.
-What does not fit even then is not asked.
+Where the model's tokenizer is not at hand (an API), a prompt has between `least_tokens` and `most_tokens`: a group is
+divided when it might not fit, and nothing is refused unless it surely does not.
+
+Where it is, the rule: the candidates first, all to one common length, then the references likewise; each text keeps its
+beginning, never less than `FLOOR` characters of it, ends at a word and is marked by "…". Query and instructions are
+never cut. What does not fit even then is not asked.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from relabel.protocols import Request
+from relabel.protocols import Message, Request
 from relabel.records import Passage
 
 FLOOR: Final = 200
@@ -17,6 +20,36 @@ FLOOR: Final = 200
 
 STEP: Final = 32
 """Characters to within which the longest text that fits is looked for."""
+
+
+FRAME: Final = 4
+"""Tokens that a chat format puts around a message, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much a model reads and writes together, and how much of that its reply may take; tokens."""
+
+    tokens: int
+    room: int
+
+    def holds(self, messages: Sequence[Message]) -> bool:
+        """Whether a prompt fits, counted high."""
+        return most_tokens(messages) + self.room <= self.tokens
+
+    def excess(self, messages: Sequence[Message]) -> int:
+        """Return by how many tokens a prompt is too long at the very least; ≤ 0 where it may fit."""
+        return least_tokens(messages) + self.room - self.tokens
+
+
+def most_tokens(messages: Sequence[Message]) -> int:
+    """Estimate the tokens of a prompt, high: bytes / 3. English has 4.4 bytes a token, Chinese 3 to 4 (o200k_base)."""
+    return sum(len(each.content.encode("utf-8", "surrogatepass")) // 3 + FRAME for each in messages)
+
+
+def least_tokens(messages: Sequence[Message]) -> int:
+    """Estimate the tokens of a prompt, low: characters / 6. English has 4.4 characters a token, others fewer."""
+    return sum(len(each.content) // 6 for each in messages)
 
 
 @dataclass(frozen=True, slots=True)
