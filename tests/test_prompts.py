@@ -104,12 +104,14 @@ def test_what_the_labels_of_the_shipped_templates_mean() -> None:
 
 
 def test_what_the_rlhn_template_asks_for_is_what_is_read() -> None:
-    """The verdict that the prompt shows as its example can be read, for a group large enough."""
+    """The verdict that the prompt shows as its example can be read, for a group large enough; its echo is no reply."""
     template = load_template("rlhn")
     system = template.render("q", REFERENCE, CANDIDATES)[0].content
+    end = system.index("</verdict>") + len("</verdict>")
     nine = tuple(Passage(str(number), "text") for number in range(9))
-    labels = [answer.label for answer in read_reply(template.spec, system, nine)]
+    labels = [answer.label for answer in read_reply(template.spec, system[:end], nine)]
     assert [number for number, label in enumerate(labels, start=1) if label == "relevant"] == [7, 9]
+    assert {answer.label for answer in read_reply(template.spec, system, nine)} == {None}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
