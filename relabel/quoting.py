@@ -36,7 +36,7 @@ _LIKE_LATIN: Final = str.maketrans(
     "abekmhopctyxiijshdqwygg" + "iabeiknoptuxy",
 )
 _SWAPPED: Final = {"<": "‹", "[": "⟦", "(": "⟨"}
-_SIGNS: Final = str.maketrans("‹＜﹤≮⟦［⟨（﹙⁽₍", "<<<<[[(((((")
+_SIGNS: Final = str.maketrans("‹＜﹤≮⟦［﹇⟨（﹙⁽₍︵", "<<<<[[[((((((")
 
 _HIDDEN: Final = "\0"  # stands in a skeleton for what is there and not seen
 _GAP: Final = f"{_HIDDEN}{{0,4}}"
@@ -52,7 +52,7 @@ _CHAT_WORDS: Final = (
     *("cls", "sep", "pad", "mask", "unk", "bos", "eos", "gmask", "smask", r"control_\d{1,6}"),
 )
 _BRACKETS: Final = rf"(?P<bracket>\[)(?=/?(?:{'|'.join(_CHAT_WORDS)})\])"
-_NUMBERED: Final = rf"(?<!\w)d{_GAP}o{_GAP}c{_GAP}\s{{0,8}}(?P<number>\()(?=\s{{0,8}}\d)"
+_NUMBERED: Final = rf"(?<!\w)d{_GAP}o{_GAP}c{_GAP}[^\S\n]{{0,8}}(?P<number>\()(?=\s{{0,8}}\d)"
 _UNFINISHED: Final = re.compile(
     rf"(?:<{_GAP}\s{{0,8}}[/|]?\s{{0,8}}[\w{_HIDDEN}-]{{0,40}}|\[/?(?:[a-z][a-z_]{{0,30}})?)\Z"
 )
@@ -94,9 +94,9 @@ class Quoting:
         """
         names = sorted({_GAP.join(map(re.escape, tag.casefold())) for tag in tags})
         own = rf"(?:{'|'.join(names) or '(?!)'})\d*"
-        chat = rf"/?(?:{'|'.join(_CHAT_TAGS)})>|</?sys>>|\|[^\s<>|]"
-        loose = rf"\s{{0,8}}/?\s{{0,8}}{own}(?:\s[^<>]{{0,200}})?/?>"
-        opened = rf"(?P<open><)(?={_GAP}(?:/?{_GAP}{own}(?!{_GAP}\w)|{loose}|{chat}))"
+        chat = rf"/?(?:{'|'.join(_CHAT_TAGS)})>|</?sys>>|\|[^\s>|]"
+        loose = rf"\s{{0,8}}/?\s{{0,8}}{own}(?:\s[^>]{{0,200}})?/?>"
+        opened = rf"(?P<open><)(?={_GAP}(?:/?{_GAP}{own}(?!\w)|{loose}|{chat}))"
         return cls(re.compile("|".join((opened, _BRACKETS, *([_NUMBERED] if numbered else [])))))
 
     def quote(self, text: str) -> str:
