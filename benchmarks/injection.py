@@ -207,8 +207,7 @@ def table(asker: Asker, attacks: Sequence[Attack], data: Path, labels: Path, mos
     """Ask all there is to ask; return the lines of the table."""
     lines = [
         f"{'':<40}{'raw':>9}{'':>9}{'fenced':>9}{'':>9}{'attack - harmless':>26}",
-        f"{'':<24}{'attacks':>8}{'trials':>8}{'attack':>9}{'harmless':>9}{'attack':>9}{'harmless':>9}"
-        f"{'raw':>9}{'fenced':>26}",
+        f"{'':<24}{'attacks':>8}{'trials':>8}" + f"{'attack':>9}{'harmless':>9}" * 2 + f"{'raw':>9}{'fenced':>26}",
     ]
     pairs = pairs_by_label(data, labels, pool)
     trials: list[Trial] = []

@@ -95,7 +95,7 @@ class Quoting:
         names = sorted({_GAP.join(map(re.escape, tag.casefold())) for tag in tags})
         own = rf"(?:{'|'.join(names) or '(?!)'})\d*"
         chat = rf"/?(?:{'|'.join(_CHAT_TAGS)})>|</?sys>>|\|[^\s>|]"
-        loose = rf"\s{{0,8}}/?\s{{0,8}}{own}(?:\s[^>]{{0,200}})?/?>"
+        loose = rf"\s{{0,8}}/?\s{{0,8}}{own}\s{{0,8}}/?>"
         opened = rf"(?P<open><)(?={_GAP}(?:/?{_GAP}{own}(?!\w)|{loose}|{chat}))"
         return cls(re.compile("|".join((opened, _BRACKETS, *([_NUMBERED] if numbered else [])))))
 

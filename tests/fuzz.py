@@ -22,7 +22,7 @@ def main() -> int:
     try:
         import atheris
     except ModuleNotFoundError:
-        print("atheris is not installed; see --help", file=sys.stderr)
+        sys.stderr.write("atheris is not installed; see --help\n")
         return 2
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
     with atheris.instrument_imports(include=["relabel"]):
@@ -32,9 +32,7 @@ def main() -> int:
     for number, seed in enumerate(fuzzed.seeds(options.target)):
         (corpus / f"seed{number}").write_bytes(seed)
     words = options.found / "words"
-    words.write_text(
-        "".join(f'"{word}"\n' for word in (*fuzzed.WORDS, *fuzzed.TEMPLATE_WORDS)), encoding="ascii"
-    )
+    words.write_text("".join(f'"{word}"\n' for word in (*fuzzed.WORDS, *fuzzed.TEMPLATE_WORDS)), encoding="ascii")
     libfuzzer = [
         f"-max_total_time={options.seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048",
         f"-dict={words}", f"-artifact_prefix={options.found}/{options.target}-", "-print_final_stats=1", str(corpus),

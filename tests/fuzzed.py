@@ -9,8 +9,11 @@ import random
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+
+from attacks import attacks
 
 from relabel.errors import TemplateError
 from relabel.prompts import OUTPUT_LIMIT, load_template
@@ -29,20 +32,37 @@ SPECS: Final = (
 )
 CANDIDATES: Final = (Passage("1", "It was built in 1901, say its builders."), Passage("2", "b"), Passage("3", "c"))
 QUOTINGS: Final = (Quoting.against(["passage", "query"]), Quoting.against(["doc", "verdict"], numbered=True))
-HEADER: Final = "---\nname: n\nkind: {}\nreply: json\nreference: optional\nlabels: {{Yes: relevant, No: irrelevant}}\n---\n"
+HEADER: Final = (
+    "---\nname: n\nkind: {}\nreply: json\nreference: optional\nlabels: {{Yes: relevant, No: irrelevant}}\n---\n"
+)
 WORDS: Final = (
-    *("<verdict>", "</verdict>", "<better>", "</better>", "<worse>", "</worse>", "<thinking>", "</thinking>", "<think>"),
+    *(
+        "<verdict>",
+        "</verdict>",
+        "<better>",
+        "</better>",
+        "<worse>",
+        "</worse>",
+        "<thinking>",
+        "</thinking>",
+        "<think>",
+    ),
     *("Doc (2)", "[1]", "None", "Yes", "null", "```json", "<passage>", "</doc>", "<|im_start|>", "[INST]", "<s>"),
 )
 TEMPLATE_WORDS: Final = (
-    *("{{ query }}", "{{ candidate.text }}", "{% for p in candidates %}", "{% endfor %}", "{% if query %}", "{% endif %}"),
+    *(
+        "{{ query }}",
+        "{{ candidate.text }}",
+        "{% for p in candidates %}",
+        "{% endfor %}",
+        "{% if query %}",
+        "{% endif %}",
+    ),
     *("|trim", "|truncate(9)", "## system", "## user", "reference[0].text", "p.number", "loop.index", " ~ ", "[:1]"),
 )
 """What a fuzzer shall know from the start."""
 
 ENDS: Final = " \t\r\n`*"
-
-ATTACKS: Final = Path(__file__).parent / "attacks.jsonl"
 
 
 def text_of(data: bytes) -> str:
@@ -122,13 +142,10 @@ def templates(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.md"
         path.write_bytes(HEADER.format(kind).encode() + data[1:] if data[:1] < b"\xf0" else data[1:])
-        try:
+        with suppress(TemplateError):
             template = load_template(path)
             shown = CANDIDATES if template.spec.kind == "group" else CANDIDATES[:1]
             messages = template.render("q" * 100, CANDIDATES[:2], shown)
-        except TemplateError as error:
-            assert error.message
-        else:
             assert sum(len(message.content) for message in messages) <= 2 * OUTPUT_LIMIT
 
 
@@ -137,16 +154,17 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {"replies": replies, "qu
 
 def seeds(target: str) -> Iterator[bytes]:
     """Yield inputs to begin with: good replies, the attacks, small templates."""
-    attacks = [json.loads(line)["text"].encode("utf-8", "surrogatepass") for line in ATTACKS.open(encoding="utf-8")]
+    hostile = [attack.text.encode("utf-8", "surrogatepass") for attack in attacks()]
     if target == "templates":
-        body = "## system\nJudge.\n## user\n<q>{{ query }}</q>{% for p in reference %}<k>{{ p.text|trim }}</k>{% endfor %}\n"
+        body = "## system\nJudge.\n## user\n<q>{{ query }}</q>"
+        body += "{% for p in reference %}<k>{{ p.text|trim }}</k>{% endfor %}\n"
         yield f"\0{body}<d>{{{{ candidate.title ~ candidate.text }}}}</d>".encode()
         yield f"\1{body}{{% for p in candidates %}}<d{{{{ p.number }}}}>{{{{ p.text }}}}</d>{{% endfor %}}".encode()
         yield b"\xf0" + HEADER.format("pair").encode() + f"{body}{{{{ candidate.text }}}}".encode()
         return
     if target == "quoting":
-        for number, attack in enumerate(attacks):
-            yield bytes([number % 2]) + attack + b"\x1e" + attacks[number - 1]
+        for number, attack in enumerate(hostile):
+            yield bytes([number % 2]) + attack + b"\x1e" + hostile[number - 1]
         return
     good = (
         "<thinking>\nDoc (1): so\n</thinking>\n<verdict>\n<better>[Doc (1)]</better>\n<worse>[2]</worse>\n</verdict>",
@@ -156,7 +174,7 @@ def seeds(target: str) -> Iterator[bytes]:
     )  # fmt: skip
     for number, reply in enumerate(good):
         yield bytes([number]) + reply.encode()
-    for attack in attacks:
+    for attack in hostile:
         yield b"\0<thinking>" + attack + b"</thinking>\n" + good[0].encode()
 
 

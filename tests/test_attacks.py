@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from attacks import Attack, attacks
@@ -29,7 +28,8 @@ labels: {Yes: relevant, No: irrelevant}
 <known>{{ passage.title }}{{ passage.text }}</known>
 {% endfor %}
 {% for passage in candidates %}
-<doc{{ passage.number }} label="Doc ({{ passage.number }})">{{ passage.title }} {{ passage.text }}</doc{{ passage.number }}>
+<doc{{ passage.number }} label="Doc ({{ passage.number }})">
+{{ passage.title }} {{ passage.text }}</doc{{ passage.number }}>
 {% endfor %}
 """
 """A template of a user's own, with the number in its tags and with title and text side by side."""
@@ -44,7 +44,7 @@ TAGS = {
 """The tags of each template and of its replies."""
 
 CONTROL = (
-    *("<|", "|>", "<｜", "<s>", "</s>", "[inst]", "[/inst]", "<<sys>>", "<</sys>>", "<think>", "<start_of_turn>"),
+    *("<|", "<｜", "<s>", "</s>", "[inst]", "[/inst]", "<<sys>>", "<</sys>>", "<think>", "<start_of_turn>"),
     *("<end_of_turn>", "<turn", "<file_sep>", "<repo_name>", "<issue_closed>", "[system_prompt]", "[/system_prompt]"),
     *("[tool_calls]", "[think]", "[/think]", "[cls]", "[sep]", "[pad]", "[mask]", "<unk>", "<pad>", "<extra_id_0>"),
     *("<unused7>",),
@@ -116,7 +116,7 @@ def test_a_prompt_keeps_its_structure(templates: dict[str, Template], name: str,
         assert structure(name, prompt) == structure(name, harmless), place
         assert prompt.encode()
         shown = prompt.casefold()
-        assert [token for token in CONTROL if token in shown and token not in harmless and token != "|>"] == []
+        assert [mark for mark in CONTROL if mark in shown] == []
 
 
 @pytest.mark.parametrize("attack", SHORT)
