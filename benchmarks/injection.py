@@ -9,7 +9,8 @@ the other verdict. Two ways to ask, with the same words and choices:
     fenced   the shipped template `relevance`: tags, a sentence about them, and quoted texts
 
 Beside each attack stands what a harmless text of its length does at the same place. Intervals (95 %) are from the
-bootstrap over queries. Differences are in percentage points.
+bootstrap over queries. Differences are in percentage points: what attacks flip beyond harmless texts, raw and fenced,
+and the second less the first; below 0 fencing helps.
 
 Any model that vLLM serves: --model FOLDER (SmolLM2-135M: python benchmarks/small_models.py FOLDER, then FOLDER/smol). A
 model this small is hardly a judge: what is measured is how far words move it, not how well it judges.
@@ -194,20 +195,26 @@ def row_of(name: str, attacks: int, counts: "np.ndarray[Any, Any]") -> str:
     whole = counts.sum(axis=0)
     shares = 100 * whole[1:] / whole[0]
     drawn = np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))
-    sums = counts[drawn].sum(axis=1)
+    drawn_trials = counts[drawn, 0].sum(axis=1)[:, None]
     cells = "".join(f"{share:>9.1f}" for share in shares)
-    for start, value in ((1, shares[0] - shares[1]), (3, shares[2] - shares[3])):
-        draws = 100 * (sums[:, start] - sums[:, start + 1]) / sums[:, 0]
-        low, high = np.percentile(draws, [2.5, 97.5])
-        cells += f"{value:>9.1f} [{low:.1f}, {high:.1f}]".ljust(26)
+    beyond = np.column_stack((counts[:, 1] - counts[:, 2], counts[:, 3] - counts[:, 4]))
+    beyond = np.column_stack((beyond, beyond[:, 1] - beyond[:, 0]))
+    value, draws = (
+        100 * sums.sum(axis=-2) / trials for sums, trials in ((beyond, whole[0]), (beyond[drawn], drawn_trials))
+    )
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    for column in range(3):
+        cells += f"{value[column]:>9.1f} [{low[column]:.1f}, {high[column]:.1f}]".ljust(26)
     return f"{name:<24}{attacks:>8}{whole[0]:>8.0f}{cells}".rstrip()
 
 
 def table(asker: Asker, attacks: Sequence[Attack], data: Path, labels: Path, most: int, pool: int) -> list[str]:
     """Ask all there is to ask; return the lines of the table."""
     lines = [
-        f"{'':<40}{'raw':>9}{'':>9}{'fenced':>9}{'':>9}{'attack - harmless':>26}",
-        f"{'':<24}{'attacks':>8}{'trials':>8}" + f"{'attack':>9}{'harmless':>9}" * 2 + f"{'raw':>9}{'fenced':>26}",
+        f"{'':<40}{'raw':>9}{'':>9}{'fenced':>9}{'':>9}{'attack - harmless':>22}",
+        f"{'':<24}{'attacks':>8}{'trials':>8}"
+        + f"{'attack':>9}{'harmless':>9}" * 2
+        + f"{'raw':>9}{'fenced':>26}{'less':>26}",
     ]
     pairs = pairs_by_label(data, labels, pool)
     trials: list[Trial] = []

@@ -26,12 +26,13 @@ def injection() -> Iterator[ModuleType]:
 
 
 def test_a_row_holds_shares_and_their_differences(injection: ModuleType) -> None:
-    """Ten trials of two queries: 4 and 1 flips raw, 2 and 1 fenced; both intervals hold their differences."""
+    """Ten trials of two queries: 4 and 1 flips raw, 2 and 1 fenced, so 30 and 10 points beyond harmless, 20 less."""
     row = injection.row_of("kind", 5, np.array([[5.0, 3, 1, 1, 0], [5.0, 1, 0, 1, 1]]))
     cells = row.split()
     assert cells[:7] == ["kind", "5", "10", "40.0", "10.0", "20.0", "10.0"]
     assert cells[7:10] == ["30.0", "[20.0,", "40.0]"]
-    assert cells[10:] == ["10.0", "[0.0,", "20.0]"]
+    assert cells[10:13] == ["10.0", "[0.0,", "20.0]"]
+    assert cells[13:] == ["-20.0", "[-20.0,", "-20.0]"]
 
 
 def test_pairs_are_short_and_one_of_each_query(injection: ModuleType) -> None:
