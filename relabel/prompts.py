@@ -20,31 +20,31 @@ A template is one text file: a header between two lines of `---`, then the parts
 
 The body speaks a small part of Jinja: values, `if`, `for` over the passages and a few filters. What stands between
 `{% if rationale %}` and `{% endif %}` is said only where the stage wants the reasons of all pairs. It has no calls,
-no assignments and no other files, so that no template can run for ever or fill the memory. Everything that can be
-wrong with it is found when it is loaded, with file and line, by a walk through it and by trial renderings.
+no assignments and no other files, so that no template can run for ever or fill the memory (`template_language.py`).
+Everything that can be wrong with it is found when it is loaded, with file and line, by a walk through it and by trial
+renderings.
 
-Passages are other people's words. Of what they contain, invisible characters are removed, and where they would
-open a tag of this template, a tag of its reply or a control token of a chat model, the first sign is exchanged
-for one that looks like it: `</passage>` becomes `‹/passage>`, `[INST]` becomes `⟦INST]`. All else stays as it is.
+Queries and passages are other people's words, and are quoted: none can write a tag of the template or of its reply,
+a control token of a chat model, or the label of a candidate (`quoting.py`).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Any, Final, Literal, cast
 
 import jinja2
 import yaml
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from relabel.errors import TemplateError
 from relabel.protocols import Message
+from relabel.quoting import Quoting, visible
 from relabel.records import LABELS, Label, Passage, digest
-from relabel.replies import FORMS, Form, Kind, ReplySpec, openings, quote
+from relabel.replies import FORMS, Form, Kind, ReplySpec
+from relabel.template_language import FILE_LIMIT, TAG_LIMIT, WORK_LIMIT, Work, fail, near, new_environment, tree_of
 
 Need = Literal["required", "optional", "none"]
 """Whether a template wants the known positives."""
@@ -61,15 +61,6 @@ RATIONALE: Final = "rationale"
 
 _FIELDS: Final = ("name", "kind", "reply", "reference", "labels", "source", "description")
 _NEEDS: Final[tuple[Need, ...]] = ("required", "optional", "none")
-_FILTERS: Final = ("default", "first", "last", "length", "lower", "trim", "truncate", "upper", "wordcount")
-_OF_A_PASSAGE: Final = ("number", "title", "text")
-_NO_PASSAGES: Final = frozenset({"query", "reference", "candidates", RATIONALE})
-_OF_A_LOOP: Final = ("first", "index", "index0", "last", "length", "revindex", "revindex0")
-_LANGUAGE: Final = (
-    *(nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.For, nodes.Name, nodes.Const),
-    *(nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.Keyword, nodes.List, nodes.Tuple),
-    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Add, nodes.Sub, nodes.Neg),
-)
 _FAILURES: Final = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -124,7 +115,8 @@ class Template:
     path: str
     content: str = field(repr=False)
     _parts: tuple[Part, ...] = field(repr=False, compare=False)
-    _openings: re.Pattern[str] = field(repr=False, compare=False)
+    _quoting: Quoting = field(repr=False, compare=False)
+    _works: tuple[Work, ...] = field(repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -142,25 +134,40 @@ class Template:
         template, so that the questions about one query share their beginning.
 
         Raises:
-            TemplateError: a message would have more than `OUTPUT_LIMIT` characters.
+            TemplateError: a message would have more than `OUTPUT_LIMIT` characters, or the template would have to go
+                through more than `WORK_LIMIT` of them to make it.
             ValueError: a pair with other than one candidate; no reference where one is required.
         """
         if self.spec.kind == "pair" and len(candidates) != 1:
             raise ValueError(f"a pair has one candidate, not {len(candidates)}")
         if self.reference == "required" and not reference:
             raise ValueError(f"template {self.name!r} needs a known positive")
+        self._check_size(query, reference, candidates)
         shown = self._show(candidates)
-        values: dict[str, Any] = {"query": quote(query, self._openings), "reference": self._show(reference)}
-        values["rationale"] = rationale
+        values: dict[str, Any] = {"query": self._quoting.quote(query), "reference": self._show(reference)}
+        values[RATIONALE] = rationale
         values |= {"candidate": shown[0]} if self.spec.kind == "pair" else {"candidates": shown}
         messages = (Message(part.role, _fill(part.body, values, self.path)) for part in self._parts)
         return tuple(message for message in messages if message.content)
 
     def _show(self, passages: Iterable[Passage]) -> tuple[Shown, ...]:
+        quote = self._quoting.quote
         return tuple(
-            Shown(number, " ".join(quote(passage.title, self._openings).split()), quote(passage.text, self._openings))
+            Shown(number, quote(" ".join(visible(passage.title).split())), quote(passage.text))
             for number, passage in enumerate(passages, start=1)
         )
+
+    def _check_size(self, query: str, reference: Sequence[Passage], candidates: Sequence[Passage]) -> None:
+        """Refuse what would be no prompt before any time is spent on it."""
+        texts = [query, *(part for each in (*reference, *candidates) for part in (each.title, each.text))]
+        longest, most = max(map(len, texts)), max(len(reference), len(candidates))
+        if longest > OUTPUT_LIMIT:
+            raise TemplateError(f"{self.path}: a prompt of more than {OUTPUT_LIMIT:,} characters")
+        if sum(work.characters(most, longest) for work in self._works) > WORK_LIMIT:
+            raise TemplateError(
+                f"{self.path}: too much work for a prompt of {most} passages with up to {longest:,} characters",
+                hint="use fewer filters and conditions, above all in loops",
+            )
 
 
 def load_template(name_or_path: str | Path) -> Template:
@@ -175,7 +182,7 @@ def load_template(name_or_path: str | Path) -> Template:
     if not _is_file(Path(name_or_path)):
         raise TemplateError(
             f"there is no prompt template {str(name_or_path)[:200]!r}",
-            hint=f"{_near(str(name_or_path), known)}shipped are {', '.join(known)}; or give the path of a file",
+            hint=f"{near(str(name_or_path), known)}shipped are {', '.join(known)}; or give the path of a file",
         )
     return _parse(Path(name_or_path))
 
@@ -199,24 +206,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _fail(path: Path | str, line: int, problem: str, hint: str = "") -> NoReturn:
-    raise TemplateError(f"{path}, line {line}: {problem}", hint=hint)
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
 def _parse(path: Path) -> Template:
     content = _text(path)
     lines = content.split("\n")
     end = _end_of_header(path, lines)
     header = _header(path, "\n".join(lines[1:end]))
     sections = _sections(path, lines, end + 1)
-    environment = _environment()
+    environment = new_environment()
     try:
-        trees = {role: _tree(path, environment, source) for role, source in sections.items()}
+        trees = {role: tree_of(path, environment, source) for role, source in sections.items()}
         used = _check_placeholders(path, header, trees, sections)
         parts = tuple(Part(role, _compiled(path, environment, trees[role])) for role in sorted(trees))
     except jinja2.TemplateSyntaxError as error:
@@ -233,7 +231,8 @@ def _parse(path: Path) -> Template:
         path=str(path),
         content=content,
         _parts=parts,
-        _openings=openings((*header.spec.tags, *_tags(trees.values()))),
+        _quoting=Quoting.against(_tags(path, header.spec, trees.values()), numbered=header.spec.kind == "group"),
+        _works=tuple(Work.of(tree, len(content)) for tree in trees.values()),
     )
     _try(template)
     return template
@@ -247,7 +246,11 @@ def _reasons(content: str, spec: ReplySpec, used: set[str]) -> Reasons:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+        if len(content) > FILE_LIMIT:
+            raise TemplateError(f"{path}: has more than {FILE_LIMIT:,} bytes: that is no template")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise TemplateError(f"{path}, line {line}: is not text in UTF-8", hint="save the file as UTF-8") from error
@@ -270,7 +273,7 @@ class _Header:
 def _end_of_header(path: Path, lines: Sequence[str]) -> int:
     marks = [number for number, line in enumerate(lines) if line.rstrip() == "---"][:2]
     if len(marks) < 2 or marks[0] != 0:
-        _fail(path, 1, "a template begins with a header between two lines of ---", "type: relabel prompts show rlhn")
+        fail(path, 1, "a template begins with a header between two lines of ---", "type: relabel prompts show rlhn")
     return marks[1]
 
 
@@ -287,10 +290,10 @@ def _header(path: Path, text: str) -> _Header:
     found = _entries(path, root, "the header")
     for name, (_, line) in found.items():
         if name not in _FIELDS:
-            _fail(path, line, f"unknown field {name!r}", f"{_near(name, _FIELDS)}known are {', '.join(_FIELDS)}")
+            fail(path, line, f"unknown field {name!r}", f"{near(name, _FIELDS)}known are {', '.join(_FIELDS)}")
     for name in _FIELDS[:5]:
         if name not in found:
-            _fail(path, 1, f"the header lacks the field {name!r}")
+            fail(path, 1, f"the header lacks the field {name!r}")
     words = {name: _scalar(path, *found[name]) for name in found if name != "labels"}
     kind = cast("Kind", _one_of(path, found["kind"][1], "kind", words["kind"], tuple(FORMS)))
     form = cast("Form", _one_of(path, found["reply"][1], f"reply of a {kind}", words["reply"], FORMS[kind]))
@@ -309,26 +312,26 @@ def _header(path: Path, text: str) -> _Header:
 def _entries(path: Path, node: yaml.Node | None, what: str, line: int = 1) -> dict[str, tuple[yaml.Node, int]]:
     """Return the fields of a YAML mapping, each with its line in the file."""
     if not isinstance(node, yaml.MappingNode):
-        _fail(path, line, f"{what} must be lines of `name: value`")
+        fail(path, line, f"{what} must be lines of `name: value`")
     found: dict[str, tuple[yaml.Node, int]] = {}
     for key, value in node.value:
         line = key.start_mark.line + 2
         name = _scalar(path, key, line)
         if name in found:
-            _fail(path, line, f"{name!r} is there twice")
+            fail(path, line, f"{name!r} is there twice")
         found[name] = value, line
     return found
 
 
 def _scalar(path: Path, node: yaml.Node, line: int) -> str:
     if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
-        _fail(path, line, "expected a word or a line of text")
+        fail(path, line, "expected a word or a line of text")
     return str(node.value).strip()
 
 
 def _one_of(path: Path, line: int, what: str, word: str, known: Sequence[str]) -> str:
     if word not in known:
-        _fail(path, line, f"{what} is {word!r}", f"{_near(word, known)}it must be one of {', '.join(known)}")
+        fail(path, line, f"{what} is {word!r}", f"{near(word, known)}it must be one of {', '.join(known)}")
     return word
 
 
@@ -343,81 +346,15 @@ def _sections(path: Path, lines: Sequence[str], start: int) -> dict[str, str]:
         if heading := _HEADING.fullmatch(line):
             role = heading[1]
             if role in found:
-                _fail(path, number, f"the part {role!r} is there twice")
+                fail(path, number, f"the part {role!r} is there twice")
             found[role] = [""] * number
         elif role:
             found[role].append(line)
         elif line.strip():
-            _fail(path, number, "text before the first part", "write a line `## system` or `## user` above it")
+            fail(path, number, "text before the first part", "write a line `## system` or `## user` above it")
     if not "".join(found.get("user", ())).strip():
-        _fail(path, len(lines), "there is no part `## user`")
+        fail(path, len(lines), "there is no part `## user`")
     return {role: "\n".join(body) for role, body in found.items()}
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # a prompt is no HTML
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.globals.clear()
-    environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    return environment
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, str | int | jinja2.Undefined):
-        return value
-    raise TypeError("a passage is shown by its .number, .title or .text")
-
-
-def _tree(path: Path, environment: jinja2.Environment, source: str) -> nodes.Template:
-    tree = environment.parse(source)
-    for node in tree.find_all(nodes.Node):
-        _check_node(path, environment, node)
-    _check_loops(path, tree, 0)
-    return tree
-
-
-def _check_node(path: Path, environment: jinja2.Environment, node: nodes.Node) -> None:
-    """Refuse what the small language lacks, and misspelt filters, tests and attributes even in a branch never taken."""
-    line = node.lineno
-    match node:
-        case nodes.Filter(name=name) if name not in _FILTERS:
-            _fail(path, line, f"unknown filter {name!r}", f"{_near(name, _FILTERS)}known: {', '.join(_FILTERS)}")
-        case nodes.Test(name=name) if name not in environment.tests:
-            _fail(path, line, f"unknown test {name!r}", _near(name, environment.tests))
-        case nodes.Getattr(attr=attr, node=of):
-            known = _attributes(of)
-            if attr not in known:
-                _fail(path, line, f"unknown attribute {attr!r}", f"{_near(attr, known)}known: {', '.join(known)}")
-        case nodes.Getitem(arg=nodes.Slice() | nodes.Const(value=int()) | nodes.Neg()):
-            pass
-        case nodes.Getitem():
-            _fail(path, line, "only numbers go between [ and ]", "write candidate.title, reference[0]")
-        case _ if not isinstance(node, _LANGUAGE):
-            word = type(node).__name__.lower()
-            _fail(path, line, f"{word!r} is no part of the template language", "use values, if, for and filters")
-
-
-def _attributes(of: nodes.Node) -> tuple[str, ...]:
-    name = of.name if isinstance(of, nodes.Name) else ""
-    return _OF_A_LOOP if name == "loop" else () if name in _NO_PASSAGES else _OF_A_PASSAGE
-
-
-def _check_loops(path: Path, node: nodes.Node, depth: int) -> None:
-    """Let loops go over the passages only, and two deep: a bound on the time that any template can take."""
-    if isinstance(node, nodes.For):
-        depth += 1
-        over = node.iter.node if isinstance(node.iter, nodes.Getitem) else node.iter
-        if not isinstance(over, nodes.Name) or over.name not in {"reference", "candidates"} or node.recursive:
-            _fail(path, node.lineno, "a loop goes over `reference` or `candidates`", "{% for passage in candidates %}")
-        if depth > 2:
-            _fail(path, node.lineno, "loops may stand two deep, not deeper")
-    for child in node.iter_child_nodes():
-        _check_loops(path, child, depth)
 
 
 def _check_placeholders(
@@ -433,14 +370,14 @@ def _check_placeholders(
             used[name] = min(node.lineno for node in tree.find_all(nodes.Name) if node.name == name)
     for name, line in sorted(used.items(), key=lambda use: use[1]):
         if name not in (*known, RATIONALE):
-            _fail(path, line, f"unknown placeholder {name!r}", f"{_near(name, known)}a {kind} has {', '.join(known)}")
+            fail(path, line, f"unknown placeholder {name!r}", f"{near(name, known)}a {kind} has {', '.join(known)}")
     last = sections["user"].rstrip().count("\n") + 1
     for name in known:
         if name not in used:
-            _fail(path, last, f"the placeholder {name!r} is missing", f"write {{{{ … {name} … }}}} where it belongs")
+            fail(path, last, f"the placeholder {name!r} is missing", f"write {{{{ … {name} … }}}} where it belongs")
     numbers = {node.attr for tree in trees.values() for node in tree.find_all(nodes.Getattr)}
     if kind == "group" and not numbers & {"number", "index"}:
-        _fail(path, last, "the candidates are shown without their numbers", "the reply names them by `.number`")
+        fail(path, last, "the candidates are shown without their numbers", "the reply names them by `.number`")
     return set(used)
 
 
@@ -449,13 +386,14 @@ def _compiled(path: Path, environment: jinja2.Environment, tree: nodes.Template)
     return jinja2.Template.from_code(environment, code, environment.globals)
 
 
-def _tags(trees: Iterable[nodes.Template]) -> Iterator[str]:
-    """Yield the names of the tags that the template writes itself."""
-    for tree in trees:
-        for data in tree.find_all(nodes.TemplateData):
-            yield from _TAG.findall(data.data)
-        for constant in tree.find_all(nodes.Const):
-            yield from _TAG.findall(str(constant.value))
+def _tags(path: Path, spec: ReplySpec, trees: Iterable[nodes.Template]) -> frozenset[str]:
+    """Return the names of the tags that the template writes itself, and of those of its reply."""
+    written = [data.data for tree in trees for data in tree.find_all(nodes.TemplateData)]
+    written += [str(constant.value) for tree in trees for constant in tree.find_all(nodes.Const)]
+    found = frozenset(spec.tags).union(*map(_TAG.findall, written))
+    if len(found) > TAG_LIMIT:
+        raise TemplateError(f"{path}: writes more than {TAG_LIMIT} different tags")
+    return found
 
 
 # --- rendering ------------------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ Reading is pure and total: no text makes it raise.
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
+from relabel.quoting import as_quoted, visible
 from relabel.records import LABELS, NOTHING, Label, Passage
 
 Kind = Literal["pair", "group"]
@@ -37,19 +38,12 @@ RATIONALE_LIMIT: Final = 1_000
 
 _UNNAMED: Final = "neither"  # the word for a candidate that no list of a tagged reply names
 _SOFT: Final = " \t\r\n\f\v\u00a0\u3000\"'`“”‘’«»"
+_BESIDE: Final = " \t\r\n`*"  # what may stand beside a verdict: a code fence, bold type
 _ENDS: Final = ".,;:!…。"
-_BREAKS: Final = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
-_UNSEEN: Final = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]"
-)
-_CHAT_TAGS: Final = (
-    *("s", "bos", "eos", "unk", "pad", "mask", "bos_token", "eos_token", "start_of_turn", "end_of_turn"),
-    *("think", "tool_call", "tool_response", "tools", "start_of_image", "image"),
-)
-_CHAT_WORDS: Final = ("INST", "SYSTEM_PROMPT", "AVAILABLE_TOOLS", "TOOL_CALLS", "TOOL_RESULTS", "TOOL_CONTENT")
-_CHAT_BRACKET: Final = re.compile(rf"\[(?=/?(?:{'|'.join(_CHAT_WORDS)})\])", re.IGNORECASE)
+_GRADE: Final = re.compile(r"[0-9]{1,9}")
 _TAG_NAME: Final = re.compile(r"[^\W\d][\w-]*")
+_JOINED: Final = re.compile("[0-9a-z\u00df-\u052f]{2}")
+_REASONING: Final = re.compile(r"<(/?)(?:thinking|preference|think)>", re.IGNORECASE)
 _VERDICT: Final = re.compile(r"<(/?)verdict>", re.IGNORECASE)
 _BLOCK: Final = re.compile(r"<([^\W\d][\w-]*)>([^<>]*)</\1>", re.IGNORECASE)
 _LIST: Final = re.compile(r"(?:[^\[\]\d:\n]{1,100}:)?\s*(?:\[(.*)\]|(none))\s*\.?", re.IGNORECASE | re.DOTALL)
@@ -110,7 +104,7 @@ class ReplySpec:
     @property
     def graded(self) -> bool:
         """Whether the choices are numbers, so that they have a mean."""
-        return self.form == "choice" and all(word.isascii() and word.isdigit() for word in self.labels)
+        return self.form == "choice" and all(_GRADE.fullmatch(word) for word in self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,32 +182,10 @@ def read_reasons(text: str, count: int) -> tuple[str, ...]:
     Each is the line that begins `Doc (n):`, "" where there is none; a reply about one candidate may leave that out. A
     reason is one line of at most 1,000 characters, without invisible characters.
     """
-    lines = _reasons(_visible(text))
+    lines = _reasons(visible(text))
     if count == 1 and not lines:
         lines = {1: text}
-    return tuple([_shorten(" ".join(_visible(lines.get(number, "")).split())) for number in range(1, count + 1)])
-
-
-def openings(tags: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds the `<` of one of these tags, and of a control token of a chat model."""
-    own = "|".join(sorted({re.escape(tag.casefold()) for tag in tags})) or "(?!)"
-    loose = rf"\s{{0,8}}/?\s{{0,8}}(?:{own})(?:\s[^<>]{{0,200}})?/?>"
-    return re.compile(
-        rf"<(?=/?(?:{own})(?!\w)|{loose}|/?(?:{'|'.join(_CHAT_TAGS)})>|</?SYS>>|[|｜][\w/])", re.IGNORECASE
-    )
-
-
-def quote(text: str, openings: re.Pattern[str]) -> str:
-    """Take from a text what could pass for structure, and leave all else as it is.
-
-    One kind of line break; no control, zero-width and bidi characters (they go first, for they can hide a tag);
-    the `<` of each opening becomes `‹`, the `[` of a chat model's token `⟦`.
-    """
-    return _CHAT_BRACKET.sub("⟦", openings.sub("‹", _visible(text)))
-
-
-def _visible(text: str) -> str:
-    return _UNSEEN.sub("", _BREAKS.sub("\n", text))
+    return tuple([_shorten(" ".join(visible(lines.get(number, "")).split())) for number in range(1, count + 1)])
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
@@ -244,9 +216,9 @@ def _read_choice(spec: ReplySpec, text: str, probabilities: Mapping[str, float])
         raise _UnreadableError(f"not one of {', '.join(spec.labels)}")
     label = spec.labels[word]
     weights = {choice: probabilities.get(choice, 0.0) for choice in spec.labels}
-    total = math.fsum(weights.values())
-    if not 0 < total < math.inf or min(weights.values()) < 0:
+    if not 0 < sum(weights.values()) < math.inf or min(weights.values()) < 0:
         return Answer(label)
+    total = math.fsum(weights.values())
     share = math.fsum(weight for choice, weight in weights.items() if spec.labels[choice] == label) / total
     grade = math.fsum(int(choice) * weight for choice, weight in weights.items()) / total if spec.graded else None
     return Answer(label, probability=min(share, 1.0), score=grade)
@@ -283,14 +255,20 @@ def _read_snippet(spec: ReplySpec, text: str, candidate: Passage) -> Answer:
         return Answer(spec.labels["absent"])
     if not isinstance(snippet, str) or not any(letter.isalnum() for letter in snippet):
         raise _UnreadableError("no answer, and no null either")
-    if _as_shown(snippet) not in _as_shown(candidate.full_text):
+    if not _holds(as_quoted(candidate.full_text), as_quoted(snippet)):
         return _no_label(f"not in the passage: {snippet}", UNSUPPORTED)
     return Answer(spec.labels["found"], rationale=_shorten(snippet))
 
 
-def _as_shown(text: str) -> str:
-    """Fold what the prompt may have changed, and what a copying model changes: white space and case."""
-    return " ".join(_visible(text).replace("‹", "<").replace("⟦", "[").split()).casefold()
+def _holds(text: str, words: str) -> bool:
+    """Whether words occur in a text, not in the middle of other words where a script divides them by blanks."""
+    place = text.find(words)
+    while place >= 0:
+        end = place + len(words)
+        if not (_JOINED.match(text[place - 1 : place + 1]) or _JOINED.match(text[end - 1 : end + 1])):
+            return True
+        place = text.find(words, place + 1)
+    return False
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -335,17 +313,29 @@ def _read_tagged(spec: ReplySpec, text: str, count: int) -> tuple[Answer, ...]:
     )
 
 
-def _verdicts(text: str) -> Iterator[str]:
-    """Yield what stands in each <verdict>; a later one that is not closed is a reply that was cut off."""
-    start: int | None = None
-    for tag in _VERDICT.finditer(text):
+def _verdicts(text: str) -> list[str]:
+    """Return what stands in each <verdict> behind the reasoning; the last must end the reply, on lines of its own.
+
+    In its reasoning, or in a sentence, a model may quote the verdict that a passage wants of it.
+    """
+    said = text[max((tag.end() for tag in _REASONING.finditer(text) if tag[1]), default=0) :]
+    if _REASONING.search(said):
+        raise _UnreadableError("a reasoning that does not end")
+    found: list[str] = []
+    start: re.Match[str] | None = None
+    before = after = ""
+    for tag in _VERDICT.finditer(said):
         if not tag[1]:
-            start = tag.end()
+            start = tag
         elif start is not None:
-            yield text[start : tag.start()]
+            found.append(said[start.end() : tag.start()])
+            before, after = said[: start.start()].rpartition("\n")[2], said[tag.end() :]
             start = None
     if start is not None:
         raise _UnreadableError("a verdict that does not end")
+    if before.strip(_BESIDE) or after.strip(_BESIDE):
+        raise _UnreadableError("a verdict with other words beside or after it")
+    return found
 
 
 def _listed(spec: ReplySpec, verdict: str, count: int) -> list[str]:

@@ -1,6 +1,8 @@
 """Templates are checked when they are loaded, and no passage can step out of its frame."""
 
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,12 +108,14 @@ def test_what_the_labels_of_the_shipped_templates_mean() -> None:
 
 @pytest.mark.parametrize("name", ["rlhn", "verdict"])
 def test_what_a_group_template_asks_for_is_what_is_read(name: str) -> None:
-    """The verdict that the prompt shows as its example can be read, for a group large enough."""
+    """The verdict that the prompt shows as its example can be read, for a group large enough; its echo is no reply."""
     template = load_template(name)
     system = template.render("q", REFERENCE, CANDIDATES)[0].content
+    end = system.index("</verdict>") + len("</verdict>")
     nine = tuple(Passage(str(number), "text") for number in range(9))
-    labels = [answer.label for answer in read_reply(template.spec, system, nine)]
+    labels = [answer.label for answer in read_reply(template.spec, system[:end], nine)]
     assert [number for number, label in enumerate(labels, start=1) if label == "relevant"] == [7, 9]
+    assert {answer.label for answer in read_reply(template.spec, system, nine)} == {None}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -325,6 +329,24 @@ FAULTS = {
     "unknown test": ("Judge.", "{% if query is odder %}{% endif %}", 11, "unknown test 'odder'"),
     "endless range": ("Judge.", "{% for x in range(10**9) %}x{% endfor %}", 11, "no part of the template language"),
     "huge text": ("Judge.", "{{ 'x' * 10**10 }}", 11, "no part of the template language"),
+    "backwards": ("candidate.text", "candidate.text[::-1]", 17, "a slice takes no step"),
+    "arithmetic of texts": ("Judge.", "{{ query ** 99 }}", 11, "no part of the template language"),
+    "the environment": ("Judge.", "{{ self }}", 11, "shown by its .number, .title or .text"),
+    "another template": ("Judge.", "{% extends 'rlhn' %}", 11, "no part of the template language"),
+    "an import": ("Judge.", "{% import 'os' as os %}", 11, "no part of the template language"),
+    "a call of a block": ("Judge.", "{% call query() %}{% endcall %}", 11, "no part of the template language"),
+    "a filter with a reach": ("Judge.", "{{ query|attr('__class__') }}", 11, "unknown filter 'attr'"),
+    "format string": ("Judge.", "{{ '%999999999d'|format(1) }}", 11, "unknown filter 'format'"),
+    "recursive loop": (
+        "{% for passage in reference %}", "{% for passage in reference recursive %}{{ loop(reference) }}", 14,
+        "no part of the template language",
+    ),
+    "long number": ("Judge.", "{{ " + "9" * 9000 + " }}", 0, "the body cannot be read"),
+    "long sum": ("Judge.", "{{ 1" + "+1" * 9000 + " }}", 0, "the body cannot be read"),
+    "many nots": ("Judge.", "{{ " + "not " * 9000 + "1 }}", 0, "the body cannot be read"),
+    "many tags": ("Judge.", "".join(f"<t{number}>" for number in range(101)), 0, "more than 100 different tags"),
+    "much text": ("Judge.", "Judge. " * 10_000, 0, "has more than 65,536 bytes"),
+    "aliases": ("name: mine", "name: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]", 3, "unknown field 'b'"),
     "huge padding": ("Judge.", "{{ query|center(10000000000) }}", 11, "unknown filter 'center'"),
     "loop over letters": ("Judge.", "{% for x in query %}{% endfor %}", 11, "a loop goes over"),
     "call": ("Judge.", "{{ query.upper() }}", 11, "no part of the template language"),
@@ -351,6 +373,42 @@ def test_a_fault_is_reported_when_loading(tmp_path: Path, old: str, new: str, li
     assert str(path) in caught.value.message
     if line:
         assert f"line {line}:" in caught.value.message
+
+
+BUSY = {
+    "filters": "{% if passage.text|lower|upper|lower|upper|wordcount %}{% endif %}",
+    "joins": "{% if (passage.text" + " ~ query" * 200 + ")|length %}{% endif %}",
+    "loops": "{% for a in candidates %}{% if a.text == passage.text|lower %}{% endif %}{% endfor %}" * 50,
+}
+
+
+@pytest.mark.parametrize("busy", BUSY.values(), ids=BUSY)
+def test_work_has_a_limit(tmp_path: Path, busy: str) -> None:
+    """What a template would go through is known before it begins: too much is refused at once, little is done."""
+    template = load_template(written(tmp_path, GROUP.replace("<doc", busy + "<doc", 1)))
+    assert len(template.render("q", (), CANDIDATES)) == 1
+    many = [Passage(str(number), f"{number} " + "x" * 20_000) for number in range(90)]
+    began = time.process_time()
+    with pytest.raises(TemplateError, match="too much work for a prompt of 90 passages") as caught:
+        template.render("q" * 1_500_000, (), many)
+    assert time.process_time() - began < 1
+    assert "fewer filters" in caught.value.hint
+
+
+def test_a_template_at_every_limit_is_done_in_seconds(tmp_path: Path) -> None:
+    """A file that is as large and as busy as may be is loaded and rendered soon, or refused."""
+    loop = "{% for a in candidates %}{% for b in candidates %}{% if a.text %}{% endif %}{% endfor %}{% endfor %}\n"
+    template = written(tmp_path, GROUP + loop * (60_000 // len(loop)))
+    began = time.process_time()
+    with suppress(TemplateError):
+        load_template(template).render("q", (), [Passage(str(number), "x" * 1000) for number in range(25)])
+    assert time.process_time() - began < 20
+
+
+def test_no_shipped_template_reaches_a_limit_before_a_prompt_does() -> None:
+    """A group of a hundred passages with 1.9 million characters between them is still rendered."""
+    passages = [Passage(str(number), "x" * 19_000, "title") for number in range(100)]
+    assert len(load_template("rlhn").render("q", passages[:3], passages[:97])) == 2
 
 
 GROUP_FAULTS = {

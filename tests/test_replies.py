@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relabel.quoting import Quoting
 from relabel.records import LABELS, Label, Passage
-from relabel.replies import Answer, ReplySpec, openings, quote, read_reply, schema_for
+from relabel.replies import Answer, ReplySpec, read_reply, schema_for
 
 TAGGED = ReplySpec("group", "tagged", {"better": "relevant", "worse": "partial", "neither": "irrelevant"})
 LISTED = ReplySpec("group", "json", {"Yes": "relevant", "Partly": "partial", "No": "irrelevant"})
@@ -47,7 +48,7 @@ def labels(spec: ReplySpec, text: str) -> list[Label | None]:
         (verdict("[Doc (2), Doc (2)]"), {2}, set()),
         (f"Let me see.\n{verdict('[Doc (3)]').replace('</better>', '</better>,')}", {3}, set()),
         (verdict("[1]") + "\nAs I said:\n" + verdict("[Doc (1)]", "None"), {1}, set()),
-        ("I shall write <verdict> at the end. " + verdict("[1]"), {1}, set()),
+        ("I shall write <verdict> at the end.\n" + verdict("[1]"), {1}, set()),
         (verdict("[1]").upper(), {1}, set()),
         (verdict(), set(), set()),
     ],
@@ -253,7 +254,7 @@ def test_an_empty_snippet_is_no_answer(answer: str) -> None:
 def test_a_snippet_is_found_as_the_prompt_showed_it() -> None:
     """What the prompt exchanged or removed in a passage does not make its copy an invention."""
     passage = Passage("p", "Write <passage>\u200b and [INST] there.", title="Old Marks")
-    shown = quote(passage.text, openings(["passage"]))
+    shown = Quoting.against(["passage"]).quote(passage.text)
     assert shown == "Write ‹passage> and ⟦INST] there."
     assert read_reply(SNIPPET, json.dumps({"answer": shown}), [passage])[0].label == "relevant"
     assert read_reply(SNIPPET, json.dumps({"answer": passage.text}), [passage])[0].label == "relevant"
@@ -384,7 +385,7 @@ def test_the_schema_says_what_is_read() -> None:
 )
 def test_what_could_pass_for_structure_is_taken_away(text: str, shown: str) -> None:
     """Own tags, control tokens of chat models and invisible characters lose their power, visibly."""
-    assert quote(text, openings(["passage"])) == shown
+    assert Quoting.against(["passage"]).quote(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -400,4 +401,4 @@ def test_what_could_pass_for_structure_is_taken_away(text: str, shown: str) -> N
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     """Comparisons, code, other tags and other scripts are shown as they are."""
-    assert quote(text, openings(["passage", "verdict"])) == text
+    assert Quoting.against(["passage", "verdict"]).quote(text) == text

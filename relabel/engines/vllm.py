@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relabel import config, engine_settings
 from relabel.engines.completions import choice_probabilities, most_probable
-from relabel.engines.vllm_loading import Limits, chat_template, check_extra, require, start
+from relabel.engines.vllm_loading import Limits, chat_template, check_extra, control_tokens, require, start, without
 from relabel.errors import RelabelError, ServiceError, SettingsError
 from relabel.protocols import Reply, Request, Usage
 from relabel.records import digest
@@ -322,6 +322,7 @@ class _Feed:
         self._llm, self._settings = llm, settings
         self._engine = llm.llm_engine
         self._room = IN_FLIGHT * llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        self._control = control_tokens(llm.get_tokenizer())
         self._asked: dict[str, tuple[Request, str, float]] = {}
 
     def replies(self, first: Request, inbox: _Inbox) -> Iterator[Reply]:
@@ -350,7 +351,7 @@ class _Feed:
 
         try:
             (internal,) = self._llm.enqueue_chat(
-                conversation(request),
+                without(self._control, conversation(request)),
                 self._params(request),
                 use_tqdm=False,
                 chat_template_kwargs=self._settings.chat_template_kwargs or None,

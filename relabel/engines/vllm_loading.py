@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from relabel import engine_settings
 from relabel.errors import MissingPart, RelabelError, ServiceError, SettingsError
+from relabel.quoting import Quoting
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -117,6 +118,7 @@ class Limits:
         self._settings, self._template = settings, template
         self._longest = settings.max_model_len
         self._tokenizer: Any = None
+        self._control: re.Pattern[str] | None = None
 
     def excess(self, messages: Sequence[Mapping[str, str]], room: int) -> int:
         """Return by how many tokens a prompt and `room` for its reply exceed what the model reads; ≤ 0 when it fits.
@@ -142,10 +144,12 @@ class Limits:
             return 0
 
     def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the tokens of a prompt, as the model's chat template lays it out."""
+        """Return the tokens of a prompt, as the model's chat template lays it out; texts write no control tokens."""
+        if self._control is None:
+            self._control = control_tokens(self._known)
         return list(
             self._known.apply_chat_template(
-                list(messages), tokenize=True, add_generation_prompt=True, return_dict=False,
+                without(self._control, messages), tokenize=True, add_generation_prompt=True, return_dict=False,
                 chat_template=self._template, **self._settings.chat_template_kwargs,
             )
         )  # fmt: skip
@@ -165,6 +169,27 @@ class Limits:
         if self._tokenizer is None:
             self._tokenizer = _tokenizer(self._settings)
         return self._tokenizer
+
+
+def control_tokens(tokenizer: Any) -> re.Pattern[str]:
+    """Return what finds those control tokens of a tokenizer that quoting does not know by their looks.
+
+    Of a model that runs here all tokens are known, so that none is left to a passage. A tokenizer that lists none
+    (Mistral's) never reads one in a message.
+    """
+    looks = Quoting.against(())
+    listed = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    tokens = {token.content for token in listed if token.special and len(token.content.strip()) > 1}
+    unknown = sorted((token for token in tokens if looks.quote(token) == token), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, unknown)) or "(?!)")
+
+
+def without(control: re.Pattern[str], messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return messages in which these control tokens cannot be read: a blank stands behind the first sign of each."""
+    return [
+        {**message, "content": control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", message["content"])}
+        for message in messages
+    ]
 
 
 def _longest(settings: engine_settings.VLLM) -> int:
