@@ -220,7 +220,7 @@ def _before(folder: Path) -> tuple[Material, Recipe, Format]:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         recipe = recipes.parse(json.dumps(manifest["recipe"]))
         return Material(**manifest["material"]), recipe, row_format(manifest["format"])
-    except (OSError, KeyError, TypeError, ValueError, SettingsError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, SettingsError) as error:
         hint = "name the folder of a mining, or mine again: relabel mine"
         raise RunError(f"{folder / MANIFEST} is not what relabel mine of this version writes", hint=hint) from error
 
@@ -230,7 +230,7 @@ def _check_material(folder: Path, material: Material) -> None:
     try:
         told = json.loads((folder / MANIFEST).read_text("utf-8"))["material"]
         other = next((each for each, now in material.told().items() if each in OF_WHAT and told.get(each) != now), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or nothing that can be read
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or nothing that can be read
         return
     if other is not None:
         raise RunError(

@@ -225,7 +225,11 @@ def _parse(path: Path) -> Template:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(OUTPUT_LIMIT + 1)
+        if len(content) > OUTPUT_LIMIT:
+            raise TemplateError(f"{path}: is longer than {OUTPUT_LIMIT:,} bytes", hint="name a prompt template")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise TemplateError(f"{path}, line {line}: is not text in UTF-8", hint="save the file as UTF-8") from error

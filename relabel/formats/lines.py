@@ -92,19 +92,59 @@ def too_long(path: Path, number: int) -> RowError:
     )
 
 
+class Decoder:
+    """JSON's decoder, which also notes a key that stands twice in one object: Python keeps the last without a word.
+
+    `twice` is that key, in what was decoded last; "" where there is none.
+    """
+
+    def __init__(self) -> None:
+        decoder = json.JSONDecoder(object_pairs_hook=self._object)
+        self._decode, self._scan = decoder.decode, decoder.raw_decode
+        self.twice = ""
+
+    def decode(self, text: str) -> Any:
+        """Read a text that is one value."""
+        self.twice = ""
+        return self._decode(text)
+
+    def scan(self, text: str, at: int) -> tuple[Any, int]:
+        """Read the value that begins at a place; return it and where it ends."""
+        self.twice = ""
+        return self._scan(text, at)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = next(name for name in names if names.count(name) > 1)
+        return found
+
+
 def json_records(path: Path) -> Iterator[Record]:
     """Yield the rows of a file with one JSON object to a line."""
-    decode = json.JSONDecoder().decode
+    decoder = Decoder()
     for number, raw, cut in read_lines(path):
         if cut:
             yield Record(number, cut, too_long(path, number))
         elif not raw.isspace() and raw:
             try:
-                row = decode(raw.decode("utf-8"))
+                row = decoder.decode(raw.decode("utf-8"))
             except (ValueError, RecursionError) as error:
                 yield Record(number, raw, unreadable(error, raw, path, number))
                 continue
-            yield Record(number, raw, row if isinstance(row, dict) else no_object(row, path, number))
+            yield Record(number, raw, row_of(row, decoder.twice, path, number))
+
+
+def row_of(value: object, twice: str, path: Path, number: int) -> dict[str, Any] | RowError:
+    """Return a value that is an object, or say why it is no row; `twice` is a key that stands in it twice, or ""."""
+    if not isinstance(value, dict):
+        return no_object(value, path, number)
+    if twice:
+        return RowError(
+            "stands twice in one object", path=path, line=number, field=twice, hint="Keep one of the two, or rename it."
+        )
+    return value
 
 
 def unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
