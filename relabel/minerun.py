@@ -104,14 +104,14 @@ def mine(
         ServiceError: an embeddings endpoint cannot go on; what it answered is kept.
         RunError: the folder holds something else, or another process is mining into it.
     """
-    started = time.time()
+    started = time.monotonic()
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
         if not replace_other:
             _check_material(folder, material)
         corpus, reused = _open_corpus(material, recipe, folder, progress)
         report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
-    return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
+    return Mined(folder, folder / ROWS, report, None, reused, spent, time.monotonic() - started)
 
 
 def _mine(
@@ -190,7 +190,7 @@ def refresh(
         RunError: `before` is not the folder of a finished mining, or is `folder` itself.
         SettingsError: no retriever, or more than one, may be meant, or the checkpoint cannot be loaded.
     """
-    started = time.time()
+    started = time.monotonic()
     material, recipe, form = _before(before)
     if folder.resolve() == before.resolve():
         raise RunError(f"{folder} holds what was mined before", hint="name another folder: -o")
@@ -201,7 +201,7 @@ def refresh(
             report, spent = _mine(corpus, material, recipe, form, folder, progress)
         changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
         write_json(folder / CHANGES, changes)
-    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.time() - started)
+    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.monotonic() - started)
 
 
 def _before(folder: Path) -> tuple[Material, Recipe, Format]:

@@ -76,7 +76,7 @@ def run(
         watch: told about progress, from other threads.
         begin: told what the survey found and whom the run will ask, before anybody is asked.
     """
-    started = time.time()
+    started, begun = time.time(), time.monotonic()
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
@@ -97,10 +97,11 @@ def run(
         judge_all(_cases(plan), stations, store, settings.seed, watch)
         refill_all(plan, stations, store, watch)
         summary = write_results(plan, store, folder)
+        _check_unchanged(plan)
         summary = replace(
             summary,
             spending={each.name: each.spending() for each in opened if each.engine},
-            seconds=time.time() - started,
+            seconds=time.monotonic() - begun,
             windowed=sum(each.windowed for each in opened),
         )
         write_json(folder / "run.json", execution(summary, started))
@@ -111,6 +112,16 @@ def run(
         ]
         write_json(folder / "manifest.json", manifest_of(plan, stages_told, summary.files))
     return summary
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """Refuse results of an input that was another as it was read for the last time than for the first."""
+    path = plan.source.path
+    if not path.exists() or sha256_of(path) != plan.sha256:
+        raise InputError(
+            f"{path} has changed while this run read it: what was written is of neither state",
+            hint="let the file be, and type the same command again: what is answered is not asked again",
+        )
 
 
 def _pool_digest(settings: config.Settings, folder: Path) -> str:

@@ -209,7 +209,7 @@ VALID: Final[Mapping[str, Sequence[bytes]]] = {
     "labels .tsv": [b"query_id\tdocid\tlabel\nq\tc\t2\n", _QRELS],
     "sample": [jsonl([
         {"version": 1, "design": {}, "pairs": 2, "strata": {"a": 2}},
-        {"order": 0, "pair": "aa", "source": "", "stratum": "a", "chance": 0.5, "copies": 1},
+        {"order": 0, "pair": "aa", "source": "s", "stratum": "a", "chance": 0.5, "copies": 1},
     ])],
     "recorded": [_RECORDED],
     "recorded .gz": [gzip.compress(_RECORDED)],
@@ -232,7 +232,7 @@ VALID: Final[Mapping[str, Sequence[bytes]]] = {
 }  # fmt: skip
 """Whole files by the reader that takes them; of a folder its files, with SPLIT between them."""
 
-DEEP: Final = 100_000
+DEEP: Final = 5000
 
 DAMAGES: Final[Mapping[str, Callable[[bytes], bytes]]] = {
     "empty": lambda _: b"",
