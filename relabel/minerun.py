@@ -230,7 +230,14 @@ def _check_material(folder: Path, material: Material) -> None:
     try:
         told = json.loads((folder / MANIFEST).read_text("utf-8"))["material"]
         other = next((each for each, now in material.told().items() if each in OF_WHAT and told.get(each) != now), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # none, or nothing that can be read
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # none, or nothing that can be read
         return
     if other is not None:
         raise RunError(

@@ -159,7 +159,7 @@ class Store:
             connection.close()
         except sqlite3.OperationalError as error:  # the folder or the disk, not what is in the file
             raise RunError(f"{self._path} cannot be used: {error}", hint=self._remedy()) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self._path} cannot be used: {error}", hint=f"bring it back from a copy, or {JUDGE_ANEW}"
             ) from error

@@ -8,7 +8,6 @@ import yaml
 
 from relabel.errors import SettingsError
 
-
 LONGEST: Final = 1_000_000
 """Bytes of a file of settings."""
 
@@ -60,7 +59,9 @@ def read_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if tree is not None and _size(tree, {}) > _MOST:
-            raise SettingsError(f"{name}: holds more than {_MOST:,} values", hint="write it out without aliases (*name)")
+            raise SettingsError(
+                f"{name}: holds more than {_MOST:,} values", hint="write it out without aliases (*name)"
+            )
         return yaml.load(text, Loader=_Loader), tree  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

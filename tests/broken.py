@@ -118,14 +118,18 @@ def _database(*statements: str) -> bytes:
 
 _NEMO: Final = {
     "corpus": {"path": "corpus"},
-    "data": [{"question_id": "q", "question": "what", "pos_doc": [{"id": "d"}], "neg_doc": [{"id": "e", "score": 1.0}]}],
+    "data": [
+        {"question_id": "q", "question": "what", "pos_doc": [{"id": "d"}], "neg_doc": [{"id": "e", "score": 1.0}]}
+    ],
 }
 _LLAMA: Final = {
     "queries": {"q": "what"}, "corpus": {"d": "text", "e": "more"}, "relevant_docs": {"q": ["d"]}, "mode": "text",
 }  # fmt: skip
 _CORPUS: Final = [{"_id": f"d{number}", "title": "", "text": f"text {number}"} for number in range(3)]
 _QRELS: Final = b"query-id\tcorpus-id\tscore\nq\td0\t1\nq\td1\t0\n"
-_AUDIT: Final = b'\xef\xbb\xbf"pair","query_id","candidate_id","human_label","reviewer"\r\n"aa","q","c","relevant","ada"\r\n'
+_AUDIT: Final = (
+    b'\xef\xbb\xbf"pair","query_id","candidate_id","human_label","reviewer"\r\n"aa","q","c","relevant","ada"\r\n'
+)
 _RECORDED: Final = jsonl([
     {"judge": "cheap", "template": "t", "query_id": "q", "candidate_ids": ["a", "b"], "reply": "Yes",
      "probabilities": {"Yes": 0.5}},

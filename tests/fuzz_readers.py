@@ -45,7 +45,12 @@ def figures(told: str) -> dict[str, Any]:
     """Return what libFuzzer says of its work: executions, edges of coverage (and features), files kept."""
     last = (re.findall(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)", told) or [("0", "0", "0", "0")])[-1]
     runs = re.search(r"number_of_executed_units: (\d+)", told)
-    return {"runs": int(runs[1] if runs else last[0]), "edges": int(last[1]), "features": int(last[2]), "kept": int(last[3])}
+    return {
+        "runs": int(runs[1] if runs else last[0]),
+        "edges": int(last[1]),
+        "features": int(last[2]),
+        "kept": int(last[3]),
+    }
 
 
 def main() -> int:

@@ -25,7 +25,6 @@ from relabel.tables import read_table
 Reader = Callable[[Path], object]
 
 
-
 def _examples(path: Path) -> None:
     list(read_examples(path, on_error="skip", on_reject=lambda reject: None))
     list(read_examples(path))

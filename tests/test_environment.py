@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,7 +113,9 @@ def refused(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
 def disk(place: Path, size: str) -> Iterator[Path]:
     """Mount a small disk, where this machine lets us."""
     place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], capture_output=True, check=False)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], capture_output=True, check=False
+    )
     if made.returncode:
         pytest.skip(f"no disk can be mounted here: {made.stderr.decode(errors='replace').strip()}")
     try:

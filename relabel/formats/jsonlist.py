@@ -89,7 +89,9 @@ class JsonText:
         while True:
             try:
                 value, end = self._json.scan(self._text, self._at)
-            except (ValueError, RecursionError) as error:
+            except RecursionError as error:
+                raise self.broken("nested too deep") from error
+            except ValueError as error:
                 # not yet all of it, or broken: only the rest of the file can tell, up to the limit of a row
                 if self._ended or len(self._text) - self._at > lines.MAX_LINE:
                     raise self.broken(str(error)) from error

@@ -19,6 +19,8 @@ MAX_CONTENT: Final = 10_000
 
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF8_HINT: Final = "Save the file as UTF-8, or take the line out."
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+"""How files in UTF-16 begin."""
 
 
 class Line(NamedTuple):
@@ -150,20 +152,25 @@ def row_of(value: object, twice: str, path: Path, number: int) -> dict[str, Any]
 def unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
     """Say why a line could not be decoded or parsed."""
     if isinstance(error, UnicodeDecodeError):
-        zipped = raw.startswith(b"\x1f\x8b")
         return RowError(
-            f"is not UTF-8 (byte {error.start + 1} of the line)",
-            path=path,
-            line=number,
-            hint="This looks like gzip: name the file .jsonl.gz." if zipped else _UTF8_HINT,
+            f"is not UTF-8 (byte {error.start + 1} of the line)", path=path, line=number, hint=_encoding_hint(raw)
         )
     if isinstance(error, json.JSONDecodeError):
         problem = f"is not JSON: {error.msg} at character {error.colno}"
-        spread = raw.strip() in {b"{", b"["}
-        hint = "A row must stand on one line." if spread else "Mend the line, or take it out."
+        hint = "Mend the line, or take it out."
+        if raw.strip() in {b"{", b"["}:
+            hint = "A row must stand on one line."
+        elif b"\r" in raw.strip():
+            hint = "Its lines end in carriage returns alone; type: tr '\\r' '\\n' < FILE > FILE.jsonl"
         return RowError(problem, path=path, line=number, hint=hint)
     reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
     return RowError(f"is not usable JSON: {reason}", path=path, line=number, hint="Mend the line, or take it out.")
+
+
+def _encoding_hint(raw: bytes) -> str:
+    if raw.startswith(b"\x1f\x8b"):
+        return "This looks like gzip: name the file .jsonl.gz."
+    return "This looks like UTF-16: save the file as UTF-8." if raw.startswith(_UTF16) else _UTF8_HINT
 
 
 def no_object(value: object, path: Path, number: int) -> RowError:
@@ -208,7 +215,8 @@ def csv_records(path: Path) -> Iterator[Record]:
         if cells == []:
             continue
         if not header:
-            header = _checked_header(cells, path)
+            if isinstance(cells, RowError) or any(cell.strip() for cell in cells):
+                header = _checked_header(cells, path)
             continue
         number = tap.taken[0].number
         raw = next((line.cut for line in tap.taken if line.cut), b"".join(line.raw for line in tap.taken))
@@ -224,9 +232,14 @@ def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str]
     except StopIteration:
         return None
     except csv.Error as error:
-        return RowError(
-            f"is not CSV: {error}", path=path, line=tap.taken[0].number, hint='Write quotes inside a cell twice: "".'
-        )
+        first, last = tap.taken[0].number, tap.taken[-1].number
+        more = f"; the row takes in all lines up to {last:,}" if last > first else ""
+        hint = 'Write quotes inside a cell twice: "".'
+        what = str(error)
+        if what.startswith("new-line character"):
+            what = "a carriage return stands alone in a line"
+            hint = "Put a cell with it between quotes; if all lines end so, type: tr '\\r' '\\n' < FILE > NEW.csv"
+        return RowError(f"is not CSV: {what}{more}", path=path, line=first, hint=hint)
     except RowError as error:
         if not tap.taken or not tap.taken[-1].cut:
             raise
@@ -236,13 +249,19 @@ def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str]
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return RowError("is not UTF-8", path=path, line=tap.taken[0].number, hint=_UTF8_HINT)
+        first = tap.taken[0]
+        return RowError("is not UTF-8", path=path, line=first.number, hint=_encoding_hint(first.raw))
     return cells
 
 
 def _checked_header(cells: list[str] | RowError, path: Path) -> list[str]:
     if isinstance(cells, RowError):
         raise cells
+    if len(cells) == 1 and (sign := next((each for each in ";\t|" if each in cells[0]), "")):
+        raise InputError(
+            f"{path}: the columns are separated by {sign!r}, not by commas",
+            hint="Save it again with commas; in a spreadsheet: CSV UTF-8 (comma delimited).",
+        )
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise InputError(f"{path}: the header names {twice[0]!r} twice", hint="Give every column its own name.")

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from zipfile import BadZipFile
 
@@ -182,7 +183,7 @@ def _opened(path: Path) -> Any:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} is not there", hint=hint) from None
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, BadZipFile, TokenError) as error:
         raise InputError(f"{path} cannot be read as a .npy file: {error}", hint=hint) from error
     if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
         shape = f"{vectors.dtype}, shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"

@@ -7,9 +7,10 @@ from typing import Any, Final
 from relabel.errors import InputError
 from relabel.formats.corpora.base import GIVEN, Found, Judged, Parts, together
 from relabel.formats.corpora.fields import missing, passage_of, query_of
-from relabel.formats.corpora.files import data_files, existing, part_of, stamps_of, stem_of
+from relabel.formats.corpora.files import data_files, part_of, stamps_of, stem_of
 from relabel.formats.corpora.separated import TEXTS, TRIPLES
 from relabel.formats.corpora.trec import open_qrels
+from relabel.formats.streams import existing
 
 SHAPE: Final = "an MS MARCO folder: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv, or triples of ids"
 

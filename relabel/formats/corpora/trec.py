@@ -8,8 +8,9 @@ from typing import Any
 from relabel.errors import InputError, RowError
 from relabel.formats.corpora.base import Found, Part, Parts, Source
 from relabel.formats.corpora.fields import grade_of, judged_of, missing, score_of
-from relabel.formats.corpora.files import existing, part_of, source_of, stamps_of, stem_of
+from relabel.formats.corpora.files import part_of, source_of, stamps_of, stem_of
 from relabel.formats.corpora.separated import QRELS, RUN, column_records
+from relabel.formats.streams import existing
 
 
 def open_qrels(path: Path) -> Parts:
