@@ -441,6 +441,9 @@ def anchored(settings: Settings, folder: Path) -> Settings:
         elif isinstance(stage, LLM):
             if (folder / stage.prompt).is_file():
                 update["prompt"] = str(folder / stage.prompt)
+            if isinstance(stage.engine, OpenAI) and stage.engine.api_key_file is not None:
+                held = str(folder / stage.engine.api_key_file)
+                update["engine"] = stage.engine.model_copy(update={"api_key_file": held})
             if isinstance(stage.engine, Scripted):
                 update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})
             if isinstance(stage.engine, VLLM):

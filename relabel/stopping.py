@@ -1,8 +1,8 @@
 """How a command is stopped from outside: Ctrl-C, SIGTERM (a scheduler, `kill`), a terminal that is closed.
 
-All of them end it alike: no new requests, what is in flight is waited for and kept, then one line says which command goes
-on. The exit code is 128 and the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after a closed
-terminal.
+All of them end it alike: no new requests, what is in flight is waited for and kept, then one line says which command
+goes on. The exit code is 128 and the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after a
+closed terminal.
 """
 
 import os
@@ -76,5 +76,5 @@ def open_standard_streams() -> None:
     Else the next files that are opened take their numbers, and what a library writes to stderr goes into the results.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        os.set_inheritable(number, True)
+        os.set_inheritable(number, True)  # noqa: FBT003 - takes no keyword
     os.close(number)

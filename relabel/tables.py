@@ -89,7 +89,8 @@ def _rows(
             skip_blank_lines=False, compression=None, chunksize=CHUNK,
         ) as chunks:  # fmt: skip
             rows = chain.from_iterable(chunk.fillna("").itertuples(index=False, name=None) for chunk in chunks)
-            next(rows)
+            if max(places.values(), default=-1) >= len(next(rows)):  # quotes that pandas and `_header` read otherwise
+                raise InputError(f"{path}: is not a table: its header is not what it looks like", hint=_UTF8)
             for line, row in enumerate(rows, start=2):
                 cells = empty | {name: from_cell(row[place]) for name, place in places.items()}
                 if any(cells.values()):

@@ -151,7 +151,7 @@ filters:
 sampling: {strategy: simans, a: 0.5, b: 0}
 num_negatives: 4
 """
-_RECIPE: Final = b"retrievers:\n  - kind: dense\n  - kind: bm25\n    language: english\ndepth: 50\n" + _SELECTION
+_RECIPE: Final = b"retrievers:\n  - kind: dense\n    batch_size: 8\ndepth: 50\n" + _SELECTION
 _TEMPLATE: Final = b"""\
 ---
 name: mine
@@ -176,8 +176,8 @@ _MANIFEST: Final = {
     "versions": {},
 }  # fmt: skip
 _CHANGE: Final = {
-    "position": 0, "example_id": "q", "action": "drop", "why": "partial", "stage": "rules", "passage_id": "c", "origin": 0,
-    "item": "text", "beside": {},
+    "position": 0, "example_id": "q", "action": "drop", "why": "partial", "stage": "rules", "passage_id": "c",
+    "origin": 0, "item": "text", "beside": {},
 }  # fmt: skip
 _POOL: Final = {"query": "what", "positives": [{"docid": "d"}], "candidates": [{"docid": "e", "score": 0.5, "rank": 1}]}
 _REPLIES: Final = (
@@ -213,7 +213,7 @@ VALID: Final[Mapping[str, Sequence[bytes]]] = {
     "labels .tsv": [b"query_id\tdocid\tlabel\nq\tc\t2\n", _QRELS],
     "sample": [jsonl([
         {"version": 1, "design": {}, "pairs": 2, "strata": {"a": 2}},
-        {"order": 0, "pair": "aa", "source": "s", "stratum": "a", "chance": 0.5, "copies": 1},
+        {"order": 0, "pair": "aa", "query": "00", "stratum": "a", "chance": 0.5, "copies": 1},
     ])],
     "recorded": [_RECORDED],
     "recorded .gz": [gzip.compress(_RECORDED)],

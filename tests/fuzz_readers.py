@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of everything that reads a file or a reply: nothing but a RelabelError may leave a reader.
 
-By hand, with Atheris (libFuzzer for Python) installed: `python tests/fuzz_readers.py --seconds 600`. Each reader has its
-share of the time. What is found lies in a folder afterwards, each file with its traceback, and ends in exit code 1.
+By hand, with Atheris (libFuzzer for Python) installed: `python tests/fuzz_readers.py --seconds 600`. Each reader has
+its share of the time. What is found lies in a folder afterwards, each file with its traceback, and ends in exit code 1.
 The test suite gives the same readers the same files and some seeded mutations of them, without coverage.
 """
 

@@ -1,4 +1,4 @@
-"""Everything that reads a file or a reply, as one table, and what to feed it with: for fuzzing, by hand and in the suite."""
+"""Everything that reads a file or a reply, in one table, and what to feed it: for fuzzing by hand and in the suite."""
 
 import contextlib
 import random
@@ -26,14 +26,14 @@ Reader = Callable[[Path], object]
 
 
 def _examples(path: Path) -> None:
-    list(read_examples(path, on_error="skip", on_reject=lambda reject: None))
+    list(read_examples(path, on_error="skip", on_reject=lambda _: None))
     list(read_examples(path))
 
 
 def _all_of(parts: Parts) -> None:
     for part in (parts.documents, parts.queries, parts.judged, parts.found, parts.outside):
         if part is not None:
-            list(part(lambda error, content: None))
+            list(part(lambda *_: None))
 
 
 def _collection(path: Path) -> None:
@@ -193,7 +193,8 @@ def mutated(content: bytes, dice: random.Random) -> bytes:
 
 
 ODD: Final = (
-    b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\\ud800", b'"', b"'", b"\r", b"\n", b"\r\n", b",", b"\t", b";", b"{",
-    b"[", b"]", b"}", b":", b"null", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 400, b"9" * 5000, b"[" * 5000, b"true",
-    b"{}", b"[]", b'""', b"\xe2\x80\xa8", b"&a", b"*a", b"!!int ''", b"? [a]\n: b\n", b"2001-99-99", b"{{", b"{%", b"---",
+    b"\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\\ud800", b'"', b"'", b"\r", b"\n", b"\r\n", b",", b"\t", b";",
+    b"{", b"[", b"]", b"}", b":", b"null", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 400, b"9" * 5000, b"[" * 5000,
+    b"true", b"{}", b"[]", b'""', b"\xe2\x80\xa8", b"&a", b"*a", b"!!int ''", b"? [a]\n: b\n", b"2001-99-99",
+    b"{{", b"{%", b"---",
 )  # fmt: skip

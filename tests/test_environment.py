@@ -134,7 +134,7 @@ def remount(place: Path, option: str) -> None:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_stopped_from_outside(tmp_path: Path, server: FakeServer, sent: signal.Signals, code: int) -> None:
-    """A scheduler's SIGTERM and a closed terminal end a run as Ctrl-C does: answers in flight kept, nothing asked again."""
+    """SIGTERM and a closed terminal end a run as Ctrl-C does: answers in flight kept, nothing asked again."""
     run = Run(tmp_path, server)
     unbroken, asked = run.unbroken()
     command = run.started(tmp_path / "run")
@@ -215,7 +215,7 @@ def test_a_file_may_not_grow(tmp_path: Path, server: FakeServer) -> None:
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path, server: FakeServer) -> None:
-    """What only reads files says what it finds; what needs the store, or writes, says that the folder must be writable."""
+    """What only reads files says what it finds; what needs the store says that the folder must be writable."""
     run = Run(tmp_path, server, 5)
     with disk(tmp_path / "disk", "20m") as place:
         folder = place / "run"

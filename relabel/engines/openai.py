@@ -162,7 +162,8 @@ class _Asker:
         self._trial.passed()
         seconds = time.perf_counter() - started
         reply = read_completion(request, answer.content, seconds=seconds, constrained=mode == "structured")
-        return replace(reply, detail=self._service.clean(reply.detail, prompts))
+        said = {name: self._service.without_key(getattr(reply, name)) for name in ("text", "model", "finish_reason")}
+        return replace(reply, detail=self._service.clean(reply.detail, prompts), **said)
 
 
 def _advice(settings: OpenAI, said: str) -> str:

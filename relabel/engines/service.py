@@ -6,9 +6,12 @@ What one request suffers is a `Trouble`; what every request would suffer is a Se
 import contextlib
 import math
 import os
+import shlex
+import stat
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from aiolimiter import AsyncLimiter
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
+
+LONGEST_KEY: Final = 4096
+"""Bytes of a file with a key."""
+
+SHORTEST_SECRET: Final = 12
+"""Characters: what is shorter and sent as a key is a word such as EMPTY, and may well stand in an answer."""
 
 LONGEST_WAIT: Final = 120.0
 """Seconds: a server that asks for a longer pause is asked again after this one."""
@@ -60,6 +69,11 @@ class Reached(Protocol):
     @property
     def api_key_env(self) -> str | None:
         """The environment variable that holds the key."""
+        ...
+
+    @property
+    def api_key_file(self) -> str | None:
+        """The file that holds the key, in place of an environment variable."""
         ...
 
     @property
@@ -122,16 +136,46 @@ def key_for(settings: Reached) -> str:
     """Return the key for the server, "" for one for which none was named.
 
     Raises:
-        SettingsError: the key is missing, or the address in OPENAI_BASE_URL holds a password.
+        SettingsError: the key is missing or none that can be sent, its file may be read by others, or the address in
+            OPENAI_BASE_URL holds a password.
     """
     _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL"))
-    variable = _variable(settings)
+    variable = _holder(settings)
     key = os.environ.get(variable, "").strip() if variable else ""
+    if settings.api_key_file is not None:
+        key = key_in(Path(settings.api_key_file))
+    if not key.isascii() or any(sign.isspace() or not sign.isprintable() for sign in key):
+        raise SettingsError(
+            f"what {variable} holds is no key: there are signs in it that no key has", hint="copy the key alone into it"
+        )
     if variable and not key:
         raise SettingsError(
             f"the environment variable {variable} holds no key",
             hint=f"type: export {variable}=…, or set base_url, without api_key_env, to a server that needs no key",
         )
+    return key
+
+
+def key_in(path: Path) -> str:
+    """Return the key that a file holds, which nobody but its owner may read.
+
+    Raises:
+        SettingsError: it cannot be read, or others may read it too.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(LONGEST_KEY + 1)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the key cannot be read: {error}", hint="correct api_key_file") from None
+    if mode & 0o077 and os.name == "posix":
+        raise SettingsError(
+            f"{path} holds a key, and others than its owner may read it (mode {mode:o})",
+            hint=f"type: {shlex.join(['chmod', '600', str(path)])}",
+        )
+    key = content.decode("ascii", "replace").strip()
+    if not key or len(content) > LONGEST_KEY:
+        raise SettingsError(f"{path} holds no key", hint="write the key into it, and nothing else")
     return key
 
 
@@ -277,7 +321,7 @@ class Service:
 
     def _hopeless(self, status: int, detail: str) -> ServiceError:
         """Say what to do about a status that every other request would get too."""
-        where, variable = self.where, _variable(self._settings)
+        where, variable = self.where, _holder(self._settings)
         if status == 402:
             problem = f"{where} has no more credit" + (f" for the key in {variable}" if variable else "")
             hint = "add credit, then type the same command again: what is answered is not asked again"
@@ -286,11 +330,17 @@ class Service:
             hint = f"correct model or base_url; {where}/models lists the models"
         elif variable:
             problem = f"{where} does not accept the key in {variable}"
-            hint = f"type: export {variable}=… with a key for {where}"
+            hint = f"put a key for {where} into {variable}"
         else:
             problem = f"{where} wants a key, and none is sent"
             hint = "set api_key_env to the name of the environment variable that holds the key for this server"
         return ServiceError(f"{problem} ({detail})", hint=hint)
+
+    def without_key(self, text: T) -> T:
+        """Return a server's words without the key, which it may repeat in an answer too."""
+        if not isinstance(text, str) or len(self._key) < SHORTEST_SECRET:
+            return text
+        return text.replace(self._key, "***")  # type: ignore[return-value]
 
     def clean(self, text: str, prompts: Iterable[str]) -> str:
         """Return a server's words as one short line without the key and without the prompts."""
@@ -303,8 +353,10 @@ class Service:
         return line if len(line) <= 200 else f"{line[:199]}…"
 
 
-def _variable(settings: Reached) -> str | None:
-    """Return the name of the environment variable that holds the key; None where no key is sent."""
+def _holder(settings: Reached) -> str | None:
+    """Return the name of the file or environment variable that holds the key; None where no key is sent."""
+    if settings.api_key_file is not None:
+        return settings.api_key_file
     elsewhere = settings.base_url or os.environ.get("OPENAI_BASE_URL")
     return settings.api_key_env or (None if elsewhere else "OPENAI_API_KEY")
 

@@ -1,5 +1,6 @@
 """One JSON list of rows, read element by element: the list is never held whole."""
 
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from relabel.formats.lines import Decoder, Record, row_of
 from relabel.formats.streams import damage, open_stream
 
 _CHUNK: Final = 1024 * 1024
-_BLANK: Final = " \t\r\n"
+_BLANKS: Final = re.compile("[ \t\r\n]+")
 
 
 def holds_list(path: Path) -> bool:
@@ -70,8 +71,8 @@ class JsonText:
     def sign(self) -> str:
         """Return the next sign that is not blank, "" at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _BLANK:
-                self._at += 1
+            if blanks := _BLANKS.match(self._text, self._at):
+                self._at = blanks.end()
             if self._at < len(self._text):
                 return self._text[self._at]
             if self._ended:
@@ -106,7 +107,8 @@ class JsonText:
 
     def broken(self, why: str) -> RowError:
         """Say where the list is broken."""
-        where = "is cut off" if self._ended and not self.sign() else f"is not a JSON {self._what}"
+        cut = self._ended and (why.startswith("Unterminated") or not self.sign())
+        where = "is cut off" if cut else f"is not a JSON {self._what}"
         return RowError(
             f"{where}: {why}", path=self._path, line=self.number, hint="Mend the file, or copy or download it again."
         )

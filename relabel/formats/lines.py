@@ -249,8 +249,8 @@ def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str]
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        first = tap.taken[0]
-        return RowError("is not UTF-8", path=path, line=first.number, hint=_encoding_hint(first.raw))
+        begins = tap.taken[0]
+        return RowError("is not UTF-8", path=path, line=begins.number, hint=_encoding_hint(begins.raw))
     return cells
 
 
