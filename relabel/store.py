@@ -128,7 +128,7 @@ class Store:
     ) -> None:
         self.close()
         if type(error) in _BROKEN:
-            raise self._broken(error) from error
+            raise self._broken(error, "read") from error
 
     def close(self) -> None:
         """Commit what is waiting and let go of the directory."""
@@ -208,13 +208,13 @@ class Store:
         """Say in our words what a person can mend; everything else is a bug and stays what it is."""
         if type(error) not in _BROKEN:
             return error
-        told = self._broken(error)
+        told = self._broken(error, "written")
         told.__cause__ = error
         return told
 
-    def _broken(self, error: BaseException | None) -> RunError:
+    def _broken(self, error: BaseException | None, what: str) -> RunError:
         return RunError(
-            f"{self._path} cannot be read or written: {error}",
+            f"{self._path} cannot be {what}: {error}",
             hint="make room on the disk, or check the folder; then the same command goes on where it was. If it is the"
             f" file that is damaged: bring it back from a copy, or {JUDGE_ANEW}",
         )

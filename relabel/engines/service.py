@@ -330,7 +330,12 @@ class Service:
             hint = f"correct model or base_url; {where}/models lists the models"
         elif variable:
             problem = f"{where} does not accept the key in {variable}"
-            hint = f"put a key for {where} into {variable}"
+            held = self._settings.api_key_file is not None
+            hint = (
+                f"write a key for {where} into {variable}"
+                if held
+                else f"type: export {variable}=… with a key for {where}"
+            )
         else:
             problem = f"{where} wants a key, and none is sent"
             hint = "set api_key_env to the name of the environment variable that holds the key for this server"
