@@ -98,7 +98,9 @@ def _batches(path: Path) -> "Iterator[pa.RecordBatch]":
         with _saved(part) as reader:
             for batch in reader:
                 batch.validate(full=True)  # Arrow reads what lies outside of a damaged file, and takes the process down
-                yield from (batch.slice(start, _READ) for start in range(0, len(batch), _READ))
+                if batch.num_rows < 0:
+                    raise ValueError("a batch of fewer than no rows")
+                yield from (batch.slice(start, _READ) for start in range(0, batch.num_rows, _READ))
 
 
 @contextmanager
