@@ -287,7 +287,7 @@ def read_sample(path: Path) -> Sample:
         header = json.loads(first)
         rows = tuple(SampleRow(**json.loads(line)) for line in lines)
         return Sample(path.stem, header["design"], header["pairs"], header["strata"], rows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(
             f"{path} is not a sample that relabel wrote: {error}",
             hint=f"remove it, and draw again: {_draw(path.parent.parent)}",

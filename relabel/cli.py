@@ -3,7 +3,8 @@
 Exit codes: 0 done · 1 finished, but more than --max-undecided is undecided · 2 your input or settings ·
 3 the model service · 4 left while batches are under way (--detach), with the command that comes back ·
 5 --max-usd or --max-tokens is reached, with the command that goes on ·
-70 a bug of relabel, with its traceback: please report it · 130 interrupted, with the command that resumes ·
+70 a bug of relabel, with its traceback: please report it ·
+130 interrupted, with the command that resumes (143 by SIGTERM, 129 by a closed terminal) ·
 141 who read the output has stopped.
 """
 
@@ -11,19 +12,16 @@ import errno
 import io
 import os
 import shlex
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from relabel import cli_mining, cli_trust
+from relabel import cli_mining, cli_trust, stopping
 from relabel.errors import BudgetReached, Detached, RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
 
 BUG: Final = 70
 """EX_SOFTWARE; Python's own 1 means "undecided" here."""
-INTERRUPTED: Final = 130
 UNREAD: Final = 141
 """What a shell says of a program that SIGPIPE ended."""
 
@@ -128,7 +125,7 @@ def run(
         prices=prices,
     )  # fmt: skip
     folder = output or api.default_folder(input, config, prompt, policy, pool, shard=shard)
-    with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, _answering_ctrl_c(bars.say):
+    with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, stopping.announced(bars.say):
         done = api.run(
             input,
             settings,
@@ -360,28 +357,6 @@ def _echo(text: str, *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-@contextmanager
-def _answering_ctrl_c(say: Callable[[str], None]) -> Iterator[None]:
-    """Say at once what the first Ctrl-C waits for; all else is as it was."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, as in a script's background
-        yield
-        return
-
-    def answer(number: int, frame: FrameType | None) -> None:
-        from relabel.stages import GRACE
-
-        signal.signal(signal.SIGINT, before)
-        say(f"stopping: waiting up to {GRACE:.0f} s for answers in flight (Ctrl-C again to leave now)")
-        before(number, frame)
-
-    signal.signal(signal.SIGINT, answer)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _limit(text: str | None) -> tuple[float, bool] | None:
     """Read --max-undecided: a number of pairs, or a share of them in percent."""
     if text is None:
@@ -445,6 +420,9 @@ def _stop_writing() -> int:
 
 def main() -> None:
     """Run the command line; expected errors become one message and an exit code."""
+    stopping.open_standard_streams()
+    heard: list[int] = []
+    stopping.heed(heard)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # what a terminal cannot show must not end a run that was paid for
@@ -460,11 +438,13 @@ def main() -> None:
         _echo(f"relabel: {error}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        code = stopping.INTERRUPTED
     except SystemExit as left:  # so typer and rich leave when nobody reads their output, but 1 means "undecided" here
         code = _stop_writing() if left.code == 1 else left.code
     except Exception as error:  # noqa: BLE001 - shown, with its traceback
         code = _unexpected(error)
-    if code == INTERRUPTED:  # typer says Ctrl-C by this code too
-        _echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
+    if code == stopping.INTERRUPTED:  # typer says Ctrl-C by this code too
+        code = stopping.code_of(heard)
+        with suppress(OSError):  # the terminal may be gone
+            _echo(f"\ninterrupted; to go on: {shlex.join(['relabel', *sys.argv[1:]])}", err=True)
     sys.exit(code)

@@ -18,7 +18,7 @@ from relabel.engine_settings import VLLM, AnyEngine, Endpoint, Scripted, Strict
 from relabel.errors import SettingsError
 from relabel.policy import EVIDENCE, FINDINGS, PRESETS, Policy
 from relabel.records import LABELS, Action, Label
-from relabel.yamltext import problems, read_yaml
+from relabel.yamltext import problems, read_yaml, text_of
 
 EMBEDDED: Final = """\
 # The cascade that runs when no config is given: no key, no server, no GPU.
@@ -377,10 +377,7 @@ def load(path: Path | None, *, prompt: str | None = None, policy: str | None = N
     Raises:
         SettingsError: with every problem of the file, each with its line.
     """
-    try:
-        text = EMBEDDED if path is None else path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the config {path}: {error}", hint="give a YAML file: -c FILE") from error
+    text = EMBEDDED if path is None else text_of(path)
     settings = anchored(parse(text, str(path or "the embedded cascade")), path.resolve().parent if path else Path())
     update: dict[str, Any] = {}
     if prompt is not None:
@@ -453,6 +450,9 @@ def anchored(settings: Settings, folder: Path) -> Settings:
         elif isinstance(stage, LLM):
             if (folder / stage.prompt).is_file():
                 update["prompt"] = str(folder / stage.prompt)
+            if isinstance(stage.engine, Endpoint) and stage.engine.api_key_file is not None:
+                held = str(folder / stage.engine.api_key_file)
+                update["engine"] = stage.engine.model_copy(update={"api_key_file": held})
             if isinstance(stage.engine, Scripted):
                 update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})
             if isinstance(stage.engine, VLLM):

@@ -75,6 +75,8 @@ class Endpoint(Strict):
         base_url: address of the server up to and with `/v1`; None = `OPENAI_BASE_URL`, or OpenAI.
         api_key_env: the environment variable that holds the key. None = `OPENAI_API_KEY` for OpenAI, and no key for
             any other server: a key goes only where it was meant to go.
+        api_key_file: a file with the key and nothing else, readable by its owner alone (chmod 600), in place of an
+            environment variable; its path relative to the config.
         revision: which version of the model is served, for the record; changes every address.
         temperature, top_p, max_tokens, seed: as the API has them; None is not sent.
         extra_body: further fields of the body, or other values for its fields.
@@ -94,6 +96,7 @@ class Endpoint(Strict):
     model: str = Field(min_length=1)
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_file: str | None = Field(default=None, min_length=1)
     revision: str = ""
     temperature: float | None = Field(default=0.0, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -114,6 +117,12 @@ class Endpoint(Strict):
         if base_url is not None:
             check_address(base_url)
         return base_url
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("the key is in api_key_env or in api_key_file; keep one of them")
+        return self
 
     @property
     def answering(self) -> dict[str, Any]:

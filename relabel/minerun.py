@@ -104,14 +104,14 @@ def mine(
         ServiceError: an embeddings endpoint cannot go on; what it answered is kept.
         RunError: the folder holds something else, or another process is mining into it.
     """
-    started = time.time()
+    started = time.monotonic()
     form = row_format(format)
     with _alone(folder), ExitStack() as stack:
         if not replace_other:
             _check_material(folder, material)
         corpus, reused = _open_corpus(material, recipe, folder, progress)
         report, spent = _mine(stack.enter_context(corpus), material, recipe, form, folder, progress, loaded)
-    return Mined(folder, folder / ROWS, report, None, reused, spent, time.time() - started)
+    return Mined(folder, folder / ROWS, report, None, reused, spent, time.monotonic() - started)
 
 
 def _mine(
@@ -190,7 +190,7 @@ def refresh(
         RunError: `before` is not the folder of a finished mining, or is `folder` itself.
         SettingsError: no retriever, or more than one, may be meant, or the checkpoint cannot be loaded.
     """
-    started = time.time()
+    started = time.monotonic()
     material, recipe, form = _before(before)
     if folder.resolve() == before.resolve():
         raise RunError(f"{folder} holds what was mined before", hint="name another folder: -o")
@@ -201,7 +201,7 @@ def refresh(
             report, spent = _mine(corpus, material, recipe, form, folder, progress)
         changes = {"before": str(before), "model": model, **change(_snapshots(before), _snapshots(folder))}
         write_json(folder / CHANGES, changes)
-    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.time() - started)
+    return Mined(folder, folder / ROWS, report, changes, reused=True, spent=spent, seconds=time.monotonic() - started)
 
 
 def _before(folder: Path) -> tuple[Material, Recipe, Format]:
@@ -220,7 +220,7 @@ def _before(folder: Path) -> tuple[Material, Recipe, Format]:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         recipe = recipes.parse(json.dumps(manifest["recipe"]))
         return Material(**manifest["material"]), recipe, row_format(manifest["format"])
-    except (OSError, KeyError, TypeError, ValueError, SettingsError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, SettingsError) as error:
         hint = "name the folder of a mining, or mine again: relabel mine"
         raise RunError(f"{folder / MANIFEST} is not what relabel mine of this version writes", hint=hint) from error
 
@@ -230,7 +230,14 @@ def _check_material(folder: Path, material: Material) -> None:
     try:
         told = json.loads((folder / MANIFEST).read_text("utf-8"))["material"]
         other = next((each for each, now in material.told().items() if each in OF_WHAT and told.get(each) != now), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or nothing that can be read
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # none, or nothing that can be read
         return
     if other is not None:
         raise RunError(

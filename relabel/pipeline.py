@@ -88,7 +88,7 @@ def run(
         BudgetReached: the next question would exceed a limit; what was answered is kept, and nothing is written.
         Detached: with `detach`, where batches are under way in the end; everything else is done that could be.
     """
-    started, limits = time.time(), limits or Limits()
+    started, begun, limits = time.time(), time.monotonic(), limits or Limits()
     source = replace(source, source_field=source.source_field or settings.source_field)
     policy = settings.policy.policy()
     seen = survey(source, policy)
@@ -116,9 +116,10 @@ def run(
         except BudgetReached as error:
             raise billing.reached(plan, store, seen.pairs, limits) from error
         except Detached:
-            write_json(folder / "run.json", execution(Summary(folder, {}, {}, (), **_taken(opened, started)), started))
+            write_json(folder / "run.json", execution(Summary(folder, {}, {}, (), **_taken(opened, begun)), started))
             raise
-        summary = replace(write_results(plan, store, folder), **_taken(opened, started))
+        summary = replace(write_results(plan, store, folder), **_taken(opened, begun))
+        _check_unchanged(plan)
         reckoned = billing.reckon(plan, store, summary.statistics, summary.spending, limits)
         summary = replace(summary, bill=reckoned)
         write_json(folder / "run.json", execution(summary, started))
@@ -144,13 +145,23 @@ def _detach(settings: config.Settings, opened: Sequence[Opened]) -> None:
             each.judge.leave(at_once=False)
 
 
-def _taken(opened: Sequence[Opened], started: float) -> dict[str, Any]:
+def _taken(opened: Sequence[Opened], begun: float) -> dict[str, Any]:
     """Return what this execution took so far, by the names that `Summary` has."""
     return {
         "spending": {each.name: each.spending() for each in opened if each.engine},
-        "seconds": time.time() - started,
+        "seconds": time.monotonic() - begun,
         "windowed": sum(each.windowed for each in opened),
     }
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """Refuse results of an input that was another as it was read for the last time than for the first."""
+    path = plan.source.path
+    if not path.exists() or sha256_of(path) != plan.sha256:
+        raise InputError(
+            f"{path} has changed while this run read it: what was written is of neither state",
+            hint="let the file be, and type the same command again: what is answered is not asked again",
+        )
 
 
 def _pool_digest(settings: config.Settings, folder: Path) -> str:

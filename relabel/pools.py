@@ -316,7 +316,7 @@ def _read(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
     """Read a line of candidates, and check what of it is used."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RowError(f"is not JSON: {error}", path=path, line=number, hint=_AGAIN) from error
     if not isinstance(row, dict) or not isinstance(row.get("query"), str):
         raise RowError("names no query", path=path, line=number, hint=_HINT)

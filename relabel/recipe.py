@@ -41,6 +41,7 @@ from relabel.retrievers import (
     placed,
 )
 from relabel.selection import FIELDS, Selection, Strict, from_options, parsed, selection_of
+from relabel.yamltext import text_of
 
 NUM_NEGATIVES: Final = 7
 DEPTH: Final = 100
@@ -277,11 +278,7 @@ def load(path: Path) -> Recipe:
     Raises:
         SettingsError: with every problem, each with its line.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}", hint="name a YAML file after -c") from error
-    return parse(text, str(path), path.resolve().parent)
+    return parse(text_of(path), str(path), path.resolve().parent)
 
 
 def parse(text: str, name: str = "config", folder: Path = Path()) -> Recipe:

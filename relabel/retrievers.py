@@ -50,6 +50,7 @@ class Endpoint(_Indexed):
     model: str = Field(min_length=1)
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_file: str | None = Field(default=None, min_length=1)
     dimensions: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=64, ge=1)
     concurrency: int = Field(default=8, ge=1)
@@ -141,6 +142,8 @@ def placed(each: Part, folder: Path) -> Part:
             names = ("documents", "queries", "document_ids", "query_ids")
         case Recorded():
             names = ("path",)
+        case Endpoint():
+            names = ("api_key_file",)
         case Dense() | CrossEncoder() if (folder / each.model).is_dir():
             names = ("model",)
     return each.model_copy(update={name: str(folder / place) for name in names if (place := getattr(each, name))})

@@ -131,7 +131,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
             f"{folder} holds no finished run ({name} is missing)",
             hint=f"start or finish it: {judge}",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{folder / name} cannot be read: {error}", hint=hint) from error
     if not isinstance(content, dict) or not _fits(content, _SHAPES.get(name, {})):
         raise RunError(f"{folder / name} is not what a run writes", hint=hint)
@@ -193,7 +193,7 @@ def changes_of(folder: Path) -> Iterator[Change]:
                 yield Change(**json.loads(line))
     except FileNotFoundError:
         raise RunError(f"{folder} holds no ledger", hint=f"write it: {typed('apply', folder)}") from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
             f"{folder}/changes.jsonl cannot be read: {error}", hint=f"write it anew: {typed('apply', folder)}"
         ) from error

@@ -26,7 +26,7 @@ from relabel.mining.candidates import Anchor, Filter, Sampler
 from relabel.mining.filters import AbsoluteMargin, MaxScore, MinScore, RankWindow, RelativeMargin
 from relabel.mining.samplers import Top
 from relabel.mining.strategies import FILTERS, POSITIVES, SAMPLERS
-from relabel.yamltext import problems, read_yaml
+from relabel.yamltext import problems, read_yaml, text_of
 
 ANCHORS: Final = ("min", "max", "mean")
 
@@ -182,11 +182,7 @@ def load(path: Path) -> Selection:
     Raises:
         SettingsError: with every problem, each with its line.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}", hint="name a YAML file after -c") from error
-    return parse(text, str(path))
+    return parse(text_of(path), str(path))
 
 
 def parse(text: str, name: str = "config") -> Selection:

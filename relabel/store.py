@@ -7,11 +7,13 @@ one SELECT fetches a case.
 
 import json
 import queue
+import re
 import shlex
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +82,19 @@ _UNION: Final = {
 _Work = tuple[str, Sequence[Sequence[Any]]]
 _BILLS_ARE_DUE: Final[_Work] = ("", ())
 
+_BROKEN: Final = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""What SQLite says of a disk or a file. Their subclasses are bugs of ours, and stay what they are."""
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    names = re.findall(r"EXISTS (\w+)", SCHEMA)
+    return {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
+
+
+with closing(sqlite3.connect(":memory:")) as _model:
+    _model.executescript(SCHEMA)
+    _COLUMNS: Final = _columns(_model)
+
 _judgment: Final = lru_cache(maxsize=1024)(Judgment)
 """Many judges say few different things (rules, yes and no): finding one is quicker than making one."""
 T = TypeVar("T", str, str | None)
@@ -131,6 +146,8 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if type(error) in _BROKEN:
+            raise self._broken(error, "read") from error
 
     def close(self) -> None:
         """Commit what is waiting and let go of the directory."""
@@ -154,13 +171,15 @@ class Store:
             if version not in (0, VERSION):
                 raise RunError(f"{self._path} has schema {version}, this relabel reads {VERSION}", hint=JUDGE_ANEW)
             connection.executescript(SCHEMA)
+            if _columns(connection) != _COLUMNS:
+                raise RunError(f"{self._path} has other columns than this relabel writes", hint=JUDGE_ANEW)
             connection.execute(_BILL_OF_OLD)
             connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.commit()
             connection.close()
         except sqlite3.OperationalError as error:  # the folder or the disk, not what is in the file
             raise RunError(f"{self._path} cannot be used: {error}", hint=self._remedy()) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self._path} cannot be used: {error}", hint=f"bring it back from a copy, or {JUDGE_ANEW}"
             ) from error
@@ -207,12 +226,18 @@ class Store:
 
     def _told(self, error: BaseException) -> BaseException:
         """Say in our words what a person can mend; everything else is a bug and stays what it is."""
-        if not isinstance(error, sqlite3.OperationalError):
+        if type(error) not in _BROKEN:
             return error
-        hint = "make room on the disk, or check the folder; then the same command goes on where it was"
-        told = RunError(f"{self._path} cannot be written: {error}", hint=hint)
+        told = self._broken(error, "written")
         told.__cause__ = error
         return told
+
+    def _broken(self, error: BaseException | None, what: str) -> RunError:
+        return RunError(
+            f"{self._path} cannot be {what}: {error}",
+            hint="make room on the disk, or check the folder; then the same command goes on where it was. If it is the"
+            f" file that is damaged: bring it back from a copy, or {JUDGE_ANEW}",
+        )
 
     def _write_until(self, connection: sqlite3.Connection, work: _Work | threading.Event | None) -> None:
         """Write what comes within one commit's time, or until the store is closing."""

@@ -19,6 +19,9 @@ CELL_LIMIT: Final = 32_767
 
 CHUNK: Final = 1000
 
+LONGEST_HEADER: Final = 2**20
+"""Characters: a first line that is longer names no columns."""
+
 _ILLEGAL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """What XML 1.0, and so an .xlsx, cannot hold."""
 
@@ -86,7 +89,8 @@ def _rows(
             skip_blank_lines=False, compression=None, chunksize=CHUNK,
         ) as chunks:  # fmt: skip
             rows = chain.from_iterable(chunk.fillna("").itertuples(index=False, name=None) for chunk in chunks)
-            next(rows)
+            if max(places.values(), default=-1) >= len(next(rows)):  # quotes that pandas and `_header` read otherwise
+                raise InputError(f"{path}: is not a table: its header is not what it looks like", hint=_UTF8)
             for line, row in enumerate(rows, start=2):
                 cells = empty | {name: from_cell(row[place]) for name, place in places.items()}
                 if any(cells.values()):
@@ -95,7 +99,7 @@ def _rows(
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text", hint=_UTF8) from error
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path}: is not a table: {str(error).strip()}", hint=_UTF8) from error
 
 
@@ -105,7 +109,7 @@ def _header(path: Path, known: Collection[str]) -> tuple[str, list[str]]:
     for separator in ",;\t":
         with path.open(encoding="utf-8-sig", newline="") as stream:
             try:
-                cells = next(csv.reader(stream, delimiter=separator), [])
+                cells = next(csv.reader(iter(lambda: stream.readline(LONGEST_HEADER), ""), delimiter=separator), [])
             except csv.Error:  # no header, but something endless
                 cells = []
         headers[separator] = [cell.strip() for cell in cells]

@@ -1,11 +1,18 @@
 """YAML text → data, and where in it a mistake stands."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import yaml
 
 from relabel.errors import SettingsError
+
+LONGEST: Final = 1_000_000
+"""Bytes of a file of settings."""
+
+_MOST: Final = 100_000
+"""Values in a file, those that an alias (*name) stands for counted each time."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -14,25 +21,66 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be one word", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a file of settings, with or without a byte order mark.
+
+    Raises:
+        SettingsError: it is missing, no UTF-8, or longer than settings are.
+    """
+    hint = "give a YAML file: -c FILE"
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise SettingsError(f"cannot read the config {path}: longer than {LONGEST:,} bytes", hint=hint)
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}, line {line}: is not UTF-8", hint="save the file as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot read the config {path}: {error}", hint=hint) from error
+
+
 def read_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
     """Return the data of a YAML text, and its tree, which knows the lines.
 
     Raises:
-        SettingsError: it is no YAML, or a key stands twice.
+        SettingsError: it is no YAML, a key stands twice, it nests too deep, or aliases make it endless.
     """
+    hint = "README lists what may be written in it"
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-        return data, yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        if tree is not None and _size(tree, {}) > _MOST:
+            raise SettingsError(
+                f"{name}: holds more than {_MOST:,} values", hint="write it out without aliases (*name)"
+            )
+        return yaml.load(text, Loader=_Loader), tree  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark else name
-        raise SettingsError(f"{where}: not YAML: {getattr(error, 'problem', error)}") from error
+        raise SettingsError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}", hint=hint) from error
+    except RecursionError as error:
+        raise SettingsError(f"{name}: nested too deep", hint=hint) from error
+    except (ValueError, OverflowError) as error:  # a date that is none, a number too long
+        raise SettingsError(f"{name}: holds a value that cannot be read: {error}", hint=hint) from error
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a tree as if every alias were written out; one that stands within itself is endless."""
+    if id(node) not in known:
+        known[id(node)] = _MOST + 1
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        below = sum(_size(each, known) for each in inner) if isinstance(node, yaml.CollectionNode) else 0
+        known[id(node)] = min(1 + below, _MOST + 1)
+    return known[id(node)]
 
 
 def problems(

@@ -419,7 +419,7 @@ def test_named_format_says_what_is_missing(tmp_path: Path) -> None:
         ("in.csv", b"anchor,positive,negative\n", "no rows"),
         ("in.csv", b"anchor,anchor,negative\na,b,c\n", "'anchor' twice"),
         ("in.csv", b'anchor,"positive"x,negative\na,b,c\n', "not CSV"),
-        ("in.csv", b"anchor;positive;negative\na;b;c\n", "'anchor;positive;negative'"),
+        ("in.csv", b"anchor;positive;negative\na;b;c\n", "separated by ';'"),
         ("in.jsonl.gz", b'{"query": 1}\n', "not gzip"),
         ("in.jsonl.gz", gzip.compress(random.Random(1).randbytes(500))[:100], "cut off"),
         ("in.csv.gz", gzip.compress(random.Random(1).randbytes(500))[:100], "cut off"),

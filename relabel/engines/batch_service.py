@@ -15,6 +15,7 @@ from relabel.engine_settings import OpenAIBatch
 from relabel.engines.clock import Clock
 from relabel.engines.service import Service, Trouble, client_for
 from relabel.errors import RunError, ServiceError
+from relabel.protocols import Reply
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -172,6 +173,10 @@ class BatchService:
     def clean(self, text: str, prompts: Iterable[str] = ()) -> str:
         """Return the service's words as one short line without the key and without the prompts."""
         return self._service.clean(text, prompts)
+
+    def cleaned(self, reply: Reply, prompts: Iterable[str]) -> Reply:
+        """Return a reply without the key in any of its words."""
+        return self._service.cleaned(reply, prompts)
 
     def _no_batches(self) -> ServiceError:
         return ServiceError(

@@ -364,7 +364,7 @@ class Work:
         if not reply.detail:
             return reply
         prompts = [turn.content for turn in request.messages] or self._prompts(entry)
-        return replace(reply, detail=self._service.clean(reply.detail, prompts))
+        return self._service.cleaned(reply, prompts)
 
     def _refused(self, part: Part, batch: Document) -> None:
         """Make the best of a batch that failed as a whole, unpaid: submit it later where only the queue is full."""

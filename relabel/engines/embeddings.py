@@ -37,6 +37,8 @@ class EndpointSettings:
         base_url: address of the server up to and with `/v1`; None = `OPENAI_BASE_URL`, or OpenAI.
         api_key_env: the environment variable that holds the key. None = `OPENAI_API_KEY` for OpenAI, and no key for
             any other server: a key goes only where it was meant to go.
+        api_key_file: a file with the key and nothing else, readable by its owner alone (chmod 600), in place of an
+            environment variable.
         revision: which version of the model is served, for the record; another one is embedded anew.
         dimensions: of the vectors, where the model can shorten them; None = all.
         batch_size: texts in a request.
@@ -54,6 +56,7 @@ class EndpointSettings:
     model: str
     base_url: str | None = None
     api_key_env: str | None = None
+    api_key_file: str | None = None
     revision: str = ""
     dimensions: int | None = None
     batch_size: int = 64

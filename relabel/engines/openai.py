@@ -194,7 +194,7 @@ class _Asker:
         reply = read_completion(request, answer.content, seconds=seconds, constrained=mode == "structured")
         taken = self._forecast.learn(characters, reply.usage)
         self._service.answered(answer.headers, foreseen, taken)
-        return replace(reply, detail=self._service.clean(reply.detail, prompts)) if reply.detail else reply
+        return self._service.cleaned(reply, prompts)
 
 
 def advice(settings: Endpoint, said: str) -> str:

@@ -11,16 +11,22 @@ the request's candidates stand in the same order (the reply is then marked as re
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relabel.errors import InputError, RowError
 from relabel.protocols import Reply, Request, Usage
 from relabel.records import NOTHING
 
 _Key = tuple[str, str, str]
+
+_LONGEST: Final = 64 * 1024 * 1024
+"""Bytes of a line."""
+
+_HINT: Final = 'one object a line: {"judge", "template", "query_id", "candidate_ids", "reply"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,33 +92,36 @@ def _in_order(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
 def _read(path: Path) -> dict[_Key, dict[tuple[str, ...], Recording]]:
     recordings: dict[_Key, dict[tuple[str, ...], Recording]] = {}
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            # of a line without an end no more is held than of one that is too long
+            for number, line in enumerate(iter(lambda: lines.readline(_LONGEST + 1), b""), start=1):
+                if len(line) > _LONGEST:
+                    raise RowError(f"longer than {_LONGEST // 2**20} MiB", path=path, line=number, hint=_HINT)
                 if line.strip():
                     key, recording = _parse(line, path, number)
                     recordings.setdefault(key, {})[recording.candidate_ids] = recording
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot read the recorded replies: {error}", hint="check `replies:`") from error
     return recordings
 
 
-def _parse(line: str, path: Path, number: int) -> tuple[_Key, Recording]:
+def _parse(line: bytes, path: Path, number: int) -> tuple[_Key, Recording]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RowError(f"not JSON: {error}", path=path, line=number) from error
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"not JSON in UTF-8: {error}", path=path, line=number, hint=_HINT) from error
     if not isinstance(row, dict):
-        raise RowError("not an object", path=path, line=number)
+        raise RowError("not an object", path=path, line=number, hint=_HINT)
     for name in ("judge", "template", "query_id"):
         if not isinstance(row.get(name), str):
-            raise RowError("missing, or not a string", path=path, line=number, field=name)
+            raise RowError("missing, or not a string", path=path, line=number, field=name, hint=_HINT)
     ids = row.get("candidate_ids")
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        raise RowError("missing, or not a list of strings", path=path, line=number, field="candidate_ids")
+        raise RowError("missing, or not a list of strings", path=path, line=number, field="candidate_ids", hint=_HINT)
     text, failure, probabilities = row.get("reply"), row.get("failure") or "", row.get("probabilities") or {}
     if not (isinstance(text, str) or (text is None and failure)):
-        raise RowError("missing, or not a string", path=path, line=number, field="reply")
+        raise RowError("missing, or not a string", path=path, line=number, field="reply", hint=_HINT)
     if not isinstance(probabilities, dict) or not all(isinstance(p, int | float) for p in probabilities.values()):
-        raise RowError("not an object of numbers", path=path, line=number, field="probabilities")
+        raise RowError("not an object of numbers", path=path, line=number, field="probabilities", hint=_HINT)
     recording = Recording(tuple(ids), text, str(failure), str(row.get("finish_reason") or ""), probabilities)
     return (row["judge"], row["template"], row["query_id"]), recording

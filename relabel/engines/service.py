@@ -6,7 +6,11 @@ out in `recognizing`; what is done about it stands in `faults`, and is done here
 
 import os
 import random
+import shlex
+import stat
 from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never
@@ -18,6 +22,7 @@ from relabel.engines.pool import Tries
 from relabel.engines.rates import Limits
 from relabel.engines.recognizing import asked_wait, fault_of_connection, fault_of_status, said_in
 from relabel.errors import ServiceError, SettingsError
+from relabel.protocols import Reply
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -29,6 +34,12 @@ CONNECT: Final = 10.0
 
 LONGER: Final = 4
 """How many times as long a server may be silent that has answered before."""
+
+LONGEST_KEY: Final = 4096
+"""Bytes of a file with a key."""
+
+SHORTEST_SECRET: Final = 12
+"""Characters: what is shorter and sent as a key is a word such as EMPTY, and may well stand in an answer."""
 
 LONGEST_BACKOFF: Final = 60.0
 """Seconds: the longest wait where the server does not ask for one."""
@@ -50,6 +61,11 @@ class Reached(Protocol):
     @property
     def api_key_env(self) -> str | None:
         """The environment variable that holds the key."""
+        ...
+
+    @property
+    def api_key_file(self) -> str | None:
+        """The file that holds the key, in place of an environment variable."""
         ...
 
     @property
@@ -126,16 +142,46 @@ def key_for(settings: Reached) -> str:
     """Return the key for the server, "" for one for which none was named.
 
     Raises:
-        SettingsError: the key is missing, or the address in OPENAI_BASE_URL holds a password.
+        SettingsError: the key is missing or none that can be sent, its file may be read by others, or the address in
+            OPENAI_BASE_URL holds a password.
     """
     _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL"))
-    variable = _variable(settings)
+    variable = _holder(settings)
     key = os.environ.get(variable, "").strip() if variable else ""
+    if settings.api_key_file is not None:
+        key = key_in(Path(settings.api_key_file))
+    if not key.isascii() or any(sign.isspace() or not sign.isprintable() for sign in key):
+        raise SettingsError(
+            f"what {variable} holds is no key: there are signs in it that no key has", hint="copy the key alone into it"
+        )
     if variable and not key:
         raise SettingsError(
             f"the environment variable {variable} holds no key",
             hint=f"type: export {variable}=…, or set base_url, without api_key_env, to a server that needs no key",
         )
+    return key
+
+
+def key_in(path: Path) -> str:
+    """Return the key that a file holds, which nobody but its owner may read.
+
+    Raises:
+        SettingsError: it cannot be read, or others may read it too.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(LONGEST_KEY + 1)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the key cannot be read: {error}", hint="correct api_key_file") from None
+    if mode & 0o077 and os.name == "posix":
+        raise SettingsError(
+            f"{path} holds a key, and others than its owner may read it (mode {mode:o})",
+            hint=f"type: {shlex.join(['chmod', '600', str(path)])}",
+        )
+    key = content.decode("ascii", "replace").strip()
+    if not key or len(content) > LONGEST_KEY:
+        raise SettingsError(f"{path} holds no key", hint="write the key into it, and nothing else")
     return key
 
 
@@ -271,7 +317,7 @@ class Service:
 
     def ending(self, fault: str, detail: str = "", *, hint: str = "", quiet: float = 0.0) -> ServiceError:
         """Return what to say when a fault ends the run; `hint` in place of the table's."""
-        variable, rule = _variable(self._settings), FAULTS[fault]
+        variable, rule = _holder(self._settings), FAULTS[fault]
         known = {
             "where": self.where,
             "model": self._settings.model,
@@ -279,6 +325,8 @@ class Service:
             "for_key": f" for the key in {variable}" if variable else "",
             "quiet": f"{quiet / 60:.0f} minutes" if quiet >= 120 else f"{quiet:.0f} seconds",
         }
+        if fault in {"key", "forbidden"} and self._settings.api_key_file is not None:
+            hint = f"write a key for {self.where} into {variable}"
         problem = rule.problem.format(**known)
         return ServiceError(f"{problem} ({detail})" if detail else problem, hint=hint or rule.hint.format(**known))
 
@@ -332,7 +380,7 @@ class Service:
         body = error.body if isinstance(error.body, dict) else {}
         marks = f"{body.get('code')} {body.get('type')} {said}".casefold()
         wait = asked_wait(error.response.headers)
-        fault = fault_of_status(status, marks, asked=wait is not None, keyed=_variable(self._settings) is not None)
+        fault = fault_of_status(status, marks, asked=wait is not None, keyed=_holder(self._settings) is not None)
         rule = FAULTS[fault]
         if rule.ends == "at once":
             return self.ending(fault, detail)
@@ -349,6 +397,19 @@ class Service:
         if wait is not None:
             self.limits.pause(wait)
 
+    def without_key(self, text: T) -> T:
+        """Return a server's words without the key, which it may repeat in an answer too."""
+        if not isinstance(text, str) or len(self._key) < SHORTEST_SECRET:
+            return text
+        return text.replace(self._key, "***")  # type: ignore[return-value]
+
+    def cleaned(self, reply: Reply, prompts: Iterable[str]) -> Reply:
+        """Return a reply without the key in any of its words, and with a short `detail`."""
+        said = {name: self.without_key(getattr(reply, name)) for name in ("text", "model", "finish_reason")}
+        if not reply.detail and all(said[name] is getattr(reply, name) for name in said):
+            return reply
+        return replace(reply, detail=self.clean(reply.detail, prompts), **said)
+
     def clean(self, text: str, prompts: Iterable[str]) -> str:
         """Return a server's words as one short line without the key and without the prompts."""
         if self._key:
@@ -360,7 +421,9 @@ class Service:
         return line if len(line) <= 200 else f"{line[:199]}…"
 
 
-def _variable(settings: Reached) -> str | None:
-    """Return the name of the environment variable that holds the key; None where no key is sent."""
+def _holder(settings: Reached) -> str | None:
+    """Return the name of the file or environment variable that holds the key; None where no key is sent."""
+    if settings.api_key_file is not None:
+        return settings.api_key_file
     elsewhere = settings.base_url or os.environ.get("OPENAI_BASE_URL")
     return settings.api_key_env or (None if elsewhere else "OPENAI_API_KEY")

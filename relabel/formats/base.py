@@ -200,9 +200,11 @@ def filled_text(row: Mapping[str, Any], key: str) -> str:
 
 
 def identifier(value: Any, field: str) -> str:
-    """Return an id as text, "" where there is none; numbers are ids too."""
-    if value is None or isinstance(value, str):
-        return value or ""
+    """Return an id as text, "" where there is none (null, NaN as pandas writes it); numbers are ids too."""
+    if value is None or value != value:  # noqa: PLR0124 - NaN
+        return ""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError(f"is {kind(value)}, not an id", field=field, hint="Write an id as text or as a number.")
     return str(value)

@@ -1,6 +1,6 @@
 """One JSON list of rows, read element by element: the list is never held whole."""
 
-import json
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, Final
 
 from relabel.errors import RowError
 from relabel.formats import lines
-from relabel.formats.lines import Record, no_object
+from relabel.formats.lines import Decoder, Record, row_of
 from relabel.formats.streams import damage, open_stream
 
 _CHUNK: Final = 1024 * 1024
-_BLANK: Final = " \t\r\n"
+_BLANKS: Final = re.compile("[ \t\r\n]+")
 
 
 def holds_list(path: Path) -> bool:
@@ -46,7 +46,7 @@ def list_records(path: Path) -> Iterator[Record]:
             element, row = text.element()
             yield Record(
                 number, element.encode("utf-8", "surrogatepass"),
-                row if isinstance(row, dict) else no_object(row, path, number),
+                row_of(row, text.twice, path, number),
             )  # fmt: skip
         text.skip("]")
         if text.sign():
@@ -59,15 +59,20 @@ class JsonText:
     def __init__(self, path: Path, stream: BinaryIO, what: str = "list") -> None:
         self._path, self._stream, self._what = path, stream, what
         self._decoder = getincrementaldecoder("utf-8")()
-        self._scan = json.JSONDecoder().raw_decode
+        self._json = Decoder()
         self._text, self._at, self._ended = "", 0, False
         self.number = 1
+
+    @property
+    def twice(self) -> str:
+        """The key that stands twice in an object of the last element, "" where there is none."""
+        return self._json.twice
 
     def sign(self) -> str:
         """Return the next sign that is not blank, "" at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _BLANK:
-                self._at += 1
+            if blanks := _BLANKS.match(self._text, self._at):
+                self._at = blanks.end()
             if self._at < len(self._text):
                 return self._text[self._at]
             if self._ended:
@@ -84,8 +89,10 @@ class JsonText:
         self.sign()
         while True:
             try:
-                value, end = self._scan(self._text, self._at)
-            except (ValueError, RecursionError) as error:
+                value, end = self._json.scan(self._text, self._at)
+            except RecursionError as error:
+                raise self.broken("nested too deep") from error
+            except ValueError as error:
                 # not yet all of it, or broken: only the rest of the file can tell, up to the limit of a row
                 if self._ended or len(self._text) - self._at > lines.MAX_LINE:
                     raise self.broken(str(error)) from error
@@ -100,7 +107,8 @@ class JsonText:
 
     def broken(self, why: str) -> RowError:
         """Say where the list is broken."""
-        where = "is cut off" if self._ended and not self.sign() else f"is not a JSON {self._what}"
+        cut = self._ended and (why.startswith("Unterminated") or not self.sign())
+        where = "is cut off" if cut else f"is not a JSON {self._what}"
         return RowError(
             f"{where}: {why}", path=self._path, line=self.number, hint="Mend the file, or copy or download it again."
         )

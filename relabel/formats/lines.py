@@ -19,6 +19,8 @@ MAX_CONTENT: Final = 10_000
 
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF8_HINT: Final = "Save the file as UTF-8, or take the line out."
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+"""How files in UTF-16 begin."""
 
 
 class Line(NamedTuple):
@@ -92,38 +94,83 @@ def too_long(path: Path, number: int) -> RowError:
     )
 
 
+class Decoder:
+    """JSON's decoder, which also notes a key that stands twice in one object: Python keeps the last without a word.
+
+    `twice` is that key, in what was decoded last; "" where there is none.
+    """
+
+    def __init__(self) -> None:
+        decoder = json.JSONDecoder(object_pairs_hook=self._object)
+        self._decode, self._scan = decoder.decode, decoder.raw_decode
+        self.twice = ""
+
+    def decode(self, text: str) -> Any:
+        """Read a text that is one value."""
+        self.twice = ""
+        return self._decode(text)
+
+    def scan(self, text: str, at: int) -> tuple[Any, int]:
+        """Read the value that begins at a place; return it and where it ends."""
+        self.twice = ""
+        return self._scan(text, at)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = next(name for name in names if names.count(name) > 1)
+        return found
+
+
 def json_records(path: Path) -> Iterator[Record]:
     """Yield the rows of a file with one JSON object to a line."""
-    decode = json.JSONDecoder().decode
+    decoder = Decoder()
     for number, raw, cut in read_lines(path):
         if cut:
             yield Record(number, cut, too_long(path, number))
         elif not raw.isspace() and raw:
             try:
-                row = decode(raw.decode("utf-8"))
+                row = decoder.decode(raw.decode("utf-8"))
             except (ValueError, RecursionError) as error:
                 yield Record(number, raw, unreadable(error, raw, path, number))
                 continue
-            yield Record(number, raw, row if isinstance(row, dict) else no_object(row, path, number))
+            yield Record(number, raw, row_of(row, decoder.twice, path, number))
+
+
+def row_of(value: object, twice: str, path: Path, number: int) -> dict[str, Any] | RowError:
+    """Return a value that is an object, or say why it is no row; `twice` is a key that stands in it twice, or ""."""
+    if not isinstance(value, dict):
+        return no_object(value, path, number)
+    if twice:
+        return RowError(
+            "stands twice in one object", path=path, line=number, field=twice, hint="Keep one of the two, or rename it."
+        )
+    return value
 
 
 def unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowError:
     """Say why a line could not be decoded or parsed."""
     if isinstance(error, UnicodeDecodeError):
-        zipped = raw.startswith(b"\x1f\x8b")
         return RowError(
-            f"is not UTF-8 (byte {error.start + 1} of the line)",
-            path=path,
-            line=number,
-            hint="This looks like gzip: name the file .jsonl.gz." if zipped else _UTF8_HINT,
+            f"is not UTF-8 (byte {error.start + 1} of the line)", path=path, line=number, hint=_encoding_hint(raw)
         )
     if isinstance(error, json.JSONDecodeError):
         problem = f"is not JSON: {error.msg} at character {error.colno}"
-        spread = raw.strip() in {b"{", b"["}
-        hint = "A row must stand on one line." if spread else "Mend the line, or take it out."
+        hint = "Mend the line, or take it out."
+        if raw.strip() in {b"{", b"["}:
+            hint = "A row must stand on one line."
+        elif b"\r" in raw.strip():
+            hint = "Its lines end in carriage returns alone; type: tr '\\r' '\\n' < FILE > FILE.jsonl"
         return RowError(problem, path=path, line=number, hint=hint)
     reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
     return RowError(f"is not usable JSON: {reason}", path=path, line=number, hint="Mend the line, or take it out.")
+
+
+def _encoding_hint(raw: bytes) -> str:
+    if raw.startswith(b"\x1f\x8b"):
+        return "This looks like gzip: name the file .jsonl.gz."
+    return "This looks like UTF-16: save the file as UTF-8." if raw.startswith(_UTF16) else _UTF8_HINT
 
 
 def no_object(value: object, path: Path, number: int) -> RowError:
@@ -168,7 +215,8 @@ def csv_records(path: Path) -> Iterator[Record]:
         if cells == []:
             continue
         if not header:
-            header = _checked_header(cells, path)
+            if isinstance(cells, RowError) or any(cell.strip() for cell in cells):
+                header = _checked_header(cells, path)
             continue
         number = tap.taken[0].number
         raw = next((line.cut for line in tap.taken if line.cut), b"".join(line.raw for line in tap.taken))
@@ -184,9 +232,14 @@ def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str]
     except StopIteration:
         return None
     except csv.Error as error:
-        return RowError(
-            f"is not CSV: {error}", path=path, line=tap.taken[0].number, hint='Write quotes inside a cell twice: "".'
-        )
+        first, last = tap.taken[0].number, tap.taken[-1].number
+        more = f"; the row takes in all lines up to {last:,}" if last > first else ""
+        hint = 'Write quotes inside a cell twice: "".'
+        what = str(error)
+        if what.startswith("new-line character"):
+            what = "a carriage return stands alone in a line"
+            hint = "Put a cell with it between quotes; if all lines end so, type: tr '\\r' '\\n' < FILE > NEW.csv"
+        return RowError(f"is not CSV: {what}{more}", path=path, line=first, hint=hint)
     except RowError as error:
         if not tap.taken or not tap.taken[-1].cut:
             raise
@@ -196,13 +249,19 @@ def _next_cells(reader: Iterator[list[str]], tap: _Tap, path: Path) -> list[str]
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return RowError("is not UTF-8", path=path, line=tap.taken[0].number, hint=_UTF8_HINT)
+        begins = tap.taken[0]
+        return RowError("is not UTF-8", path=path, line=begins.number, hint=_encoding_hint(begins.raw))
     return cells
 
 
 def _checked_header(cells: list[str] | RowError, path: Path) -> list[str]:
     if isinstance(cells, RowError):
         raise cells
+    if len(cells) == 1 and (sign := next((each for each in ";\t|" if each in cells[0]), "")):
+        raise InputError(
+            f"{path}: the columns are separated by {sign!r}, not by commas",
+            hint="Save it again with commas; in a spreadsheet: CSV UTF-8 (comma delimited).",
+        )
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise InputError(f"{path}: the header names {twice[0]!r} twice", hint="Give every column its own name.")

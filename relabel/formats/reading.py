@@ -12,6 +12,7 @@ from relabel.formats.endings import is_saved
 from relabel.formats.known import format_for, recognise
 from relabel.formats.labeled import LabeledPairs
 from relabel.formats.lines import Record
+from relabel.formats.streams import existing
 from relabel.records import Example
 
 OnError = Literal["stop", "skip"]
@@ -159,19 +160,11 @@ def _no_rows(path: Path) -> InputError:
 
 
 def _readable(path: Path | str) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        if is_saved(path):
-            return path
+    path = existing(path)
+    if path.is_dir() and not is_saved(path):
         splits = sorted(each.name for each in path.iterdir() if is_saved(each))
         raise InputError(
             f"{path}: is a folder, and not a data set saved by `datasets`",
             hint=f"Name one of its splits: {path / splits[0]}" if splits else "Name one training file in it.",
         )
-    try:
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file", hint="Check the name and the folder.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened: {error}", hint="Check the name and its permissions.") from error
     return path

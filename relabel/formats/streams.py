@@ -2,14 +2,37 @@
 
 import gzip
 import io
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from relabel.errors import RowError
+from relabel.errors import InputError, RowError
 from relabel.formats.endings import is_gzip, is_zstd
+
+
+def existing(path: Path | str) -> Path:
+    """Return a path at which a folder is, or a file that can be read, and again from its beginning.
+
+    Raises:
+        InputError: nothing is there, it may not be read, or it is a pipe or a device.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file or folder", hint="Check the name and the folder.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be opened: {error}", hint="Check the name and its permissions.") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(
+            f"{path}: is a pipe or a device, and it is read more than once", hint="Write it to a file first."
+        )
+    return path
 
 
 def open_stream(path: Path) -> BinaryIO:
@@ -56,9 +79,11 @@ def damage(path: Path, number: int) -> Iterator[None]:
     try:
         yield
     except gzip.BadGzipFile as error:
-        raise RowError(
-            f"not gzip data: {error}", path=path, line=number, hint="Take .gz off the name of a plain file."
-        ) from error
+        if number == 1 and "CRC" not in str(error):
+            hint = "Take .gz off the name of a plain file."
+            raise RowError(f"not gzip data: {error}", path=path, line=number, hint=hint) from error
+        problem = f"the compressed file is damaged, or something follows its end: {error}"
+        raise RowError(problem, path=path, line=number, hint=again) from error
     except (EOFError, zlib.error) as error:
         problem = f"the compressed file is damaged or cut off: {error}"
         raise RowError(problem, path=path, line=number, hint=again) from error

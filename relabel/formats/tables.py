@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from relabel.errors import InputError
+from relabel.errors import InputError, RowError
 from relabel.formats.endings import is_saved
-from relabel.formats.lines import Record
+from relabel.formats.lines import MAX_CONTENT, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +35,30 @@ def table_records(path: Path) -> Iterator[Record]:
     with _damage(path):
         batches = _batches(path)
         while (batch := next(batches, None)) is not None:
-            for row in batch.to_pylist():
-                number += 1
-                yield Record(number, None, row)
+            yield from _records(batch, path, number)
+            number += batch.num_rows
+
+
+def _records(batch: "pa.RecordBatch", path: Path, number: int) -> Iterator[Record]:
+    """Yield the rows of a batch, of which `number` rows went before."""
+    try:
+        yield from [Record(place, None, row) for place, row in enumerate(batch.to_pylist(), number + 1)]
+    except UnicodeDecodeError:  # Arrow does not look whether what is called text is; now each row by itself
+        for place in range(batch.num_rows):
+            yield _record(batch.slice(place, 1), path, number + place + 1)
+
+
+def _record(one: "pa.RecordBatch", path: Path, number: int) -> Record:
+    row, bad = {}, ""
+    for name, column in zip(one.schema.names, one.columns, strict=True):
+        try:
+            row[name] = column[0].as_py()
+        except UnicodeDecodeError:
+            row[name], bad = "[not UTF-8]", bad or name
+    if not bad:
+        return Record(number, None, row)
+    problem = RowError("is not UTF-8", path=path, line=number, field=bad, hint="Write the column anew as UTF-8.")
+    return Record(number, json.dumps(row)[:MAX_CONTENT], problem)
 
 
 def schema_of(path: Path) -> "pa.Schema":
@@ -58,7 +79,7 @@ def _damage(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # the last: names of columns that are not UTF-8
         what = "the data set" if is_saved(path) else "the Parquet file"
         first = str(error).partition("\n")[0]
         raise InputError(f"{path}: {what} is damaged or cut off: {first}", hint=_AGAIN) from error
@@ -76,7 +97,10 @@ def _batches(path: Path) -> "Iterator[pa.RecordBatch]":
     for part in _parts(path):
         with _saved(part) as reader:
             for batch in reader:
-                yield from (batch.slice(start, _READ) for start in range(0, len(batch), _READ))
+                batch.validate(full=True)  # Arrow reads what lies outside of a damaged file, and takes the process down
+                if batch.num_rows < 0:
+                    raise ValueError("a batch of fewer than no rows")
+                yield from (batch.slice(start, _READ) for start in range(0, batch.num_rows, _READ))
 
 
 @contextmanager
@@ -91,8 +115,11 @@ def _parts(path: Path) -> list[Path]:
     """Return the files of a saved data set, in order."""
     try:
         told = json.loads((path / "state.json").read_text("utf-8"))
-        parts = [path / each["filename"] for each in told["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
+        names = [each["filename"] for each in told["_data_files"]]
+        if any(Path(name).name != name for name in names):
+            raise ValueError("names files in other folders")  # noqa: TRY301 - one more thing that it does not write
+        parts = [path / name for name in names]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: state.json is not what `datasets` writes", hint="Save the data set again."
         ) from error
@@ -102,6 +129,9 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _check_types(schema: "pa.Schema", path: Path) -> None:
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: has two columns called {twice!r}", hint="Give every column its own name.")
     for column in schema:
         if (odd := _odd(column.type)) is not None:
             raise InputError(

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from relabel.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 TOLD: Final = 100_000
 _PIECE: Final = 2**24
+_MAGIC: Final = b"\x93NUMPY"
 
 
 @runtime_checkable
@@ -178,14 +180,16 @@ def _opened(path: Path) -> Any:
 
     hint = "write one with numpy.save: float32 or float16, shape (texts, dimensions)"
     try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:  # numpy.load would open archives and know of pickles too
+                raise ValueError("it is of another kind")  # noqa: TRY301 - said with the rest
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} is not there", hint=hint) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError, SyntaxError, TokenError) as error:
         raise InputError(f"{path} cannot be read as a .npy file: {error}", hint=hint) from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
-        shape = f"{vectors.dtype}, shape {vectors.shape}" if isinstance(vectors, np.ndarray) else "several arrays"
-        raise InputError(f"{path} holds {shape}", hint=hint)
+    if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
+        raise InputError(f"{path} holds {vectors.dtype}, shape {vectors.shape}", hint=hint)
     return vectors
 
 

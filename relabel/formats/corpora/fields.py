@@ -41,7 +41,7 @@ def passage_of(row: Mapping[str, Any]) -> Passage:
     """
     key = _key(row, _DOCUMENTS)
     if not key:
-        raise _missing(row, "text")
+        raise missing(row, "text")
     text, title = _text(row, key), _text(row, "title")
     named = _key(row, DOCUMENT_IDS)
     return Passage(_id(row, named) if named else content_id(title, text), text, title)
@@ -51,10 +51,10 @@ def query_of(row: Mapping[str, Any]) -> Query:
     """Read a query; see `passage_of`."""
     key = _key(row, _QUERIES)
     if not key:
-        raise _missing(row, "text")
+        raise missing(row, "text")
     named = _key(row, QUERY_IDS)
     if not named:
-        raise _missing(row, "query_id")
+        raise missing(row, "query_id")
     return Query(_id(row, named), _text(row, key))
 
 
@@ -62,9 +62,9 @@ def judged_of(row: Mapping[str, Any]) -> Judged:
     """Read a judgment; a row without a grade says 1."""
     query, document = _key(row, _JUDGED_QUERY), _key(row, _JUDGED_DOCUMENT)
     if not query:
-        raise _missing(row, "query-id")
+        raise missing(row, "query-id")
     if not document:
-        raise _missing(row, "corpus-id")
+        raise missing(row, "corpus-id")
     graded = _key(row, GRADES)
     return Judged(_id(row, query), _id(row, document), grade_of(row[graded], graded) if graded else 1)
 
@@ -75,7 +75,8 @@ def grade_of(value: Any, field: str) -> int:
         number = float(value) if isinstance(value, str) and value.strip() else value
     except ValueError:
         number = None
-    if isinstance(number, int | float) and math.isfinite(number) and number == int(number):
+    # SQLite holds 64 bits
+    if isinstance(number, int | float) and abs(number) < 2**63 and number == int(number):
         return int(number)
     shown = repr(value)[:40] if isinstance(value, str | float) else kind(value)
     raise RowError(f"is {shown}, not a whole number", field=field, hint="Write 0, 1, 2, …")
@@ -85,7 +86,7 @@ def score_of(value: Any, field: str) -> float:
     """Read a score: a finite number, as a number or as text."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise RowError(f"is {str(value)[:40]!r}, not a number", field=field, hint="Write a finite number.")
@@ -115,6 +116,7 @@ def _text(row: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def _missing(row: Mapping[str, Any], field: str) -> RowError:
+def missing(row: Mapping[str, Any], field: str) -> RowError:
+    """Say which field a row lacks, and what it holds."""
     seen = ", ".join(map(repr, list(row)[:20])) or "nothing"
     return RowError(f"is missing; the row holds {seen}", field=field, hint=f"Add {field!r}.")

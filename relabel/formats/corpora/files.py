@@ -81,23 +81,6 @@ def first_row(path: Path, layouts: Sequence[tuple[str, ...]] = ()) -> Mapping[st
     raise problem or InputError(f"{path}: holds no rows", hint="Name another file, or fill it.")
 
 
-def existing(path: Path | str) -> Path:
-    """Return a path that is there and can be read.
-
-    Raises:
-        InputError: it is not.
-    """
-    path = Path(path)
-    try:
-        if not path.is_dir():
-            path.open("rb").close()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file or folder", hint="Check the name.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened: {error}", hint="Check the name and its permissions.") from error
-    return path
-
-
 def stamps_of(paths: Iterable[Path]) -> tuple[str, ...]:
     """Return each file's full name, size and time; those of a folder for all files in it."""
     files = [each for path in paths for each in (sorted(path.rglob("*")) if path.is_dir() else [path])]

@@ -120,7 +120,7 @@ def _told(where: str) -> Iterator[None]:
 
     try:
         yield
-    except (DatasetsError, OSError, ValueError) as error:
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:  # the last: a script, which is not run
         first = str(error).partition("\n")[0]
         raise InputError(
             f"{where}: cannot be loaded: {first}", hint="Check its name and configuration, the network and the login."

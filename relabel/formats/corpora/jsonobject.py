@@ -11,7 +11,8 @@ from relabel.formats.streams import open_stream
 class Entry(NamedTuple):
     """A value that stands in the object's list or object `key`, or is itself the value of `key` (then `name` is "").
 
-    `name` is its own key, "" in a list; `number` its place there, from 1; `raw` its text.
+    `name` is its own key, "" in a list; `number` its place there, from 1; `raw` its text; `twice` a key that stands
+    twice in an object of it, or "".
     """
 
     key: str
@@ -19,6 +20,7 @@ class Entry(NamedTuple):
     number: int
     raw: str
     value: Any
+    twice: str = ""
 
 
 def entries(path: Path) -> Iterator[Entry]:
@@ -40,7 +42,7 @@ def entries(path: Path) -> Iterator[Entry]:
                     names = iter([""])
             for number, name in enumerate(names, 1):
                 text.number = number
-                yield Entry(key, name, number, *text.element())
+                yield Entry(key, name, number, *text.element(), text.twice)
 
 
 def _members(text: JsonText, brackets: str) -> Iterator[str]:

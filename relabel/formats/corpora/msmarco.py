@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from relabel.errors import InputError
 from relabel.formats.corpora.base import GIVEN, Found, Judged, Parts, together
-from relabel.formats.corpora.fields import passage_of, query_of
-from relabel.formats.corpora.files import data_files, existing, part_of, stamps_of, stem_of
+from relabel.formats.corpora.fields import missing, passage_of, query_of
+from relabel.formats.corpora.files import data_files, part_of, stamps_of, stem_of
 from relabel.formats.corpora.separated import TEXTS, TRIPLES
 from relabel.formats.corpora.trec import open_qrels
+from relabel.formats.streams import existing
 
 SHAPE: Final = "an MS MARCO folder: collection.tsv, queries.SPLIT.tsv, qrels.SPLIT.tsv, or triples of ids"
 
@@ -50,11 +51,16 @@ def open_triples(path: Path) -> Parts:
     """Return what triples of ids say: query, positive, negative; nobody ranked the negatives, so all rank first."""
     path = existing(path)
 
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        if name not in row:  # a header named other columns
+            raise missing(row, name)
+        return str(row[name])
+
     def positives(row: Mapping[str, Any]) -> Iterator[Judged]:
-        yield Judged(row["query_id"], row["positive"], 1)
+        yield Judged(cell(row, "query_id"), cell(row, "positive"), 1)
 
     def negatives(row: Mapping[str, Any]) -> Iterator[Found]:
-        yield Found(row["query_id"], row["negative"], 1, None, GIVEN)
+        yield Found(cell(row, "query_id"), cell(row, "negative"), 1, None, GIVEN)
 
     return Parts(
         judged=part_of([path], positives, TRIPLES, blanks=True),

@@ -11,7 +11,6 @@ from relabel.formats.corpora.fields import holds_judgments, passage_of, query_of
 from relabel.formats.corpora.files import (
     all_files,
     data_files,
-    existing,
     first_row,
     holds_columns,
     of_split,
@@ -25,6 +24,7 @@ from relabel.formats.corpora.training import names_documents
 from relabel.formats.corpora.trec import open_qrels, open_run
 from relabel.formats.endings import is_json, is_saved
 from relabel.formats.jsonlist import first_sign, holds_list
+from relabel.formats.streams import existing
 
 _CORPUS: Final = "a corpus: rows with an id (_id, docid, id), text and perhaps title, or id and text between tabs"
 SHAPES: Final = (

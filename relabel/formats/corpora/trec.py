@@ -7,9 +7,10 @@ from typing import Any
 
 from relabel.errors import InputError, RowError
 from relabel.formats.corpora.base import Found, Part, Parts, Source
-from relabel.formats.corpora.fields import grade_of, judged_of, score_of
-from relabel.formats.corpora.files import existing, part_of, source_of, stamps_of, stem_of
+from relabel.formats.corpora.fields import grade_of, judged_of, missing, score_of
+from relabel.formats.corpora.files import part_of, source_of, stamps_of, stem_of
 from relabel.formats.corpora.separated import QRELS, RUN, column_records
+from relabel.formats.streams import existing
 
 
 def open_qrels(path: Path) -> Parts:
@@ -39,6 +40,8 @@ def open_run(path: Path, system: str = "") -> Parts:
 
         def parse(row: Mapping[str, Any]) -> Iterator[Found]:
             nonlocal query, rank
+            if lacking := [name for name in RUN[1] if name not in row]:  # a header named other columns
+                raise missing(row, lacking[0])
             rank = rank + 1 if row["query_id"] == query else 1
             query = row["query_id"]
             if ranked:

@@ -8,10 +8,11 @@ from relabel.errors import InputError, RowError
 from relabel.formats.base import filled_text, identifier, kind, present
 from relabel.formats.corpora.base import Found, Judged, Part, Parts, Query, together
 from relabel.formats.corpora.fields import passage_of, score_of
-from relabel.formats.corpora.files import all_files, existing, part_of, source_of, stamps_of
+from relabel.formats.corpora.files import all_files, part_of, source_of, stamps_of
 from relabel.formats.corpora.jsonobject import Entry, entries
 from relabel.formats.corpora.training import numbered
-from relabel.formats.lines import Record, no_object
+from relabel.formats.lines import Record, row_of
+from relabel.formats.streams import existing
 from relabel.records import Passage
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def _records(path: Path, key: str) -> Iterator[Record]:
 def _row(entry: Entry, path: Path) -> dict[str, Any] | RowError:
     if entry.name:
         return {"id": entry.name, "value": entry.value}
-    return entry.value if isinstance(entry.value, dict) else no_object(entry.value, path, entry.number)
+    return row_of(entry.value, entry.twice, path, entry.number)
 
 
 def _corpora(path: Path) -> list[str]:
