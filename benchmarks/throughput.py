@@ -1,42 +1,32 @@
 """How fast is the API stage: relabel, a bare pool of workers, curator, distilabel and umbrela judge the same pairs.
 
 One local server answers at once, or after a fixed latency. Every contestant sends the same prompts to the same model
-name, from the same machine, with the same number of requests in flight; the server counts what came, and a contestant
-that sent something else than all prompts, each once, is told. Each measurement is a process of its own, with a server of
-its own, in turns. Trust the ratios: a machine has good and bad minutes, and all of it, the server too, shares its cores.
+name, with the same number of requests in flight; the server counts what came, and who sent anything but all prompts,
+each once, is told. Each measurement is a process of its own, with a server of its own, in turns. All of it, the server
+too, shares the cores of one machine: trust the ratios.
 """
 
 import argparse
 import json
 import os
 import platform
-import random
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relabel.cascade import open_case
-from relabel.engine_settings import OpenAI
-from relabel.engines.openai import OpenAIEngine
-from relabel.judges.llm import LLMJudge
-from relabel.prompts import load_template
-from relabel.sources import open_source
+from throughput_prompts import CANDIDATES, MODEL, TEMPLATES, cut, write_prompts, write_rows
 
 HERE: Final = Path(__file__).parent
-SAMPLE: Final = HERE.parent / "data" / "sample.jsonl"
 PARTS: Final = HERE / "peers"
-MODEL: Final = "gpt-4o-mini"
-CANDIDATES: Final = 20
-"""Pairs of a query, and so of a group prompt; RLHN's training sets have up to 25 negatives in a row."""
-
-TEMPLATES: Final[Mapping[str, str]] = {"pair": "relevance", "group": "rlhn"}
 PAIR, GROUP = TEMPLATES
 DEMANDS: Final = (0.9, 5.0)
 """What is demanded of relabel: of the bare pool's requests/s, and times the best peer's pairs/s."""
@@ -54,10 +44,14 @@ stages:
 INSTALL: Final[Mapping[str, Sequence[str]]] = {
     "curator": ("bespokelabs-curator",),
     "distilabel": ("distilabel[openai]", "requests"),
+    "umbrela-main": ("umbrela @ git+https://github.com/castorini/umbrela", "openai"),
     "umbrela": ("umbrela", "setuptools<81", "pyserini==0.35.0", "faiss-cpu"),
 }
-"""What each peer's environment holds. distilabel imports requests without asking for it; umbrela imports pkg_resources,
-faiss and a name that later pyserini do not have."""
+"""What each peer's environment holds. distilabel imports requests without asking for it; umbrela of PyPI imports
+pkg_resources, faiss and a name that later pyserini do not have."""
+
+NEWER: Final = ("python3.13", "python3.12")
+"""What umbrela of GitHub runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +64,7 @@ class Contestant:
         peer: whose environment runs it; "" = this Python.
         raised: asks as many at once as all others; else as many as it likes.
         slow: asks one after the other, and is given fewer prompts.
+        alone: judges pairs alone, under a system message of its own.
     """
 
     name: str
@@ -77,6 +72,7 @@ class Contestant:
     peer: str = ""
     raised: bool = True
     slow: bool = False
+    alone: bool = False
 
 
 RELABEL: Final = Contestant("relabel run", "relabel_run.py")
@@ -85,10 +81,12 @@ CONTESTANTS: Final = (
     BARE,
     RELABEL,
     Contestant("curator", "curator_judge.py", "curator"),
-    Contestant("curator, its own concurrency", "curator_judge.py", "curator", raised=False),
+    Contestant("curator, its own", "curator_judge.py", "curator", raised=False),
     Contestant("distilabel", "distilabel_judge.py", "distilabel"),
-    Contestant("distilabel, its own concurrency", "distilabel_judge.py", "distilabel", raised=False),
-    Contestant("umbrela", "umbrela_judge.py", "umbrela", slow=True),
+    Contestant("distilabel, its own", "distilabel_judge.py", "distilabel", raised=False),
+    Contestant("umbrela of GitHub", "umbrela_main_judge.py", "umbrela-main", alone=True),
+    Contestant("umbrela of GitHub, its own", "umbrela_main_judge.py", "umbrela-main", raised=False, alone=True),
+    Contestant("umbrela of PyPI", "umbrela_judge.py", "umbrela", slow=True, alone=True),
 )
 
 
@@ -105,49 +103,6 @@ class Found:
     most_at_once: int
     prompts: str
     fault: str
-
-
-# -- what is asked ---------------------------------------------------------------------------------------
-
-
-def write_rows(path: Path, pairs: int, seed: int = 0) -> None:
-    """Write rows of CANDIDATES negatives from the texts of the sample, no pair twice; the same seed, the same bytes."""
-    rows = [json.loads(line) for line in SAMPLE.read_text("utf-8").splitlines()]
-    passages = {each["text"]: each for row in rows for each in row["positive_passages"] + row["negative_passages"]}
-    dice = random.Random(seed)
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(pairs // CANDIDATES):
-            row = rows[number % len(rows)]
-            positives = row["positive_passages"][:1]
-            others = [each for text, each in passages.items() if text != positives[0]["text"]]
-            content = {
-                "query_id": f"q{number}",
-                "query": f"{row['query']} ({number})",
-                "positive_passages": positives,
-                "negative_passages": dice.sample(others, CANDIDATES),
-            }
-            file.write(json.dumps(content, ensure_ascii=False) + "\n")
-
-
-def write_prompts(rows: Path, kind: str, path: Path) -> int:
-    """Write the prompts that relabel makes of the rows, one request a line; return how many there are."""
-    engine = OpenAIEngine(OpenAI(model=MODEL, base_url="http://127.0.0.1/v1", choices="text"))
-    judge = LLMJudge("llm", load_template(TEMPLATES[kind]), engine, group_size=CANDIDATES, shuffle=False)
-    requests = 0
-    with path.open("w", encoding="utf-8") as file:
-        for number, example in enumerate(open_source(rows).examples()):
-            case = open_case(number, example, 3)
-            for group in judge.groups(case):
-                messages = [{"role": each.role, "content": each.content} for each in judge.request(case, group).messages]
-                file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
-                requests += 1
-    return requests
-
-
-def cut(path: Path, lines: int, to: Path) -> None:
-    """Write the first lines of a file."""
-    with path.open(encoding="utf-8") as file, to.open("w", encoding="utf-8") as out:
-        out.writelines(line for _, line in zip(range(lines), file, strict=False))
 
 
 # -- measuring -------------------------------------------------------------------------------------------
@@ -196,16 +151,13 @@ class Bench:
         with serving(latency) as url, tempfile.TemporaryDirectory(dir=self.work) as folder:
             command = self._command(contestant, kind, size, url, Path(folder))
             environment = os.environ | {"HOME": folder, "NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": "none"}
-            try:
-                done = subprocess.run(
-                    command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=self.limit
-                )
-            except subprocess.TimeoutExpired:
-                return Found(0, 0, 0, 0, 0, 0, 0, "", f"stopped after {self.limit:.0f} s")
-            told, seen = (done.stdout.splitlines() or [""])[-1], stats_of(url)
-        if done.returncode or not told.startswith("{"):
-            return Found(0, 0, 0, 0, 0, 0, 0, "", last_words(done.stderr))
-        return self._found(json.loads(told), seen, kind, size, contestant)
+            if contestant.peer:
+                environment.pop("PYTHONPATH", None)
+            said, complaint = outcome(command, environment, folder, self.limit)
+            seen = stats_of(url)
+        if complaint:
+            return Found(0, 0, 0.0, 0.0, 0.0, 0.0, 0, "", complaint)
+        return self.found(said, seen, kind, contestant)
 
     def _command(self, contestant: Contestant, kind: str, size: str, url: str, folder: Path) -> list[str]:
         python = str(self.python_of(contestant))
@@ -219,10 +171,9 @@ class Bench:
         requests = self.work / f"{kind}.{size}.jsonl"
         return [*script, str(requests), "--url", url, "--model", MODEL, "--concurrency", at_once]
 
-    def _found(
-        self, told: Mapping[str, Any], seen: Mapping[str, Any], kind: str, size: str, contestant: Contestant
-    ) -> Found:
-        pairs = self.slow_pairs if size == "slow" else self.pairs
+    def found(self, told: Mapping[str, Any], seen: Mapping[str, Any], kind: str, contestant: Contestant) -> Found:
+        """Put together what a contestant tells of itself and what the server saw of it."""
+        pairs = self.slow_pairs if contestant.slow else self.pairs
         requests = pairs if kind == PAIR else pairs // CANDIDATES
         faults = []
         if not seen["requests"] == seen["distinct"] == requests:
@@ -234,6 +185,28 @@ class Bench:
             requests, pairs, told["seconds"], told["cpu"], told["peak"],
             seen["cpu"], seen["most_at_once"], seen["prompts"], "; ".join(faults),
         )  # fmt: skip
+
+
+def outcome(
+    command: Sequence[str], environment: Mapping[str, str], folder: str, limit: float
+) -> tuple[dict[str, Any], str]:
+    """Run a command to its end or its limit; return the JSON of its last line, or why there is none.
+
+    Nothing that it started outlives it.
+    """
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, complained = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {}, f"stopped after {limit:.0f} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    last = (said.splitlines() or [""])[-1]
+    return (json.loads(last), "") if last.startswith("{") and not process.returncode else ({}, last_words(complained))
 
 
 def last_words(stderr: str) -> str:
@@ -252,12 +225,15 @@ def install(peers: Path, names: Sequence[str]) -> None:
         told = peers / f"{name}.failed"
         told.unlink(missing_ok=True)
         print(f"installing {', '.join(INSTALL[name])} in {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        newer = [found for each in NEWER if name == "umbrela-main" and (found := shutil.which(each))]
+        subprocess.run([(newer or [sys.executable])[0], "-m", "venv", str(folder)], check=True)
         done = subprocess.run(
             [str(folder / "bin" / "pip"), "install", "-q", *INSTALL[name]], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [last_words(done.stderr)]
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [
+                last_words(done.stderr)
+            ]
             told.write_text(errors[0][:160], "utf-8")
 
 
@@ -284,7 +260,9 @@ def main() -> int:
         if options.install:
             install(options.peers, [name for name in INSTALL if not options.only or name in options.only])
         print(f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}")
-        print(f"{options.pairs:,} pairs, {options.concurrency} at once, median of {options.repeats} (lowest to highest)")
+        print(
+            f"{options.pairs:,} pairs, {options.concurrency} at once, median of {options.repeats} (lowest to highest)"
+        )
         return table(bench, options.latency, options.kinds, options.repeats, options.only)
 
 
@@ -300,7 +278,11 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1_800, help="seconds for one measurement")
     parser.add_argument("--only", nargs="+", choices=["bare", "relabel", *INSTALL], default=[], metavar="WHO")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help=f"holds environments {', '.join(INSTALL)}")
-    parser.add_argument("--install", action="store_true", help="make them there (8 GB, nearly all of it umbrela's)")
+    parser.add_argument(
+        "--install",
+        action="store_true",
+        help="make them there; umbrela's needs Java 21 in JAVA_HOME",
+    )
     parser.add_argument("--work", type=Path, help="where to make a temporary folder")
     options = parser.parse_args()
     if options.pairs % CANDIDATES or options.slow_pairs % CANDIDATES:
@@ -325,11 +307,14 @@ Rounds = dict[Contestant, list[Found]]
 
 
 def measure_all(bench: Bench, kind: str, latency: float, repeats: int, takers: Sequence[Contestant]) -> Rounds:
-    """Let all contestants ask in turns, as often as told; one that fails is not tried again."""
+    """Let all contestants ask in turns, as often as told.
+
+    One that fails is not tried again, and one with its own concurrency has one turn.
+    """
     rounds: Rounds = {contestant: [] for contestant in takers}
     for number in range(repeats):
         for contestant, found in rounds.items():
-            if found and not found[-1].pairs:
+            if found and not (contestant.raised and found[-1].pairs):
                 continue
             found.append(one := bench.measure(contestant, kind, latency))
             rate = f"{one.pairs / one.seconds:,.0f} pairs/s" if one.pairs else "failed"
@@ -356,8 +341,9 @@ HEADINGS: Final = (
 
 def print_block(rounds: Rounds, kind: str, latency: float) -> None:
     """Print what one kind of prompt and one latency gave."""
-    print(f"\n{kind} prompts (template {TEMPLATES[kind]}), latency {latency * 1000:.0f} ms"
-          f"; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"\n{kind} prompts (template {TEMPLATES[kind]}), latency {latency * 1000:.0f} ms; load {os.getloadavg()[0]:.1f}"
+    )
     print(HEADINGS)
     bare = rounds.get(BARE, [])
     expected = {each.prompts for each in bare if each.pairs}
@@ -379,14 +365,14 @@ def print_block(rounds: Rounds, kind: str, latency: float) -> None:
         )
         for fault in sorted({each.fault for each in done} - {""}):
             print(f"{'':<32}! {fault}")
-        if expected and not contestant.slow and {each.prompts for each in done} != expected:
+        if expected and not contestant.alone and {each.prompts for each in done} != expected:
             print(f"{'':<32}! other prompts than the bare pool's")
 
 
 LEGEND: Final = """
 at once: the most requests that the server saw in flight. CPU ms: of all processes of the contestant, for each request.
-server: what the server itself took of one core. × bare: median of the rounds' own ratios, in requests/s.
-umbrela puts a system message of its own before the same text and judges pairs alone.
+server: what the server itself took of one core. × bare: median of the rounds' own ratios, in requests/s. "Its own": as
+many at once as it likes, one round. umbrela puts another system message before the same text, and judges pairs alone.
 """
 
 
@@ -400,7 +386,7 @@ def table(bench: Bench, latencies: Sequence[float], kinds: Sequence[str], repeat
     for latency in latencies:
         blocks: dict[str, Rounds] = {}
         for kind in kinds:
-            able = [each for each in takers if kind == PAIR or not each.slow]
+            able = [each for each in takers if kind == PAIR or not each.alone]
             blocks[kind] = measure_all(bench, kind, latency, repeats, able)
             print_block(blocks[kind], kind, latency)
         held &= print_demands(blocks, latency)
@@ -421,18 +407,20 @@ def print_demands(blocks: Mapping[str, Rounds], latency: float) -> bool:
         ours, bare = rates(rounds.get(RELABEL, [])), rates(rounds.get(BARE, []))
         if ours and bare:
             held &= verdict(f"{kind} prompts: relabel ÷ bare pool, requests/s", ratio(ours, bare), DEMANDS[0])
-        peers = {each: statistics.median(rates(found)) for each, found in rounds.items() if each.peer and rates(found)}
-        if ours and peers:
-            best = max(peers, key=peers.__getitem__)
+        if ours and (best := best_peer(rounds)):
             verdict(f"{kind} prompts: relabel ÷ {best.name}, pairs/s", ratio(ours, rates(rounds[best])), None)
     if {PAIR, GROUP} <= blocks.keys():
         ours = rates(blocks[GROUP].get(RELABEL, []))
-        peers = {each: rates(found) for each, found in blocks[PAIR].items() if each.peer and rates(found)}
-        if ours and peers:
-            best = max(peers, key=lambda each: statistics.median(peers[each]))
-            found = ratio(ours, peers[best]) * CANDIDATES
-            held &= verdict(f"relabel in group prompts ÷ {best.name} in pair prompts, pairs/s", found, DEMANDS[1])
+        if ours and (best := best_peer(blocks[PAIR])):
+            times = ratio(ours, rates(blocks[PAIR][best])) * CANDIDATES
+            held &= verdict(f"relabel in group prompts ÷ {best.name} in pair prompts, pairs/s", times, DEMANDS[1])
     return held
+
+
+def best_peer(rounds: Rounds) -> Contestant | None:
+    """Return the peer that asks most a second; None where none did."""
+    medians = {each: statistics.median(rates(found)) for each, found in rounds.items() if each.peer and rates(found)}
+    return max(medians, key=medians.__getitem__, default=None)
 
 
 def verdict(name: str, value: float, least: float | None) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from measuring import measured, prompts
 
-os.environ |= {"TELEMETRY_ENABLED": "false", "CURATOR_VIEWER": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+os.environ |= {"TELEMETRY_ENABLED": "false", "CURATOR_VIEWER": "false", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 _litellm = find_spec("litellm")
 if _litellm and _litellm.origin:  # tiktoken would download what litellm brings along
     os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(_litellm.origin).parent / "litellm_core_utils" / "tokenizers")
@@ -25,7 +25,7 @@ from datasets import Dataset  # noqa: E402
 PLENTY = 10**9
 
 
-class Judge(curator.LLM):
+class Judge(curator.LLM):  # type: ignore[misc]  # not installed where this is checked
     """Sends the messages as they are and keeps the text of the reply."""
 
     def prompt(self, row: dict[str, Any]) -> Any:
