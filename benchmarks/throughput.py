@@ -328,6 +328,11 @@ def rates(found: Sequence[Found]) -> list[float]:
     return [each.requests / each.seconds for each in found if each.pairs]
 
 
+def thrifts(found: Sequence[Found]) -> list[float]:
+    """Return the requests for each second of CPU time, by rounds."""
+    return [each.requests / each.cpu for each in found if each.pairs]
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median over rounds of one rate over another's in the same round."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=False))
@@ -400,6 +405,7 @@ def print_demands(blocks: Mapping[str, Rounds], latency: float) -> bool:
     """Print relabel beside the bare pool and the best peer; whether what is demanded holds, as far as it was measured.
 
     Pairs/s beside the best peer are two things multiplied: how many requests a second, and how many pairs a request.
+    CPU time for each request is the steadiest figure on a busy machine.
     """
     held = True
     print(f"\nlatency {latency * 1000:.0f} ms")
@@ -407,8 +413,12 @@ def print_demands(blocks: Mapping[str, Rounds], latency: float) -> bool:
         ours, bare = rates(rounds.get(RELABEL, [])), rates(rounds.get(BARE, []))
         if ours and bare:
             held &= verdict(f"{kind} prompts: relabel ÷ bare pool, requests/s", ratio(ours, bare), DEMANDS[0])
+            thrift = ratio(thrifts(rounds[RELABEL]), thrifts(rounds[BARE]))
+            verdict(f"{kind} prompts: relabel ÷ bare pool, requests per second of CPU", thrift, None)
         if ours and (best := best_peer(rounds)):
             verdict(f"{kind} prompts: relabel ÷ {best.name}, pairs/s", ratio(ours, rates(rounds[best])), None)
+            thrift = ratio(thrifts(rounds[RELABEL]), thrifts(rounds[best]))
+            verdict(f"{kind} prompts: relabel ÷ {best.name}, pairs per second of CPU", thrift, None)
     if {PAIR, GROUP} <= blocks.keys():
         ours = rates(blocks[GROUP].get(RELABEL, []))
         if ours and (best := best_peer(blocks[PAIR])):
