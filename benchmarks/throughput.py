@@ -29,7 +29,11 @@ HERE: Final = Path(__file__).parent
 PARTS: Final = HERE / "peers"
 PAIR, GROUP = TEMPLATES
 DEMANDS: Final = (0.9, 5.0)
-"""What is demanded of relabel: of the bare pool's requests/s, and times the best peer's pairs/s."""
+"""What is demanded of relabel: of the bare pool's requests/s, and times the best peer's pairs/s.
+
+The second compares relabel's group prompts with a peer's pair prompts, hence prompts of two kinds: most of it is the
+number of pairs in a group. Beside it stands the ratio at the same prompts.
+"""
 
 CONFIG: Final = """\
 stages:
@@ -423,7 +427,7 @@ def print_demands(blocks: Mapping[str, Rounds], latency: float) -> bool:
         ours = rates(blocks[GROUP].get(RELABEL, []))
         if ours and (best := best_peer(blocks[PAIR])):
             times = ratio(ours, rates(blocks[PAIR][best])) * CANDIDATES
-            held &= verdict(f"relabel in group prompts ÷ {best.name} in pair prompts, pairs/s", times, DEMANDS[1])
+            held &= verdict(f"other prompts: relabel's group ÷ {best.name}'s pair, pairs/s", times, DEMANDS[1])
     return held
 
 

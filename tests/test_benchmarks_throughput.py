@@ -34,7 +34,7 @@ def test_relabel_and_the_bare_pool_send_the_same_prompts(tmp_path: Path) -> None
     asked = [line[32:41].split() for line in lines if line.startswith(("bare", "relabel run"))]
     assert asked == [["2"], ["2"]], done.stderr
     assert not [line for line in lines if line.lstrip().startswith("!") or "failed" in line]
-    held = [line.split()[-1] for line in lines if "relabel ÷ bare pool" in line]
+    held = [line.split()[-1] for line in lines if "relabel ÷ bare pool, requests/s" in line]
     assert len(held) == 1
     assert set(held) <= {"holds", "FAILS"}
     assert done.returncode == int("FAILS" in held)
