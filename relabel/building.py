@@ -299,7 +299,7 @@ def _reach(engine: engine_settings.AnyEngine) -> dict[str, Any]:
     """Return what decides which prompts are shortened: no part of a reply's address, but of what a judge says."""
     if isinstance(engine, engine_settings.VLLM):
         return {"max_model_len": engine.max_model_len, "too_long": engine.too_long}
-    told = engine.context_tokens if isinstance(engine, engine_settings.OpenAI) else None
+    told = engine.context_tokens if isinstance(engine, engine_settings.Endpoint) else None
     return {} if told is None else {"context_tokens": told}
 
 
@@ -321,7 +321,7 @@ def template_of(stage: config.LLM) -> Template:
 
 def window(engine: engine_settings.AnyEngine) -> Window | None:
     """Return how much the model at an API reads: as the settings say, else as publicly listed; None if unknown."""
-    if not isinstance(engine, engine_settings.OpenAI):
+    if not isinstance(engine, engine_settings.Endpoint):
         return None
     tokens = engine.context_tokens or window_of(engine.model, engine.base_url or os.environ.get("OPENAI_BASE_URL"))
     return Window(tokens, engine.reply_room) if tokens else None
