@@ -38,6 +38,7 @@ TAGS = {
     "answer": "question|passage",
     "relevance": "question|known|document",
     "rlhn": "question|known|document|verdict|better|worse|thinking|preference",
+    "verdict": "question|known|document|verdict|better|worse|thinking|preference",
     "umbrela": "query|passage",
     "ours": r"query|known|doc\d*",
 }
