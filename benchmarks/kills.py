@@ -26,8 +26,8 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 RESULTS = ("cleaned.jsonl", "flagged.csv", "changes.jsonl", "statistics.json")
 CONCURRENCY = 8
 PER_KILL = {"openai": 2 * 2 * CONCURRENCY, "openai_batch": 0}
-"""What one kill may cost. At an API in each of two stages each connection has a request in flight, and an answer that is
-not yet committed (an answer takes longer than the time between two commits). By batches nothing is lost."""
+"""What one kill may cost. At an API in each of two stages each connection has a request in flight, and an answer that
+is not yet committed (an answer takes longer than the time between two commits). By batches nothing is lost."""
 
 CASCADE = """\
 stages:
