@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -290,17 +291,17 @@ def test_files_are_cut_to_size(tmp_path: Path) -> None:
             first = first or (len(pulled) if server.calls["upload"] else 0)
 
     with BatchServer() as server:
-        batched = engine(server, tmp_path / "requests", max_requests=8, poll_seconds=0.5)
+        batched = engine(server, tmp_path / "requests", max_requests=8)
         assert len(answers(batched.answer(requests()))) == 50
         assert [requests for requests, _ in batches_of(tmp_path / "requests")] == [8] * 6 + [2]
         assert first <= 11
         server.files.clear()
-        batched = engine(server, tmp_path / "bytes", max_file_bytes=2000, poll_seconds=0.5)
+        batched = engine(server, tmp_path / "bytes", max_file_bytes=2000)
         assert len(answers(batched.answer(requests()))) == 50
         sizes = [len(content) for content in server.files.values() if b'"POST"' in content]
         assert max(sizes) <= 2000
         assert sum(sizes) / len(sizes) > 1500
-        batched = engine(server, tmp_path / "tokens", max_enqueued_tokens=200, poll_seconds=0.2)
+        batched = engine(server, tmp_path / "tokens", max_enqueued_tokens=200)
         assert len(answers(batched.answer(requests()))) == 50
         assert max(requests for requests, _ in batches_of(tmp_path / "tokens")) < 15
 
@@ -365,7 +366,8 @@ def test_calls_that_fail(tmp_path: Path, call: str) -> None:
         if call == "list":
             server.spoil("create", *["late reset"] * len(kinds))
         server.spoil(call, *faults)
-        got = answers(engine(server, tmp_path, max_requests=2).answer(map(asked, range(2 * len(kinds)))))
+        patient = engine(server, tmp_path, max_requests=2, max_retries=6)
+        got = answers(patient.answer(map(asked, range(2 * len(kinds)))))
         assert {reply.failure for reply in got.values()} == {""}
         assert every(server) == {1}
         assert len(server.billed) == 2 * len(kinds)
@@ -375,6 +377,7 @@ def test_calls_that_fail(tmp_path: Path, call: str) -> None:
 
 def others(server: BatchServer, count: int) -> None:
     """Make batches as other users of the account do."""
+    server.seconds, seconds = 0.0, server.seconds
     with OpenAIClient(api_key=KEY, base_url=server.url) as client:
         body = {"model": "m", "messages": [{"role": "user", "content": "What else?"}]}
         line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -383,6 +386,7 @@ def others(server: BatchServer, count: int) -> None:
             client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     server.statuses()
     server.billed.clear()
+    server.seconds = seconds
 
 
 def test_creations_that_are_lost(tmp_path: Path) -> None:
@@ -507,13 +511,28 @@ def test_leaving_a_full_queue(tmp_path: Path) -> None:
         assert every(server) == {1}
 
 
+def leave_when(batched: OpenAIBatchEngine, ripe: Callable[[], bool]) -> threading.Thread:
+    """Leave at once, from another thread, soon after something has come about."""
+
+    def watch() -> None:
+        while not ripe():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        batched.leave(at_once=True)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
 def test_leaving_at_once(tmp_path: Path) -> None:
     """Another thread may end the wait; nothing more is begun, and what is under way is come back to."""
     with BatchServer(seconds=60) as server:
         batched = engine(server, tmp_path, poll_seconds=30)
-        threading.Timer(0.5, batched.leave, kwargs={"at_once": True}).start()
+        leaving = leave_when(batched, lambda: "in_progress" in server.statuses())
         with pytest.raises(Detached, match="1 batch is under way"):
             answers(batched.answer(map(asked, range(5))))
+        leaving.join()
         server.batches["batch_0000"].ends = 0.0
         assert len(answers(engine(server, tmp_path).answer(map(asked, range(5))))) == 5
         assert every(server) == {1}
@@ -524,10 +543,11 @@ def test_left_before_the_batch_had_a_name(tmp_path: Path) -> None:
     for made in ("late reset", "reset"):
         with BatchServer(seconds=60) as server:
             server.spoil("create", made)
-            batched = engine(server, tmp_path / made, poll_seconds=0.5)
-            threading.Timer(0.3, batched.leave, kwargs={"at_once": True}).start()
+            batched = engine(server, tmp_path / made, poll_seconds=30)
+            leaving = leave_when(batched, lambda: bool(server.calls["create"]))
             with pytest.raises(Detached):
                 answers(batched.answer(map(asked, range(5))))
+            leaving.join()
             assert batches_of(tmp_path / made) == [(5, "creating")]
             server.seconds = 0.0
             for batch in server.batches.values():

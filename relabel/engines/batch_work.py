@@ -48,6 +48,9 @@ DOWNLOADS: Final = 3
 OUTAGE: Final = 3600.0
 """Seconds without a useful word from the service after which nobody waits for it any longer."""
 
+LINGER: Final = 1.0
+"""Seconds for which a file that is not full waits for more requests, or `poll_seconds` if these are more."""
+
 _BYTES_PER_TOKEN: Final = 4
 
 
@@ -79,7 +82,8 @@ class Work:
         self._own: set[int] = set()  # parts that this execution wrote
         self._limit = settings.max_enqueued_tokens
         self._draft = self._new_draft()
-        self._held = False  # parts are written that the queue has no room for
+        self._held = False  # parts are written that are not submitted
+        self._troubled = False  # a submission failed since the last round: none is tried before the next
         self._full = False  # the service said that its queue is
         self._refusals = self._creations = 0  # in a row, and in vain
         self._passed = 0  # requests that come again another time
@@ -128,7 +132,7 @@ class Work:
             elif (request := requests.get(left)) is not None:
                 self._taken = time.monotonic()
                 yield from self._take(request)
-        idle = time.monotonic() - self._taken >= self._settings.poll_seconds
+        idle = time.monotonic() - self._taken >= max(LINGER, self._settings.poll_seconds)
         if len(self._draft) and not self._again and not leave.at_once and (requests.ended or idle):
             self._close_draft()
 
@@ -200,7 +204,7 @@ class Work:
 
     def _submit(self, leave: Leaving) -> None:
         """Submit the files that are written, as far as the queue has room."""
-        if not self._held:
+        if not self._held or self._troubled:
             return
         for part in self._ledger.parts("written", "uploaded"):
             if leave.at_once or not self._has_room(part):
@@ -208,6 +212,7 @@ class Work:
             try:
                 self._submit_part(part)
             except Trouble as trouble:
+                self._troubled = True
                 self._bear(trouble, leave)
                 break
         self._held = bool(self._ledger.parts("written", "uploaded"))
@@ -281,6 +286,7 @@ class Work:
         except Trouble as trouble:
             self._bear(trouble, leave)
         self._next = time.monotonic() + self._settings.poll_seconds
+        self._troubled = False
         self._report()
 
     def _bear(self, trouble: Trouble, leave: Leaving) -> None:
