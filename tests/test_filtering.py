@@ -383,7 +383,7 @@ def test_a_mistake_in_the_options_is_said(options: dict[str, Any], words: str) -
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """Its name, and what to type."""
-    with pytest.raises(SettingsError, match=r"none\.yaml cannot be read"):
+    with pytest.raises(SettingsError, match=r"cannot read .*none\.yaml"):
         selection.load(tmp_path / "none.yaml")
 
 

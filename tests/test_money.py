@@ -179,8 +179,8 @@ def test_which_price_counts(prices: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """The engine's own, then the file's, then the list's; another server in the environment is not OpenAI."""
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
-    class Batch(engine_settings.OpenAI):
-        kind: Any = "openai_batch"
+    def batch_of(model: str, **settings: Any) -> engine_settings.OpenAIBatch:
+        return engine_settings.OpenAIBatch(kind="openai_batch", model=model, **settings)
 
     own: dict[str, Any] = {"price": engine_settings.Price(input=7, output=8)}
     mini, listed = (
@@ -191,11 +191,11 @@ def test_which_price_counts(prices: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert building.price(mini, str(prices)) == Price(1, 2, 0.9)
     assert building.price(mini.model_copy(update=own), str(prices)) == Price(7, 8, 7)
     for model in ("gpt-4o-mini", "ours"):
-        batch = Batch(model=model)
+        batch = batch_of(model)
         expected = PriceFile.load(prices).find(model, None, batch=True)
         assert building.price(batch, str(prices)) == expected
-    assert building.price(Batch(model="gpt-4o-mini")) == Price(0.075, 0.3, 0.075)
-    assert building.price(Batch(model="gpt-4o-mini", **own)) == Price(7, 8, 7)  # as it stands there
+    assert building.price(batch_of("gpt-4o-mini")) == Price(0.075, 0.3, 0.075)
+    assert building.price(batch_of("gpt-4o-mini", **own)) == Price(7, 8, 7)  # as it stands there
     flex = engine_settings.OpenAI(model="gpt-5-mini", extra_body={"service_tier": "flex"})
     plain = building.price(engine_settings.OpenAI(model="gpt-5-mini"))
     cheaper = building.price(flex)
