@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from relabel import audit
+from relabel.concluding import Plan
 from relabel.errors import RunError, SettingsError, typed
 from relabel.estimates import Estimate
 from relabel.inferring import Known, Labelled, Sample, SampleRow, figures_of, worked_off
@@ -41,6 +42,7 @@ from relabel.sampling import (
     stratum_of,
     to_dict,
 )
+from relabel.store import Store
 
 SAMPLES: Final = "samples"
 ESTIMATES: Final = "estimates.json"
@@ -164,22 +166,7 @@ def audit_sample(
         raise SettingsError(f"--name {named!r}: letters, digits, - and _ only")
     with open_run(folder, path=source) as (plan, store):
         audit.check_place(path, plan.source.path, lambda there: store.imported(sha256_of(there)))
-        census = Census(design)
-        for group in judged_pairs(plan, store):
-            census.add([facts_of(pair, design) for pair in group])
-        census.close()
-        if not census.pairs:
-            raise RunError(f"{folder} holds no judged pairs", hint=f"see: {typed('stats', folder)}")
-        units = n if design.unit == "pair" else queries_for(n, census)
-        if design.kind == "stratified" and units < AT_LEAST * len(census.sizes):
-            raise SettingsError(
-                f"{units:,} drawn from {len(census.sizes):,} strata: each needs {AT_LEAST} at least",
-                hint=f"a larger -n ({AT_LEAST * len(census.sizes):,} or more), or fewer --strata",
-            )
-        draw: Draw[JudgedPair] = Draw(census, units)
-        for group in judged_pairs(plan, store):
-            draw.add([(facts_of(pair, design), pair) for pair in group])
-        drawn = list(draw.drawn())
+        census, drawn = _drawn(plan, store, n, design)
         rows = list(_rows(drawn))
         _keep(folder, Sample(named, to_dict(design), census.pairs, dict(census.sizes), tuple(rows)))
         once: dict[str, JudgedPair] = {}
@@ -202,6 +189,26 @@ def audit_sample(
         {stratum: (size, taken[stratum]) for stratum, size in sorted(census.sizes.items())},
         tuple((round(k * mean), census.projected(k)) for k in _steps(len(drawn), census)),
     )
+
+
+def _drawn(plan: Plan, store: Store, n: int, design: Design) -> tuple[Census, list[Drawn[JudgedPair]]]:
+    """Count what there is in one walk over the run, and draw about n pairs of it in another."""
+    census = Census(design)
+    for group in judged_pairs(plan, store):
+        census.add([facts_of(pair, design) for pair in group])
+    census.close()
+    if not census.pairs:
+        raise RunError(f"{store.folder} holds no judged pairs", hint=f"see: {typed('stats', store.folder)}")
+    units = n if design.unit == "pair" else queries_for(n, census)
+    if design.kind == "stratified" and units < AT_LEAST * len(census.sizes):
+        raise SettingsError(
+            f"{units:,} drawn from {len(census.sizes):,} strata: each needs {AT_LEAST} at least",
+            hint=f"a larger -n ({AT_LEAST * len(census.sizes):,} or more), or fewer --strata",
+        )
+    draw: Draw[JudgedPair] = Draw(census, units)
+    for group in judged_pairs(plan, store):
+        draw.add([(facts_of(pair, design), pair) for pair in group])
+    return census, list(draw.drawn())
 
 
 def _steps(units: int, census: Census) -> list[int]:
@@ -300,6 +307,19 @@ def samples_of(folder: Path) -> list[Sample]:
     return [read_sample(path) for path in sorted((folder / SAMPLES).glob("*.jsonl"))]
 
 
+def sample_of(folder: Path, name: str) -> Sample:
+    """Read the sample of a run that has this name.
+
+    Raises:
+        RunError: there is none, or it is not what `audit_sample` writes.
+    """
+    there = sorted(path.stem for path in (folder / SAMPLES).glob("*.jsonl"))
+    if name not in there:
+        names = ", ".join(there) or "none"
+        raise RunError(f"{folder} has no sample {name!r} (it has: {names})", hint=f"draw one: {_draw(folder)}")
+    return read_sample(folder / SAMPLES / f"{name}.jsonl")
+
+
 def audit_estimate(
     folder: Path,
     *,
@@ -321,18 +341,16 @@ def audit_estimate(
         RunError: nobody labelled a pair, no sample has that name, or the run is not the one that was sampled.
     """
     samples = samples_of(folder)
-    if sample is not None and sample not in {each.name for each in samples}:
-        there = ", ".join(each.name for each in samples) or "none"
-        raise RunError(f"{folder} has no sample {sample!r} (it has: {there})", hint=f"draw one: {_draw(folder)}")
+    if sample is not None:
+        sample_of(folder, sample)
     labels = Labels(gold, threshold) if gold is not None else None
     wanted = {row.pair for each in samples for row in each.rows}
     known = Known()
     with open_run(folder, path=source) as (plan, store):
-        names = [stage.name for stage in plan.stages]
-        people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
+        asked = of_people(plan)
         for group in judged_pairs(plan, store, labels):
             for pair in group:
-                known.add(facts_for_estimates(pair, names, people), keep=pair.fingerprint in wanted)
+                known.add(facts_for_estimates(pair, asked), keep=pair.fingerprint in wanted)
     if labels is not None:
         labels.check()
     if not known.labels:
@@ -341,7 +359,7 @@ def audit_estimate(
             hint=f"{_draw(folder)}, fill in human_label, then: {typed('audit', 'import', folder, 'sample.csv')}",
         )
     chosen, notes = _choose(samples, sample, known, folder)
-    found = figures_of(known, chosen, names)
+    found = figures_of(known, chosen, list(asked))
     told = {"run": state_of(folder), "figures": [each.to_json() for each in found.figures]}
     write_json(folder / ESTIMATES, told)
     return Estimated(
@@ -410,11 +428,16 @@ def changed(sample: Sample, known: Known) -> str:
     )
 
 
-def facts_for_estimates(pair: JudgedPair, names: Sequence[str], people: frozenset[str]) -> Labelled:
-    """Return what estimates need of a pair; words of human stages (`people`) are no judge's."""
+def of_people(plan: Plan) -> dict[str, bool]:
+    """Return the stages of a run by name, and whether people speak there."""
+    return {stage.name: own.judge == "human" for stage, own in zip(plan.stages, plan.settings.stages, strict=True)}
+
+
+def facts_for_estimates(pair: JudgedPair, stages: Mapping[str, bool]) -> Labelled:
+    """Return what estimates need of a pair; the words of a stage where people speak (True) are no judge's."""
     words = [
-        word.label if word is not None and why != "sampled" and name not in people else None
-        for word, why, name in zip(pair.words, pair.due, names, strict=True)
+        None if human or (word := pair.own_word(index)) is None else word.label
+        for index, human in enumerate(stages.values())
     ]
     return Labelled(
         pair.fingerprint,
@@ -425,5 +448,5 @@ def facts_for_estimates(pair: JudgedPair, names: Sequence[str], people: frozense
         pair.unaided.outcome,
         pair.gold,
         bool(pair.people),
-        pair.unaided.stage in people,
+        stages.get(pair.unaided.stage, False),
     )

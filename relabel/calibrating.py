@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from relabel.auditing import facts_for_estimates, samples_of
+from relabel.auditing import facts_for_estimates, of_people, samples_of
 from relabel.calibration import Labelled, Promise, calibrate_stage
-from relabel.cascade import OUTCOMES, By, Stage, number_of, settles
+from relabel.cascade import GRADES, OUTCOMES, By, Stage, number_of, settled_as, settles
 from relabel.concluding import Plan
 from relabel.errors import InputError, RunError, typed
 from relabel.evenness import even
@@ -31,7 +31,7 @@ CONFIG: Final = "calibrated.yaml"
 
 _NUMBERS: Final[tuple[By, ...]] = ("score", "probability")
 _REACH: Final[Mapping[By, Mapping[Label, float]]] = {
-    "word": {"relevant": 2.0, "partial": 1.0, "irrelevant": 0.0},
+    "word": GRADES,
     "probability": {"relevant": 0.5, "partial": 0.5, "irrelevant": 0.5},
 }
 """How far a number may settle pairs at the loosest: nothing is settled against the judge's own word, where it is known
@@ -122,10 +122,9 @@ def _labelled(
     found: dict[str, JudgedPair] = {}
     divided, known, complete = 0, Known(), True
     drawn = {row.pair for sample in samples for row in sample.rows}
-    names = [stage.name for stage in plan.stages]
-    people = frozenset(stage.name for stage in plan.settings.stages if stage.judge == "human")
+    asked = of_people(plan)
     for pair in _every(plan, store, labels):
-        known.add(facts_for_estimates(pair, names, people), keep=pair.fingerprint in drawn)
+        known.add(facts_for_estimates(pair, asked), keep=pair.fingerprint in drawn)
         if pair.gold is not None:
             found.setdefault(pair.fingerprint, pair)
         divided += bool(pair.people) and pair.gold is None
@@ -157,7 +156,7 @@ def calibrate_stages(
     results = []
     left = list(labelled)
     for index, (stage, judge) in enumerate(zip(routing, judges, strict=True)):
-        words = [(pair, word) for pair in left if (word := own_word(pair, index)) is not None]
+        words = [(pair, word) for pair in left if (word := pair.own_word(index)) is not None]
         if judge in _WITHOUT:
             why = "it has no number"
             result, now = StageResult(stage.name, why=why, left=len(words), lacking=len(left) - len(words)), stage
@@ -178,16 +177,11 @@ def _unasked(before: Sequence[Stage], pairs: Iterator[JudgedPair]) -> tuple[int,
     """
     unasked = left = 0
     for pair in pairs:
-        words = [own_word(pair, index) for index in range(len(before) + 1)]
+        words = [pair.own_word(index) for index in range(len(before) + 1)]
         if not any(word and settles(stage, word, pair.source) for stage, word in zip(before, words, strict=False)):
             left += 1
             unasked += words[-1] is None
     return unasked, left
-
-
-def own_word(pair: JudgedPair, stage: int) -> Judgment | None:
-    """Return what a stage said of a pair that came up to it; second opinions are of another kind of pair."""
-    return None if pair.due[stage] == "sampled" else pair.words[stage]
 
 
 def _promises(targets: Targets, stages: int, sources: int) -> tuple[Promise, ...]:
@@ -261,7 +255,7 @@ def _coverage(pairs: Iterable[JudgedPair], stages: Sequence[Stage]) -> Coverage:
                 unasked[stage.name] += 1
                 break
             if settles(stage, word, pair.source):
-                label = stage.settle.label_of(word, pair.source) if stage.settle else word.label
+                label, _ = settled_as(stage, word, pair.source)
                 if label is not None:
                     settled[stage.name, label] += 1
                     now = OUTCOMES[label]

@@ -252,7 +252,7 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     contradicted = _contradiction(stages, trail, i)
     at = trail.settled[i]
     word = trail.words[at][i] if at != OPEN else None
-    label, evidence = _settled_as(stages[at], word, trail.source) if word is not None else (None, "")
+    label, evidence = settled_as(stages[at], word, trail.source) if word is not None else (None, "")
     if person is not None and (word is None or label is not None):
         return _verdict(person, person.label, "human", contradicted, evidence if label == person.label else "")
     if word is not None:
@@ -263,7 +263,7 @@ def conclude(stages: Sequence[Stage], trail: Trail, i: int, person: Judgment | N
     return Verdict("undecided", evidence=evidence, judgment=last)
 
 
-def _settled_as(stage: Stage, word: Judgment, source: str) -> tuple[Label | None, str]:
+def settled_as(stage: Stage, word: Judgment, source: str) -> tuple[Label | None, str]:
     """Return as what a word settles the pair, and the finding: by its number where the stage settles by it."""
     if stage.settle is None or word.reason in VOID_REASONS:
         return word.label, word.evidence
@@ -284,7 +284,7 @@ def _contradiction(stages: Sequence[Stage], trail: Trail, i: int) -> str:
         if trail.due[index][i] == "sampled":
             at = trail.settled[i]
             first, second = trail.words[at][i], trail.words[index][i]
-            said = _settled_as(stages[at], first, trail.source)[0] if first else None
+            said = settled_as(stages[at], first, trail.source)[0] if first else None
             if said and second and second.label is not None and said != second.label:
                 return stages[index].name
     return ""

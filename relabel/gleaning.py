@@ -174,8 +174,8 @@ def _count(found: Gleaned, pair: JudgedPair, stages: Sequence[str]) -> None:
 def _last_word(pair: JudgedPair) -> tuple[int, Judgment] | None:
     """Return the last stage that gave a label, second opinions apart: what the judges alone would conclude."""
     for at in reversed(range(len(pair.words))):
-        word = pair.words[at]
-        if word is not None and word.label is not None and pair.due[at] != "sampled":
+        word = pair.own_word(at)
+        if word is not None and word.label is not None:
             return at, word
     return None
 

@@ -73,6 +73,10 @@ class JudgedPair:
         """Name of the pair by content."""
         return self.finding.fingerprint
 
+    def own_word(self, stage: int) -> Judgment | None:
+        """Return what a stage said of the pair if it came up to it; a second opinion is of another kind of pair."""
+        return None if self.due[stage] == "sampled" else self.words[stage]
+
     @property
     def gold(self) -> Label | None:
         """What most people said; None where nobody did, or they are divided."""
@@ -196,12 +200,11 @@ def _pairs(plan: Plan, row: Row, labels: Labels | None) -> Iterator[JudgedPair]:
     for rank, finding in enumerate(findings(plan, one, case, everything=True)):
         if finding.verdict.outcome == "void":
             continue
-        people = {who: word for who, said in finding.people.items() if (word := read_label(said)) is not None}
         yield JudgedPair(
             finding,
             rank,
             tuple([words[rank] for words in one.trail.words]),
             tuple([due[rank] for due in one.trail.due]),
-            people if labels is None else labels.of(finding),
-            conclude(plan.stages, one.trail, rank),
+            finding.people if labels is None else labels.of(finding),
+            conclude(plan.stages, one.trail, rank) if finding.people else finding.verdict,
         )

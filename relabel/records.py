@@ -216,7 +216,7 @@ class Finding:
     listed: Listed
     words: Mapping[str, Judgment]
     fingerprint: str
-    people: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    people: Mapping[str, Label] = field(default_factory=lambda: NOTHING)
     notes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 

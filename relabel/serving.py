@@ -1,13 +1,13 @@
 """The audit page over a finished run: which pairs are listed, and the run's store as what keeps the labels."""
 
 import contextlib
-import json
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from relabel.auditing import sample_of
 from relabel.cascade import conclude
 from relabel.concluding import Plan, Row, candidate_key, query_key
 from relabel.errors import InputError, MissingPart, RunError, SettingsError, typed
@@ -21,9 +21,6 @@ from relabel.web.listing import Candidate, Listing, Question, Text, Word
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-
-SAMPLES: Final = "samples"
-"""The folder of a run in which samples lie: NAME.jsonl, a header, then one pair a line."""
 
 LISTED: Final = 20
 """Unknown pairs that a message names."""
@@ -229,7 +226,7 @@ def _chosen(folder: Path, *, everything: bool, sample: str, table: Path | None) 
     if everything + bool(sample) + (table is not None) > 1:
         raise SettingsError("--all, --sample and --csv say different things", hint="give one of them")
     if sample:
-        names = _sampled(folder, sample)
+        names = [row.pair for row in sample_of(folder, sample).rows]
     elif table is not None:
         names = _tabled(folder, table)
     else:
@@ -246,22 +243,3 @@ def _tabled(folder: Path, path: Path) -> list[str]:
             f"{path}: no column pair", hint=f"take a file of: {typed('audit', 'export', folder, '-o', 'pairs.csv')}"
         )
     return [cells["pair"].strip() for _, cells in rows if cells["pair"].strip()]
-
-
-def _sampled(folder: Path, name: str) -> Sequence[str]:
-    path = folder / SAMPLES / f"{name}.jsonl"
-    if path.parent != folder / SAMPLES or not path.is_file():
-        there = ", ".join(sorted(each.stem for each in (folder / SAMPLES).glob("*.jsonl"))) or "none"
-        raise RunError(
-            f"{folder} has no sample {name!r}; there are: {there}",
-            hint=f"draw one: {typed('audit', 'sample', folder, '-o', 'sample.csv')}",
-        )
-    try:
-        with path.open(encoding="utf-8") as lines:
-            next(lines, None)
-            return [json.loads(line)["pair"] for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path} is not a sample that relabel wrote: {error}",
-            hint=f"remove it, and draw again: {typed('audit', 'sample', folder, '-o', 'sample.csv')}",
-        ) from error

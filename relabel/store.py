@@ -28,7 +28,7 @@ VERSION: Final = 1
 STORE: Final = "judgments.sqlite"
 LOCK: Final = "run.lock"
 JUDGE_ANEW: Final = "judge into a new run directory: relabel run INPUT -o FOLDER"
-OWN: Final = frozenset({LOCK, "cache", "samples"})
+OWN: Final = frozenset({LOCK, "cache"})
 """What a run that was killed as it began may leave in a folder that holds no store yet."""
 
 COMMIT_SECONDS: Final = 0.05

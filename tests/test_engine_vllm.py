@@ -268,7 +268,7 @@ import sys
 from importlib.abc import MetaPathFinder
 sys.modules["vllm"] = None
 import relabel
-from relabel import config
+from relabel import engine_settings
 from relabel.engines import vllm, vllm_loading
 vllm_loading.find_spec = lambda name: None
 from relabel.errors import MissingPart

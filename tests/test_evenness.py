@@ -53,7 +53,7 @@ def evened(
     known = Known()
     for pair in pairs:
         told = pair if id(pair) in seen else replace(pair, people={})
-        known.add(facts_for_estimates(told, ("rules", "cheap", "strong"), frozenset()), keep=True)
+        known.add(facts_for_estimates(told, dict.fromkeys(("rules", "cheap", "strong"), False)), keep=True)
     return even(labelled, samples, known, complete=complete)
 
 

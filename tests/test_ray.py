@@ -436,7 +436,7 @@ def test_the_only_replica_may_die(tmp_path: Path) -> None:
 BAD_ROWS = """\
 import sys
 from pathlib import Path
-from relabel import config
+from relabel import config, engine_settings
 from relabel.engines.ray import RayVLLMEngine
 from relabel.engines.ray_cluster import Cluster, Need
 from relabel.protocols import Message, Request

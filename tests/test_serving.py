@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from visitors import Served, Visitor, served
 import relabel
 from relabel import serving
 from relabel.errors import InputError, MissingPart, RelabelError, RunError, SettingsError
+from relabel.inferring import SampleRow
 from relabel.pipeline import open_run
 from relabel.records import LABELS
 from relabel.serving import list_pairs
@@ -340,10 +342,10 @@ def test_pairs_by_name_come_in_their_order(own: Path, tmp_path: Path) -> None:
     names = [row["pair"] for row in exported(own, tmp_path / "out.csv", everything=True) if row["verdict"] != "void"]
     chosen = [names[400], names[3], names[100], names[2]]
     (tmp_path / "few.csv").write_text("note;pair\n" + "".join(f"x;{name}\n" for name in [*chosen, chosen[0], ""]))
+    header = {"version": 1, "design": {"kind": "random"}, "pairs": 889, "strata": {"": 889}}
+    rows = [asdict(SampleRow(place, name, "q", "", 0.1, 1)) for place, name in enumerate(chosen, start=1)]
     (own / "samples").mkdir()
-    (own / "samples" / "first.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in [{"design": "random"}, *({"pair": name} for name in chosen)])
-    )
+    (own / "samples" / "first.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
     for options in (("--csv", str(tmp_path / "few.csv")), ("--sample", "first")):
         with served(own, *options) as page:
             visitor = page.visitor()
@@ -355,7 +357,7 @@ def test_pairs_by_name_come_in_their_order(own: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({"sample": "none"}, RunError, "has no sample 'none'; there are: bad"),
+        ({"sample": "none"}, RunError, "has no sample 'none' \\(it has: bad\\)"),
         ({"sample": "../manifest"}, RunError, "has no sample"),
         ({"sample": "bad"}, RunError, "is not a sample that relabel wrote"),
         ({"sample": "none", "everything": True}, SettingsError, "say different things"),

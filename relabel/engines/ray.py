@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -326,10 +325,9 @@ class RayOpenAIEngine:
 def share(settings: engine_settings.OpenAI, replicas: int) -> engine_settings.OpenAI:
     """Return one replica's part of concurrency (1 at the least) and rate."""
     rate = settings.requests_per_minute
-    return replace(
-        settings,
-        concurrency=max(1, settings.concurrency // replicas),
-        requests_per_minute=rate / replicas if rate is not None else None,
+    part = rate / replicas if rate is not None else None
+    return settings.model_copy(
+        update={"concurrency": max(1, settings.concurrency // replicas), "requests_per_minute": part}
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from relabel.records import LABELS
+from relabel.cascade import GRADES
 from relabel.reporting.content import (
     DASH,
     Block,
@@ -141,6 +141,9 @@ def calibration(found: Json | None) -> Iterator[Block]:
         yield Plots(curves)
 
 
+_WORDS: Final = {number: label for label, number in GRADES.items()}
+
+
 def _promises(stages: Sequence[Json]) -> Iterator[tuple[Cell, ...]]:
     """Yield a row for each promise."""
     for stage, part, choice in _choices(stages):
@@ -148,7 +151,7 @@ def _promises(stages: Sequence[Json]) -> Iterator[tuple[Cell, ...]]:
         if step is not None:
             sign = "≤" if choice["settle"] == "irrelevant" else "≥"
             number = choice["threshold"]
-            shown = LABELS[::-1][int(number)] if stage["by"] == "word" else f"{number:.4g}"
+            shown = _WORDS[number] if stage["by"] == "word" else f"{number:.4g}"
             where = f"{stage['by']} {sign} {shown}"
             settled = count(stage["settled"][choice["settle"]]) if part["source"] is None else DASH
             yield (
