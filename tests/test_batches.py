@@ -22,6 +22,7 @@ from relabel import api, config, pipeline, sources
 from relabel.errors import Detached, RunError, SettingsError
 from relabel.pipeline import Summary
 from relabel.records import chance
+from relabel.screen import under_way
 
 KEY = "sk-quite-secret-0123456789"
 RESULTS = ("cleaned.jsonl", "flagged.csv", "changes.jsonl", "statistics.json")
@@ -214,6 +215,26 @@ def test_nothing_to_leave(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="holds no run to go on with"):
             api.run(source, cascade(plain.url, "relevance"), output=tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_what_the_terminal_says() -> None:
+    """While batches are under way, how many there are and how far; what has been taken in is no longer spoken of."""
+    batch = {"requests": 1200, "completed": 1000, "failed": 34, "taken_in": False}
+    ended = {"requests": 50, "completed": 50, "failed": 0, "taken_in": True}
+    assert under_way({"batches": [batch, ended]}) == "  1 batch under way, 1,034/1,200 requests"
+    assert under_way({"batches": [batch, batch]}) == "  2 batches under way, 2,068/2,400 requests"
+    assert under_way({"batches": [ended]}) == under_way({}) == ""
+
+
+def test_check_counts_the_files(tmp_path: Path) -> None:
+    """What a stage would ask is said in batches too; a limit in tokens makes more of them, and nothing is asked."""
+    source = training_file(tmp_path / "train.jsonl", 20, twins=False)
+    with BatchServer() as server:
+        few = api.check(source, cascade(server.url, "relevance")).stages[-1]
+        many = api.check(source, cascade(server.url, "relevance", max_enqueued_tokens=500)).stages[-1]
+        assert not server.calls
+    assert few.files == -(-few.requests // 60)
+    assert many.files == -(-many.tokens_in // 500) > few.files
 
 
 # -- by the command line ---------------------------------------------------------------------------------------
