@@ -199,7 +199,10 @@ class Reports(Protocol):
 
 @runtime_checkable
 class Leaves(Protocol):
-    """An engine, or the judge that asks it, whose service works on while nobody waits for it."""
+    """An engine, or the judge that asks it, whose service works on while nobody waits for it.
+
+    What such an engine was asked is fetched by whoever asks the same again: it is neither lost nor paid for twice.
+    """
 
     def leave(self, *, at_once: bool) -> None:
         """Wait for nothing from now on, and end with Detached where replies are still to come.

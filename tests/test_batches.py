@@ -143,9 +143,11 @@ def test_leaving_and_coming_back(tmp_path: Path) -> None:
         with pytest.raises(Detached, match=r"^stage llm1: "):
             run(source, settings, tmp_path / "left", detach=True)
         hasten(server)
-        run(source, settings, tmp_path / "left", detach=True)
+        done = run(source, settings, tmp_path / "left", detach=True)
         assert len(server.billed) == whole
         assert billed(server) == {1}
+        assert sum(stage["asked"] for stage in done.bill["stages"]) == whole
+        assert {stage["possibly_billed"]["requests"] for stage in done.bill["stages"]} == {0}
     assert results(tmp_path / "left") == results(tmp_path / "waited")
 
 
@@ -283,6 +285,30 @@ def test_ctrl_c_while_waiting(tmp_path: Path) -> None:
         hasten(server)
         run(source, cascade(server.url, "relevance"), tmp_path / "run")
         assert billed(server) == {1}
+
+
+def test_ctrl_c_while_reasons_are_waited_for(tmp_path: Path) -> None:
+    """The reasons for what was flagged may come by batches too, and nobody waits a day for them either."""
+    source = training_file(tmp_path / "train.jsonl", 20)
+    with BatchServer() as server:
+        settings = cascade(server.url, "relevance", poll_seconds=0.5, max_requests=1000).model_dump()
+        settings["stages"][1]["rationale"] = "flagged"
+        chosen = write(config.parse(json.dumps(settings)), tmp_path / "cascade.yaml")
+        words = ["run", str(source), "-c", str(chosen), "-o", str(tmp_path / "run")]
+        waiting = Command(words, cwd=tmp_path, environment={})
+        ends = time.monotonic() + 60
+        while not server.batches and time.monotonic() < ends:
+            time.sleep(0.005)
+        judging = len(server.batches)
+        server.seconds = 600
+        while len(server.batches) == judging and time.monotonic() < ends:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        begun = time.monotonic()
+        waiting.process.send_signal(signal.SIGINT)
+        assert waiting.wait() == 130
+        assert time.monotonic() - begun < 8
+        assert "Traceback" not in waiting.stderr
 
 
 class Killed:

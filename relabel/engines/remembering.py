@@ -147,6 +147,7 @@ class Remembering:
         self._meter = meter or Meter()
         self._till = Till(self._meter, budget or Budget())
         self._key, self._adding = uuid4().hex, threading.Lock()
+        self._fetched_later = isinstance(engine, Leaves)  # what is in flight when this ends is no loss
         self.spending = Spending()
 
     @property
@@ -175,6 +176,9 @@ class Remembering:
         worker.start()
         try:
             yield from line
+        except BaseException:  # Ctrl-C too: the worker may be waiting for a batch that takes a day
+            self.leave(at_once=True)
+            raise
         finally:
             line.stop()
             worker.join()
@@ -224,7 +228,7 @@ class Remembering:
         """Wait no more for what is in flight, if the run was stopped: it may have been `paid` for."""
         with self._adding:
             count, amount = self._till.release()
-            if not count or not paid:
+            if not count or not paid or self._fetched_later:
                 return
             self.spending.possibly_billed += count
             self.spending.lost += amount
@@ -262,7 +266,8 @@ class Remembering:
 
     def _bill(self) -> Bill:
         with self._adding:
-            return self.spending.bill(priced=self._meter.price is not None, in_flight=self._till.in_flight())
+            lost = (0, NOTHING) if self._fetched_later else self._till.in_flight()
+            return self.spending.bill(priced=self._meter.price is not None, in_flight=lost)
 
 
 class _Twins:
