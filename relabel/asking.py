@@ -17,7 +17,8 @@ from relabel.judges.rules import RulesJudge
 from relabel.pipeline import check_folder
 from relabel.records import Case, Example, Finding, Pair, Verdict, chance, digest, fingerprint
 from relabel.sources import Source
-from relabel.store import STORE, Store
+from relabel.store import Store
+from relabel.store_file import STORE
 
 SAMPLE: Final = "sample"
 """Folder within a run's cache for what is noted of a sample."""

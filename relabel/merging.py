@@ -21,7 +21,8 @@ from relabel.pipeline import (
 )  # fmt: skip
 from relabel.rundir import read_json, write_json
 from relabel.shards import Shard
-from relabel.store import STORE, Store
+from relabel.store import Store
+from relabel.store_file import STORE
 
 
 @dataclass(frozen=True, slots=True)

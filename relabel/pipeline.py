@@ -31,7 +31,8 @@ from relabel.rundir import change_to_json, json_line, read_json, replacing, sha2
 from relabel.shards import Shard
 from relabel.sources import Source, Survey, survey
 from relabel.stages import Station, Watch, judge_all
-from relabel.store import OWN, STORE, Store
+from relabel.store import OWN, Store
+from relabel.store_file import STORE
 
 _LISTED: Final[Mapping[str, Listed]] = {
     "false negative": "flagged", "partial": "flagged", "undecided": "undecided",

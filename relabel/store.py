@@ -7,13 +7,11 @@ one SELECT fetches a case.
 
 import json
 import queue
-import re
 import shlex
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +25,9 @@ from relabel.errors import RunError
 from relabel.money import FIELDS, Bill
 from relabel.protocols import REASONED, Reply, Request, Usage
 from relabel.records import Case, Judgment, Label
+from relabel.store_file import JUDGE_ANEW, STORE, connect, make_or_check
 
-VERSION: Final = 1
-STORE: Final = "judgments.sqlite"
 LOCK: Final = "run.lock"
-JUDGE_ANEW: Final = "judge into a new run directory: relabel run INPUT -o FOLDER"
 OWN: Final = frozenset({LOCK, "cache", "batches"})
 """What may lie in a run's folder that holds no store: it was killed as it began, or somebody deleted the store."""
 
@@ -40,34 +36,6 @@ BATCH: Final = 200
 _ADD_JUDGMENT: Final = "INSERT OR REPLACE INTO judgments VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _ADD_REPLY: Final = "INSERT OR REPLACE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _NOTE_BILL: Final = "INSERT OR REPLACE INTO bills VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS judges (
-    id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, settings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS judgments (
-    query BLOB NOT NULL, candidate BLOB NOT NULL, judge INTEGER NOT NULL,
-    label TEXT, reason TEXT, evidence TEXT, probability REAL, score REAL, rationale TEXT, reply TEXT, asked_with TEXT,
-    PRIMARY KEY (query, candidate, judge)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS replies (
-    address TEXT PRIMARY KEY, text TEXT, failure TEXT, detail TEXT, finish_reason TEXT, model TEXT,
-    probabilities TEXT, candidate_ids TEXT, tokens_in INTEGER, tokens_out INTEGER, tokens_cached INTEGER,
-    seconds REAL, at REAL, judge TEXT, template TEXT, query_id TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS people (
-    query BLOB NOT NULL, candidate BLOB NOT NULL, reviewer TEXT NOT NULL, label TEXT NOT NULL, note TEXT, at REAL,
-    PRIMARY KEY (query, candidate, reviewer)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS imports (sha256 TEXT PRIMARY KEY, at REAL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS bills (
-    key TEXT PRIMARY KEY, execution TEXT NOT NULL, at REAL, stage TEXT NOT NULL, model TEXT,
-    {" INTEGER, ".join(FIELDS)} INTEGER) WITHOUT ROWID;
-"""
-_BILL_OF_OLD: Final = """
-INSERT INTO bills (key, execution, at, stage, model, asked, not_kept, counted, uncounted, tokens_in, tokens_out,
-    tokens_cached, pico, guessed_tokens, guessed_pico, lost, lost_tokens, lost_pico)
-SELECT lower(hex(randomblob(16))), 'before bills were kept', max(at), judge, max(model), count(*), 0,
-    count(tokens_in + tokens_out), 0, coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
-    coalesce(sum(tokens_cached), 0), NULL, 0, 0, 0, 0, 0
-FROM replies WHERE NOT EXISTS (SELECT 1 FROM bills) GROUP BY judge
-"""
-"""A store from before there were bills has one for each stage, of what it holds; what that cost is not known."""
 _UNION: Final = {
     "SELECT * FROM replies": "INSERT OR IGNORE INTO replies VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "SELECT * FROM people": (
@@ -85,15 +53,6 @@ _BILLS_ARE_DUE: Final[_Work] = ("", ())
 _BROKEN: Final = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """What SQLite says of a disk or a file. Their subclasses are bugs of ours, and stay what they are."""
 
-
-def _columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    names = re.findall(r"EXISTS (\w+)", SCHEMA)
-    return {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
-
-
-with closing(sqlite3.connect(":memory:")) as _model:
-    _model.executescript(SCHEMA)
-    _COLUMNS: Final = _columns(_model)
 
 _judgment: Final = lru_cache(maxsize=1024)(Judgment)
 """Many judges say few different things (rules, yes and no): finding one is quicker than making one."""
@@ -125,7 +84,7 @@ class Store:
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
         try:
-            self._check()
+            make_or_check(self._path, self._remedy())
         except BaseException:
             self._lock.release()
             raise
@@ -164,26 +123,6 @@ class Store:
         if failure:
             raise failure
 
-    def _check(self) -> None:
-        try:
-            connection = self._connect()
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
-                raise RunError(f"{self._path} has schema {version}, this relabel reads {VERSION}", hint=JUDGE_ANEW)
-            connection.executescript(SCHEMA)
-            if _columns(connection) != _COLUMNS:
-                raise RunError(f"{self._path} has other columns than this relabel writes", hint=JUDGE_ANEW)
-            connection.execute(_BILL_OF_OLD)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.commit()
-            connection.close()
-        except sqlite3.OperationalError as error:  # the folder or the disk, not what is in the file
-            raise RunError(f"{self._path} cannot be used: {error}", hint=self._remedy()) from error
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise RunError(
-                f"{self._path} cannot be used: {error}", hint=f"bring it back from a copy, or {JUDGE_ANEW}"
-            ) from error
-
     def _remedy(self) -> str:
         """Say what to do where the folder cannot be used: of a run that is there, even reading takes a lock in it."""
         if not (self.folder / STORE).exists():
@@ -191,25 +130,18 @@ class Store:
         copy = f"cp -r {shlex.quote(str(self.folder))} FOLDER"
         return f"the run's folder must be writable, for relabel locks it: make it so, or work on a copy: {copy}"
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=60, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -8000")  # 8 MB: memory stays the same however large the file
-        return connection
-
     @property
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = self._connect()
+            connection = self._local.connection = connect(self._path)
             self._readers.append((threading.current_thread(), connection))
         return connection
 
     # -- writing: one thread, one queue ------------------------------------------------------------------
 
     def _write(self) -> None:
-        connection = self._connect()
+        connection = connect(self._path)
         try:
             while not self._closing:
                 self._write_until(connection, self._work.get())

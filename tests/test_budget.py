@@ -28,7 +28,8 @@ from relabel.errors import BudgetReached, SettingsError
 from relabel.money import PICO, Amount, Bill, Price
 from relabel.pipeline import Summary
 from relabel.protocols import Message, Reply, Request, Usage
-from relabel.store import STORE, Store
+from relabel.store import Store
+from relabel.store_file import STORE
 
 pytestmark = [pytest.mark.usefixtures("tidy"), pytest.mark.timeout(120)]
 

@@ -19,7 +19,7 @@ from processes import Command
 from rows import training_file
 from server import FakeServer
 
-from relabel.store import STORE
+from relabel.store_file import STORE
 
 RESULTS = ("cleaned.jsonl", "flagged.csv", "changes.jsonl", "statistics.json")
 CONCURRENCY = 4
@@ -137,7 +137,11 @@ def test_stopped_from_outside(tmp_path: Path, server: FakeServer, sent: signal.S
     """SIGTERM and a closed terminal end a run as Ctrl-C does: answers in flight kept, nothing asked again."""
     run = Run(tmp_path, server)
     unbroken, asked = run.unbroken()
-    command = run.started(tmp_path / "run")
+    before = signal.signal(sent, signal.SIG_DFL)  # under nohup these tests would inherit and pass on "ignore"
+    try:
+        command = run.started(tmp_path / "run")
+    finally:
+        signal.signal(sent, before)
     command.process.send_signal(sent)
     assert command.wait(20) == code
     assert shlex.join(["relabel", *run.arguments(tmp_path / "run")]) in command.stderr

@@ -17,6 +17,7 @@ from relabel.errors import RunError, ServiceError
 from relabel.protocols import Message, Reply, Request, Usage
 from relabel.records import Case, Example, Judgment, Passage
 from relabel.store import PersonLabel, Store
+from relabel.store_file import connect
 
 pytestmark = [pytest.mark.usefixtures("tidy"), pytest.mark.timeout(60)]
 
@@ -324,7 +325,7 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["executemany", "commit"])
-def test_a_failing_disk_hangs_nobody(tmp_path: Path, moment: str) -> None:
+def test_a_failing_disk_hangs_nobody(tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """When writing fails, whoever waits for the commit and whoever writes next is told; nobody waits for ever."""
 
     class Full:
@@ -337,13 +338,12 @@ def test_a_failing_disk_hangs_nobody(tmp_path: Path, moment: str) -> None:
         def _fail(self, *_: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-    class Bad(Store):
-        def _connect(self) -> sqlite3.Connection:
-            connection = super()._connect()
-            writing = threading.current_thread().name == "relabel-store"
-            return Full(connection) if writing else connection  # type: ignore[return-value]
+    def bad(path: Path) -> Any:
+        connection = connect(path)
+        return Full(connection) if threading.current_thread().name == "relabel-store" else connection
 
-    store = Bad(tmp_path)
+    monkeypatch.setattr("relabel.store.connect", bad)
+    store = Store(tmp_path)
     store._put("INSERT INTO judges (fingerprint, settings) VALUES (?, ?)", [("f", "{}")])
     with pytest.raises(RunError, match="cannot be written: database or disk is full"):
         store.flush()
@@ -351,6 +351,7 @@ def test_a_failing_disk_hangs_nobody(tmp_path: Path, moment: str) -> None:
         store.add_people([])
     with pytest.raises(RunError, match="cannot be written: database or disk is full"):
         store.close()
+    monkeypatch.undo()
     Store(tmp_path).close()  # the lock was given back
 
 
