@@ -251,8 +251,7 @@ def compare_prompts(
         InputError: the file or the labels cannot be used.
         ServiceError: the service cannot go on; the store keeps what was answered.
     """
-    settings, folder = _settings(config), Path(output or default_folder(path, config, "compare"))
-    source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
+    source, settings, folder = _interview(path, config, output, "compare", format, on_error)
     known = _labels(gold, threshold)
     return comparing.compare(
         before,
@@ -287,8 +286,7 @@ def rehearse_compare_prompts(
     What `compare_prompts` would refuse before it asks, labels among it, is refused here too.
     """
     _labels(gold, threshold)
-    settings, folder = _settings(config), Path(output or default_folder(path, config, "compare"))
-    source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
+    source, settings, folder = _interview(path, config, output, "compare", format, on_error)
     return comparing.rehearse(before, after, source, settings, folder, stage=stage, queries=queries)
 
 
@@ -335,8 +333,7 @@ def diagnose(
         InputError: the file or the labels cannot be used.
         ServiceError: the service cannot go on; the store keeps what was answered.
     """
-    settings, folder = _settings(config), Path(output or default_folder(path, config, "diagnose"))
-    source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
+    source, settings, folder = _interview(path, config, output, "diagnose", format, on_error)
     wanted = Wanted(queries, tuple(parts or PARTS), tuple(map(str, paraphrases)), temperature)
     known = _labels(gold, threshold)
     return diagnosing.diagnose(
@@ -364,10 +361,18 @@ def rehearse_diagnose(
     What `diagnose` would refuse before it asks, labels among it, is refused here too.
     """
     _labels(gold, threshold)
-    settings, folder = _settings(config), Path(output or default_folder(path, config, "diagnose"))
-    source = sources.open_source(path, format=format, on_error=on_error, source_field=settings.source_field)
+    source, settings, folder = _interview(path, config, output, "diagnose", format, on_error)
     wanted = Wanted(queries, tuple(parts or PARTS), tuple(map(str, paraphrases)), temperature)
     return diagnosing.rehearse(source, settings, folder, wanted, stage=stage)
+
+
+def _interview(
+    path: AnyPath, config: AnyConfig, output: AnyPath | None, purpose: str, name: str, on_error: str
+) -> tuple[sources.Source, Settings, Path]:
+    """Return what is asked about, by which settings, and where the answers are kept."""
+    settings = _settings(config)
+    source = sources.open_source(path, format=name, on_error=on_error, source_field=settings.source_field)
+    return source, settings, Path(output or default_folder(path, config, purpose))
 
 
 def _labels(gold: AnyPath | None, threshold: int) -> Labels | None:

@@ -153,6 +153,9 @@ def report(
 # -- prompts compare, diagnose -----------------------------------------------------------------------------
 
 
+Answers = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder, or run directory whose replies are used again.")
+]
 StageName = Annotated[str | None, typer.Option("--stage", help="Which stage is asked; the first LLM without.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count requests, tokens and money; ask nobody.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")]
@@ -167,9 +170,7 @@ def prompts_compare(
     gold: Gold = None,
     threshold: GoldThreshold = 2,
     queries: Annotated[int, typer.Option("-n", "--queries", help="Sample of queries, by the config's seed.")] = 200,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder, or run directory whose replies are used again.")
-    ] = None,
+    output: Answers = None,
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
     dry_run: DryRun = False,  # noqa: FBT002
@@ -214,9 +215,7 @@ def diagnose(
         float | None,
         typer.Option("--temperature", help="At which the same prompt is asked again; the engine's without."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder, or run directory whose replies are used again.")
-    ] = None,
+    output: Answers = None,
     format: FormatName = "auto",  # noqa: A002
     on_error: OnError = "stop",
     dry_run: DryRun = False,  # noqa: FBT002
