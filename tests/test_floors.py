@@ -20,7 +20,7 @@ FLOORS = {
     "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1, "mining.fusion": 1, "mining.figures": 1,
     "mining.tallies": 1, "formats.corpora.base": 1,
-    "prompts": 2, "config": 2, "tables": 2, "selection": 2, "pricefile": 2,
+    "prompts": 2, "config": 2, "tables": 2, "selection": 2, "pricefile": 2, "store_file": 2,
     "mining": 3, "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3, "corpus": 3, "pools": 3,
     "retrievers": 3, "reporting": 3, "web": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4, "converting": 4, "concluding": 4, "refill": 4,
