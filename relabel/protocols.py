@@ -199,16 +199,38 @@ class Reports(Protocol):
 
 @runtime_checkable
 class Leaves(Protocol):
-    """An engine, or the judge that asks it, whose service works on while nobody waits for it.
-
-    What such an engine was asked is fetched by whoever asks the same again: it is neither lost nor paid for twice.
-    """
+    """An engine, or the judge that asks it, that can be told to ask no more, and ends with Detached where it would."""
 
     def leave(self, *, at_once: bool) -> None:
-        """Wait for nothing from now on, and end with Detached where replies are still to come.
+        """Wait no more for a service that works on by itself; `at_once`, begin nothing more with any service.
 
-        Before that it hands over what there is to ask and takes what is finished; `at_once`, it begins nothing more.
+        Where it need not be at once, what there is to ask is handed over first, and what is finished is taken. What a
+        service is asked that answers while one waits is always waited for.
         """
+        ...
+
+
+@runtime_checkable
+class Lasts(Protocol):
+    """An engine whose service works on while nobody waits for it.
+
+    What it was asked is fetched by whoever asks the same again: it is neither lost nor paid for twice.
+    """
+
+    lasts: Literal[True]
+
+
+Sending = Callable[[Request, int], bool]
+"""Asked before every attempt at a request, with the number of attempts at it so far that were perhaps paid for: whether
+there may be one more. The first may always be."""
+
+
+@runtime_checkable
+class Sends(Protocol):
+    """An engine that takes requests in before it sends them, and says when it does."""
+
+    def on_send(self, ask: Sending) -> None:
+        """Have `ask` called before every attempt, in a thread of the engine's, which it must not hold up."""
         ...
 
 

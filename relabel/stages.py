@@ -144,9 +144,10 @@ def _wait(threads: "Sequence[_Thread]", stop: threading.Event, errors: Sequence[
         going[0].ended.wait(timeout=0.1)
         if stop.is_set() and not leaving:
             leaving = True
+            within = bool(errors) and isinstance(errors[0], BudgetReached)  # what stages have taken in, the limit holds
             for thread in going:
-                thread.leave()
-            if not (errors and isinstance(errors[0], BudgetReached)):
+                thread.leave(at_once=not within)
+            if not within:
                 ends = time.monotonic() + GRACE
     for thread in threads:
         if thread.ended.is_set():
@@ -172,9 +173,9 @@ class _Thread(threading.Thread):
         self._work, self._inbox, self._outbox, self._stop_run, self._errors = work, inbox, outbox, stop, errors
         self.ended = threading.Event()
 
-    def leave(self) -> None:
-        """Wait for no service that works on by itself."""
-        self._work.leave()
+    def leave(self, *, at_once: bool) -> None:
+        """Wait for no service that works on by itself; `at_once`, ask no service anything more."""
+        self._work.leave(at_once=at_once)
 
     def run(self) -> None:
         try:
@@ -204,9 +205,9 @@ class _Work:
         self._asked: dict[int, _Traveller] = {}
         self._passed = 0
 
-    def leave(self) -> None:
+    def leave(self, *, at_once: bool) -> None:
         if isinstance(self._station.judge, Leaves):
-            self._station.judge.leave(at_once=True)
+            self._station.judge.leave(at_once=at_once)
 
     def run(self, inbox: Iterable[_Traveller], outbox: _Belt | None, stop: threading.Event) -> None:
         judged: list[Case] = []

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -192,6 +193,11 @@ class Store:
             except queue.Empty:
                 break
         self._write_bills(connection)
+        if not self._path.exists():  # deleted under a run: SQLite would write on into a file without a name
+            raise RunError(
+                f"{self.folder} is gone: what was answered since is lost",
+                hint="bring it back from a copy, or type the same command again: what it held is asked again",
+            )
         connection.commit()
         for address in replies:
             self._fresh.pop(address, None)
@@ -322,7 +328,7 @@ class Store:
     def note_bill(self, key: str, stage: str, model: str, bill: Callable[[], Bill]) -> None:
         """Keep what a stage's requests took so far in this execution, in place of what was kept under `key` before.
 
-        `bill` is called by the writer before its next commit, however often this was called until then.
+        `bill` is called by the writer before its next commit, however often this was called until then. Nobody waits.
         """
         if self._failure:
             raise self._failure
@@ -330,7 +336,8 @@ class Store:
             waiting = bool(self._due)
             self._due[key] = stage, model, bill
         if not waiting:
-            self._work.put(_BILLS_ARE_DUE)
+            with suppress(queue.Full):  # then there is a commit to come all the same
+                self._work.put_nowait(_BILLS_ARE_DUE)
 
     def _write_bills(self, connection: sqlite3.Connection) -> None:
         with self._billing:

@@ -4,8 +4,9 @@ A request is let through when what was spent, what is reserved for those in flig
 together within the limit. Its expected tokens are estimated from its characters and corrected by what the server
 counted for earlier ones; its answer is taken to be as long as the stage's answers were on average, and `max_tokens`
 long before there was one. So a limit is exceeded by no more than the requests in flight: by what the estimate of them
-was wrong by. In flight is what an engine has pulled and not answered: twice `concurrency` at an API, a whole batch at a
-batch engine, what the replicas of a cluster hold.
+was wrong by. In flight is what was sent and is not answered: at most `concurrency` requests at an API, of which
+each attempt that was perhaps paid for is reserved anew; a whole batch at a batch engine; what the replicas of a cluster
+hold.
 """
 
 import math
@@ -121,14 +122,37 @@ class Charge:
     estimate: tuple[int, int]
 
 
-class Till:
-    """Where the requests of one stage are reserved and its replies are paid."""
+@dataclass(slots=True)
+class _Open:
+    """A request without a reply.
 
-    def __init__(self, meter: Meter, budget: Budget) -> None:
-        self.meter, self._budget = meter, budget
+    Attributes:
+        amount: what one attempt is expected to take.
+        estimate, usual: its tokens in and out, as they were estimated.
+        sent: whether it was.
+        unsure: attempts before the present one that were perhaps paid for.
+    """
+
+    amount: Amount
+    estimate: int
+    usual: int
+    sent: bool
+    unsure: int = 0
+
+
+class Till:
+    """Where the requests of one stage are reserved and its replies are paid.
+
+    Args:
+        meter: what is known of the stage's requests.
+        budget: of the run.
+        tells: whether the engine says of each request when it is sent; else all are taken to be, once they are taken.
+    """
+
+    def __init__(self, meter: Meter, budget: Budget, *, tells: bool = False) -> None:
+        self.meter, self._budget, self._tells = meter, budget, tells
         self._price = meter.price or FREE
-        self._open: dict[str, tuple[Amount, int, int]] = {}  # reserved, and tokens in and out as estimated
-        self._held = NOTHING
+        self._open: dict[str, _Open] = {}
         self._answers, self._written = meter.before
         self._read = self._estimated = 0
 
@@ -141,19 +165,34 @@ class Till:
             amount = self._expected(estimate)
             if not budget.admits(amount, first=not self._answers):
                 return False
-            self._open[request.address] = amount, estimate, usual
-            self._held += amount
+            self._open[request.address] = _Open(amount, estimate, usual, not self._tells)
             budget.reserved += amount
             budget.in_flight += 1
             return True
+
+    def send(self, address: str, unsure: int) -> bool:
+        """Note that a request is sent, after so many attempts that were perhaps paid for; False: not once more.
+
+        What such attempts may have taken stays reserved, so that a server that bills and answers nothing is asked no
+        more often than the budget holds.
+        """
+        budget = self._budget
+        with budget.changed:
+            found = self._open.get(address)
+            if found is None:
+                return False
+            lost = found.amount * (unsure - found.unsure)
+            budget.reserved += lost
+            found.unsure, found.sent = unsure, True
+            return not unsure or budget.admits(NOTHING, first=False)
 
     def settle(self, reply: Reply) -> Charge:
         """Put what a reply took in place of what was reserved for it."""
         budget, usage = self._budget, reply.usage
         with budget.changed:
-            amount, estimate, usual = self._open.pop(reply.request.address)
-            self._held -= amount
-            budget.reserved -= amount
+            found = self._open.pop(reply.request.address)
+            amount, estimate = found.amount, found.estimate
+            budget.reserved -= amount * (1 + found.unsure)
             budget.in_flight -= 1
             counted = self._amount(usage)
             guessed, lost = NOTHING, amount * reply.unsure
@@ -162,28 +201,43 @@ class Till:
                 self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
             elif not reply.retryable:
                 length = len(reply.text or reply.detail) // CHARACTERS_PER_TOKEN + 1
+                length = length if usage.tokens_out is None else usage.tokens_out
                 self._answers, self._written = self._answers + 1, self._written + length
-                guessed = self._amount(Usage(self._corrected(estimate), length)) or NOTHING
+                read = self._corrected(estimate) if usage.tokens_in is None else usage.tokens_in
+                guessed = self._amount(Usage(read, length)) or NOTHING
             budget.spent += (counted or guessed) + lost
             budget.changed.notify_all()
-        known = (estimate, usual) if counted is not None else (0, 0)
+        known = (estimate, found.usual) if counted is not None else (0, 0)
         return Charge(counted, guessed, reply.unsure, lost, known)
 
     def in_flight(self) -> tuple[int, Amount]:
-        """Return how many requests are in flight, and what is reserved for them."""
+        """Return how many requests may be without an answer when the run is killed before it notes more, and their sum.
+
+        These are the ones that were sent, and as many of those that wait their turn: by then each may have been
+        answered and have made room for another.
+        """
         with self._budget.changed:
-            return len(self._open), self._held
+            waiting = [found for found in self._open.values() if not found.sent]
+            count, amount = self._sent()
+            next_ones = [found.amount for found in waiting[: len(self._open) - len(waiting)]]
+            return count + len(next_ones), sum(next_ones, amount)
 
     def release(self) -> tuple[int, Amount]:
-        """Give back what is reserved for requests that nobody waits for any more; return how many, and how much."""
-        with self._budget.changed:
-            count, amount = len(self._open), self._held
+        """Give back what is reserved for requests that nobody waits for any more; return those that were sent."""
+        budget = self._budget
+        with budget.changed:
+            count, amount = self._sent()
+            for found in self._open.values():
+                budget.reserved -= found.amount * (1 + found.unsure)
+            budget.in_flight -= len(self._open)
             self._open.clear()
-            self._held = NOTHING
-            self._budget.reserved -= amount
-            self._budget.in_flight -= count
-            self._budget.changed.notify_all()
+            budget.changed.notify_all()
         return count, amount
+
+    def _sent(self) -> tuple[int, Amount]:
+        sent = [found for found in self._open.values() if found.sent]
+        amounts = [found.amount * (1 + found.unsure) for found in sent]
+        return sum(1 + found.unsure for found in sent), sum(amounts, NOTHING)
 
     def wait(self, request: Request, stopped: Callable[[], bool]) -> None:
         """Return when a request may be tried again, or when `stopped`.

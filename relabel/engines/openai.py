@@ -10,7 +10,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from relabel.engines.completions import completion_body, read_completion
 from relabel.engines.pool import Asker, Pool, Question
 from relabel.engines.rates import Forecast
 from relabel.engines.service import Service, Trouble, client_for, key_for
-from relabel.protocols import Reply, Request
+from relabel.protocols import Reply, Request, Sending
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -54,6 +54,9 @@ class OpenAIEngine:
         self._settings = settings
         self._clock = clock or Clock()
         self._trial = _Trial()
+        self._sending: Sending = lambda *_: True
+        self._pools: list[Pool] = []
+        self._left = False
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -72,10 +75,31 @@ class OpenAIEngine:
             ServiceError: while iterating, when going on is pointless: a wrong key, an unknown model, no credit, no
                 server, one that is silent or refuses everything, or one that has rejected the first requests and
                 never answered one.
+            Detached: while iterating, after `leave`, where there was more to ask.
         """
-        key, workers = key_for(self._settings), self._settings.concurrency
+        return self._replies(requests, key_for(self._settings))
+
+    def _replies(self, requests: Iterable[Request], key: str) -> Iterator[Reply]:
+        workers = self._settings.concurrency
         pool = Pool(lambda: self._open(key), workers=workers, slots=LOOKAHEAD * workers, clock=self._clock)
-        return pool.replies(requests)
+        self._pools.append(pool)
+        if self._left:
+            pool.halt()
+        try:
+            yield from pool.replies(requests)
+        finally:
+            self._pools.remove(pool)
+
+    def on_send(self, ask: Sending) -> None:
+        """Have `ask` called before every attempt at a request; see `Sends`."""
+        self._sending = ask
+
+    def leave(self, *, at_once: bool) -> None:
+        """Send nothing more, if it shall be `at_once`; what was sent is still answered, for it is paid for."""
+        if at_once:
+            self._left = True
+            for pool in list(self._pools):
+                pool.halt()
 
     def vouch(self) -> None:
         """Hear that the service answered such requests before: those that it rejects are then themselves at fault."""
@@ -84,7 +108,7 @@ class OpenAIEngine:
     @contextlib.asynccontextmanager
     async def _open(self, key: str) -> AsyncIterator[Asker]:
         async with client_for(self._settings, key) as client:
-            yield _Asker(self._settings, client, key, self._clock, self._trial)
+            yield _Asker(self._settings, client, key, self._clock, self._trial, self._sending)
 
 
 class _Trial:
@@ -127,8 +151,11 @@ class _Trial:
 class _Asker:
     """Asks one question at a time, once; shared by the workers of a pool."""
 
-    def __init__(self, settings: OpenAI, client: "AsyncOpenAI", key: str, clock: Clock, trial: _Trial) -> None:
-        self._settings, self._client, self._trial = settings, client, trial
+    def __init__(
+        self, settings: OpenAI, client: "AsyncOpenAI", key: str, clock: Clock, trial: _Trial, sending: Sending
+    ) -> None:
+        self._settings, self._client, self._trial, self._sending = settings, client, trial, sending
+        self.sent = 0
         self._service = Service(settings, client, key, clock)
         self._forecast = Forecast(settings.max_tokens)
         told = settings.prompt_cache_key
@@ -142,20 +169,22 @@ class _Asker:
         """
         self._service.check(waiting)
 
-    async def ask(self, question: Question) -> Reply | float:
-        """Return the reply to one request, or the seconds after which to ask it again.
+    async def ask(self, question: Question, halted: Callable[[], bool]) -> Reply | float | None:
+        """Return the reply to one request, or the seconds after which to ask it again; None when it is not asked.
 
         Raises:
             ServiceError: when the answer to every other request would be the same error.
         """
         request, tries = question.request, question.tries
+        if halted():
+            return None
         if not tries.number:
             tries.heard, tries.number = self._service.heard, self._trial.begin()
         try:
-            reply = await self._attempt(request)
+            reply = await self._attempt(question, halted)
         except Trouble as trouble:
             wait = self._service.wait_after(trouble, tries)
-            if wait is not None:
+            if wait is not None and self._sending(request, tries.unsure):
                 return wait
             last = trouble
         except BaseException:
@@ -163,7 +192,7 @@ class _Asker:
             raise
         else:
             self._trial.end(tries.number)
-            return replace(reply, unsure=reply.unsure + tries.unsure) if tries.unsure else reply
+            return replace(reply, unsure=reply.unsure + tries.unsure) if reply and tries.unsure else reply
         self._trial.end(tries.number)
         if last.rejected and self._trial.lost(request.address):
             raise self._service.ending(last.fault, last.detail, hint=advice(self._settings, last.detail))
@@ -172,11 +201,11 @@ class _Asker:
         detail = f"{last.detail}, tried {tries.made} times" if tries.made > 1 else last.detail
         return Reply(request, None, failure=last.rule.outcome, detail=detail, retryable=True, unsure=tries.unsure)
 
-    async def _attempt(self, request: Request) -> Reply:
-        """Ask once."""
+    async def _attempt(self, question: Question, halted: Callable[[], bool]) -> Reply | None:
+        """Ask once; None when the pool was halted before the request's turn came."""
         import httpx2
 
-        mode = self._settings.choices
+        request, mode = question.request, self._settings.choices
         body = completion_body(
             request, self._settings.sampling, logprobs=mode != "text", structured=mode == "structured",
             cache_key=self._cache_key,
@@ -185,10 +214,17 @@ class _Asker:
         characters = sum(map(len, prompts))
         foreseen = self._forecast.of(characters)
         await self._service.turn(foreseen)
+        if halted():
+            return None
+        self._sending(request, question.tries.unsure)
+        self.sent += 1
         started = time.perf_counter()
         # Not by `chat.completions.create`: it looks at every field of the body, which takes as long as sending it.
         asking = self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
-        answer = await self._service.answer(asking, prompts)
+        try:
+            answer = await self._service.answer(asking, prompts)
+        finally:
+            self.sent -= 1
         self._trial.passed()
         seconds = time.perf_counter() - started
         reply = read_completion(request, answer.content, seconds=seconds, constrained=mode == "structured")

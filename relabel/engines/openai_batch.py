@@ -9,7 +9,7 @@ the same requests come again, and those that a batch has, or had, are not submit
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from relabel.engine_settings import OpenAIBatch
 from relabel.engines.batch_feed import Feed, Leaving
@@ -31,6 +31,8 @@ class OpenAIBatchEngine:
         folder: where the ledger and the files lie; made when first needed. None = this engine cannot be asked.
         clock: waits between the attempts of one call.
     """
+
+    lasts: Literal[True] = True
 
     def __init__(self, settings: OpenAIBatch, name: str, folder: Path | None, *, clock: Clock | None = None) -> None:
         self._settings, self._name, self._folder, self._clock = settings, name, folder, clock or Clock()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from relabel.engines.clock import Clock
+from relabel.errors import Detached
 from relabel.protocols import Reply, Request
 
 PATIENCE: Final = 5.0
@@ -49,10 +50,19 @@ class Question:
 
 
 class Asker(Protocol):
-    """Who asks; shared by the workers."""
+    """Who asks; shared by the workers.
 
-    async def ask(self, question: Question) -> Reply | float:
-        """Ask once. Return the reply, or the seconds after which to ask again; what it raises ends the run."""
+    Attributes:
+        sent: how many requests were sent and are not answered.
+    """
+
+    sent: int
+
+    async def ask(self, question: Question, halted: Callable[[], bool]) -> Reply | float | None:
+        """Ask once. Return the reply, or the seconds after which to ask again; what it raises ends the run.
+
+        None where nothing was sent, since the pool was `halted` before it came to that.
+        """
         ...
 
     def check(self, waiting: int) -> None:
@@ -82,6 +92,7 @@ class Pool:
         self._open_asker, self._count, self._clock = open_asker, workers, clock
         self._slots = threading.Semaphore(slots)
         self._stop = threading.Event()
+        self._halted = self._exhausted = False
         self._inbox: asyncio.Queue[Question | None] = asyncio.Queue()
         self._outbox: queue.SimpleQueue[Reply | BaseException | None] = queue.SimpleQueue()
         self._workers: list[asyncio.Task[None]] = []
@@ -94,6 +105,9 @@ class Pool:
 
         `requests` is iterated in a thread of its own. What it raises is raised here, after the replies to what it
         gave before; what a worker raises is raised here at once. Closing the generator cancels the workers.
+
+        Raises:
+            Detached: after `halt`, where there was more to ask.
         """
         self._loop = asyncio.new_event_loop()
         runner = threading.Thread(target=self._run, name="relabel-pool", daemon=True)
@@ -113,18 +127,30 @@ class Pool:
         ending = item or self._problem
         if ending is not None:
             raise ending
+        if self._halted and not (self._exhausted and not self._waiting):
+            raise Detached("stopped: what was sent is answered, and nothing else was sent")
+
+    def halt(self) -> None:
+        """Send nothing more; what was sent is still answered."""
+        self._halted = True
+        self._slots.release()
 
     def _feed(self, requests: Iterable[Request]) -> None:
         """Pull requests while there are slots."""
         try:
-            for _, request in zip(self._permits(), requests, strict=False):
+            pulled = iter(requests)
+            for _ in self._permits():
+                request = next(pulled, None)
+                if request is None:
+                    self._exhausted = True
+                    break
                 self._call(self._take, request)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._problem = error
         self._call(self._take, None)
 
     def _permits(self) -> Iterator[None]:
-        while self._slots.acquire() and not self._stop.is_set():
+        while self._slots.acquire() and not (self._stop.is_set() or self._halted):
             yield
 
     def _run(self) -> None:
@@ -152,16 +178,19 @@ class Pool:
     async def _watch(self, asker: Asker) -> None:
         while True:
             await asyncio.sleep(TICK)
+            if self._halted and not asker.sent:
+                self._cancel()
+                return
             asker.check(self._waiting)
 
     async def _worker(self, asker: Asker) -> None:
         while (question := await self._inbox.get()) is not None:
-            answer = await asker.ask(question)
+            answer = await asker.ask(question, lambda: self._halted)
             if isinstance(answer, Reply):
                 self._outbox.put(answer)
                 self._waiting -= 1
                 self._end()
-            else:
+            elif answer is not None:
                 self._clock.later(answer, self._inbox.put_nowait, question)
         self._inbox.put_nowait(None)  # for the next worker
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 from relabel.engines.budget import Budget, Charge, Meter, Till
-from relabel.errors import RelabelError, ServiceError
+from relabel.errors import ServiceError
 from relabel.money import NOTHING, Amount, Bill
-from relabel.protocols import Engine, Leaves, Reply, Reports, Request
+from relabel.protocols import Engine, Lasts, Leaves, Reply, Reports, Request, Sends
 
 
 class Memory(Protocol):
@@ -82,9 +82,10 @@ class Spending:
         self.asked += 1
         self.unanswered += reply.text is None
         self.without_usage += not reply.retryable and (usage.tokens_in is None or usage.tokens_out is None)
-        self.tokens_in += usage.tokens_in or 0
-        self.tokens_out += usage.tokens_out or 0
-        self.tokens_cached += usage.tokens_cached or 0
+        if charge.counted is not None:
+            self.tokens_in += usage.tokens_in or 0
+            self.tokens_out += usage.tokens_out or 0
+            self.tokens_cached += usage.tokens_cached or 0
         self.seconds += usage.seconds or 0.0
         self.counted += charge.counted is not None
         self.not_kept += reply.retryable and charge.counted is not None
@@ -145,9 +146,11 @@ class Remembering:
     ) -> None:
         self._engine, self._store, self._lookahead = engine, store, lookahead
         self._meter = meter or Meter()
-        self._till = Till(self._meter, budget or Budget())
+        self._till = Till(self._meter, budget or Budget(), tells=isinstance(engine, Sends))
         self._key, self._adding = uuid4().hex, threading.Lock()
-        self._fetched_later = isinstance(engine, Leaves)  # what is in flight when this ends is no loss
+        self._fetched_later = isinstance(engine, Lasts)  # what is in flight when this ends is no loss
+        if isinstance(engine, Sends):
+            engine.on_send(self._sending)
         self.spending = Spending()
 
     @property
@@ -232,7 +235,7 @@ class Remembering:
                 return
             self.spending.possibly_billed += count
             self.spending.lost += amount
-        with suppress(RelabelError):  # the run may have closed the store meanwhile
+        with suppress(Exception):  # closed by the run meanwhile, or broken: then whoever wrote last is told
             self._note()
 
     def _round(self, unknown: Iterator[Request], twins: "_Twins", line: "_Line") -> None:
@@ -260,6 +263,13 @@ class Remembering:
         if taken:
             self._note()
         return taken
+
+    def _sending(self, request: Request, unsure: int) -> bool:
+        """Note that a request is sent now, if there may be one more attempt at it."""
+        may = self._till.send(request.address, unsure)
+        with suppress(Exception):  # a broken store: the thread that keeps the replies is told
+            self._note()
+        return may
 
     def _note(self) -> None:
         self._store.note_bill(self._key, self._meter.stage, self._meter.model, self._bill)
