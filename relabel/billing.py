@@ -8,7 +8,7 @@ from relabel.building import price
 from relabel.concluding import Plan
 from relabel.engines.budget import Budget, Limits
 from relabel.errors import BudgetReached, SettingsError
-from relabel.money import NOTHING, PICO, Bill, Price
+from relabel.money import NOTHING, PICO, Amount, Bill, Price, dollars
 from relabel.protocols import Usage
 from relabel.store import Store
 
@@ -157,39 +157,38 @@ def _sum(amounts: list[float | None]) -> float | None:
 
 def reached(plan: Plan, store: Store, pairs: int, limits: Limits) -> BudgetReached:
     """Say what was spent, how much is judged and what is left, when the budget has no room for the next question."""
-    whole = billed(store, prices_of(plan.settings))
-    at_most = sum((bill.at_most for bill, _ in whole.values()), NOTHING)
-    spent = f"{_dollars(at_most.pico)} and {at_most.tokens:,} tokens"
-    lines = [f"the limit of {limits} is reached; this run has spent {spent} in all its executions"]
-    lines += _left(plan, store, pairs, whole)
-    lines += _unsure(whole)
-    hint = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
-    return BudgetReached("\n  ".join(lines), hint=hint)
-
-
-def _left(plan: Plan, store: Store, pairs: int, whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
-    for name, number in zip(plan.settings.names, plan.numbers, strict=True):
-        if name not in whole:
-            continue
-        judged, (bill, _) = store.spent(number).pairs, whole[name]
-        left = max(0, pairs - judged)
-        more = bill.at_most.pico * left // judged if judged else 0
-        about = f", about {_dollars(more)} at what a pair took so far" if more else ""
-        asked = f"{bill.asked:,} requests asked"
-        yield f"{name}: {asked}, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}"
-
-
-def _unsure(whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
+    prices = prices_of(plan.settings)
+    whole = billed(store, prices)
     bills = sum((bill for bill, _ in whole.values()), Bill())
+    known = all(prices.get(name) is not None for name in whole)
+    money = dollars((bills.pico or 0) / PICO) if known else "dollars of which the price is unknown,"
+    spent = f"{money} and {bills.tokens_in + bills.tokens_out:,} tokens"
+    lines = [f"the limit of {limits} is reached; this run has spent {spent} in all its executions"]
+    lines += _unsure(bills, known=known)
+    needed = bills.at_most
+    for name, number in zip(plan.settings.names, plan.numbers, strict=True):
+        if name in whole:
+            bill, judged = whole[name][0], store.spent(number).pairs
+            left = max(0, pairs - judged)
+            counted = Amount(bill.tokens_in + bill.tokens_out, bill.pico or 0)
+            more = Amount(counted.tokens * left // judged, counted.pico * left // judged) if judged else NOTHING
+            needed += more
+            about = f", about {dollars(more.pico / PICO)} at what a pair took so far" if more.pico else ""
+            asked = f"{bill.asked:,} requests asked"
+            lines.append(f"{name}: {asked}, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}")
+    hint = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
+    return BudgetReached("\n  ".join(lines), hint=hint, usd=needed.pico / PICO, tokens=needed.tokens)
+
+
+def _unsure(bills: Bill, *, known: bool) -> Iterator[str]:
+    """Say what counts against the limits and nobody has counted."""
+
+    def about(pico: int, tokens: int) -> str:
+        return f"about {dollars(pico / PICO)}" if known else f"about {tokens:,} tokens"
+
     if bills.uncounted:
-        told = f"{bills.uncounted:,} replies without a count of tokens, by an estimate: {_dollars(bills.guessed_pico)}"
-        yield f"of this {told}"
+        told = f"{bills.uncounted:,} replies without a count of tokens"
+        yield f"and {about(bills.guessed_pico, bills.guessed_tokens)} for {told}, by an estimate"
     if bills.lost:
-        yield (
-            f"of this {bills.lost:,} requests that were sent and not answered, and perhaps billed, by an estimate:"
-            f" {_dollars(bills.lost_pico)}"
-        )
-
-
-def _dollars(pico: int) -> str:
-    return f"${pico / PICO:,.2f}" if pico >= PICO or not pico else f"${pico / PICO:.4g}"
+        told = f"{bills.lost:,} requests that were sent and not answered, and perhaps billed"
+        yield f"and {about(bills.lost_pico, bills.lost_tokens)} for {told}, by an estimate"

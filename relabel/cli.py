@@ -16,6 +16,7 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import asdict
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -399,17 +400,24 @@ def _unexpected(error: Exception) -> int:
     return BUG
 
 
-def _with_more(arguments: list[str]) -> str:
-    """Return the command that was typed with twice as high a limit."""
+def _with_more(arguments: list[str], reached: BudgetReached) -> str:
+    """Return the command that was typed with a limit that is twice as high, or as high as the run will need."""
     words = list(arguments)
     for place, word in enumerate(arguments):
         name, joined, value = word.partition("=")
         if name in ("--max-usd", "--max-tokens"):
             where = place if joined else place + 1
-            twice = 2 * float(value or arguments[where])
-            number = f"{twice or 1:.10g}" if name == "--max-usd" else f"{twice or 1000:.0f}"
+            needed = reached.usd if name == "--max-usd" else reached.tokens
+            least = 0.01 if name == "--max-usd" else 1000
+            number = _round_up(max(2 * float(value or arguments[where]), needed) or least)
             words[where] = f"{name}={number}" if joined else number
     return typed(*words)
+
+
+def _round_up(number: float) -> str:
+    """Show the next number of two digits that count."""
+    step = Decimal(10) ** (Decimal(number).adjusted() - 1)
+    return f"{((Decimal(repr(number)) / step).to_integral_value(ROUND_CEILING) * step).normalize():f}"
 
 
 def _stop_writing() -> int:
@@ -429,7 +437,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except BudgetReached as error:
-        _echo(f"relabel: {error.message}\n  nothing is asked twice; to go on: {_with_more(sys.argv[1:])}", err=True)
+        _echo(
+            f"relabel: {error.message}\n  nothing is asked twice; to go on: {_with_more(sys.argv[1:], error)}", err=True
+        )
         code = error.exit_code
     except Detached as left:
         _echo(f"left: {left}\nto come back: {_coming_back(sys.argv[1:])}", err=True)

@@ -89,9 +89,16 @@ class ServiceError(RelabelError):
 
 
 class BudgetReached(RelabelError):  # noqa: N818 - reads as what it is in a message and a tree
-    """The next question could cost more than is left of a limit; whoever sets a higher one goes on where this ended."""
+    """The next question could cost more than is left of a limit; whoever sets a higher one goes on where this ended.
+
+    `usd` and `tokens` are what the whole run will take, by what it took so far; 0 where nothing can be said.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, *, hint: str = "", usd: float = 0.0, tokens: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.usd, self.tokens = usd, tokens
 
 
 class Detached(RelabelError):  # noqa: N818 - nothing went wrong

@@ -1,6 +1,7 @@
 """What tokens cost, and a bill of them. Sums are of whole picodollars, so that a million replies add up to the cent."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -171,3 +172,11 @@ class Bill:
 
 FIELDS: Final = tuple(each.name for each in dataclasses.fields(Bill))
 """The columns of a bill, in order."""
+
+
+def dollars(usd: float) -> str:
+    """Show US dollars: to the cent from one dollar up, below with four digits that count, never as a power of ten."""
+    if usd >= 1 or not usd:
+        return f"${usd:,.2f}"
+    places = 3 - math.floor(math.log10(abs(usd)))
+    return f"${usd:.{places}f}".rstrip("0")

@@ -94,13 +94,14 @@ def run(
     policy = settings.policy.policy()
     seen = survey(source, policy)
     check_folder(folder)
-    _check_part(folder, source.shard)
+    replaces = _replaced(folder, source, seen.sha256)
     with Store(folder) as store, open_cluster(settings, folder / "cache") as cluster:
         budget = billing.open_budget(settings, store, limits, own=judges or {})
         opened = open_judges(settings, store, folder / "cache", own=judges or {}, cluster=cluster, budget=budget)
         numbers = tuple(store.judge_id(each.fingerprint, each.provenance) for each in opened)
         plan = Plan.of(source, settings, numbers, seen.sha256, _pool_digest(settings, folder))
-        begin(replace(seen, pool=plan.pool, unused_pool=None if plan.pool else pools.beside(source.path)), opened)
+        beside = None if plan.pool else pools.beside(source.path)
+        begin(replace(seen, pool=plan.pool, unused_pool=beside, replaces=replaces), opened)
         for each in opened:
             if isinstance(each.judge, Prepares):
                 each.judge.prepare(_watched(_judged_examples(plan), f"{each.name}: preparing", watch))
@@ -201,15 +202,21 @@ def check_begun(folder: Path) -> None:
         )
 
 
-def _check_part(folder: Path, shard: Shard | None) -> None:
-    """Refuse a folder whose finished run is over another part of an input: its results would be gone."""
+def _replaced(folder: Path, source: Source, sha256: str) -> Path | None:
+    """Return the other input whose results lie in the folder, if such do.
+
+    Raises:
+        RunError: they are those of another part of an input.
+    """
     try:
-        known = plan_of(folder, read_json(folder, "manifest.json")).source.shard
+        known = plan_of(folder, read_json(folder, "manifest.json"))
     except RelabelError:  # nothing that can be read: it is written anew
-        return
-    if known != shard:
-        parts = [f"shard {part}" if part else "the whole input" for part in (known, shard)]
+        return None
+    if known.source.shard != source.shard:
+        parts = [f"shard {part}" if part else "the whole input" for part in (known.source.shard, source.shard)]
         raise RunError(f"{folder} holds a run over {parts[0]}, not {parts[1]}", hint="name another run directory: -o")
+    same = known.sha256 == sha256 or known.source.path.resolve() == source.path.resolve()
+    return None if same else known.source.path
 
 
 def apply(

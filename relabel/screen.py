@@ -30,6 +30,7 @@ from rich.text import Text
 
 from relabel.building import Opened
 from relabel.explaining import NAME as REASONS
+from relabel.money import dollars
 from relabel.pipeline import Summary
 from relabel.records import Finding, Judgment, Passage
 from relabel.refill import NAME as REFILL
@@ -121,6 +122,9 @@ class Bars:
                 self.watch(each.name, 0, 0)  # a bar, before anything comes back
         if seen.pool is not None:
             put_line(self._console, f"rows left below min_negatives are refilled from {seen.pool}")
+        if seen.replaces is not None:
+            told = f"this folder holds the results of {seen.replaces}: they are replaced, its judgments are kept"
+            self.say(f"{told} (another folder: -o)")
         if seen.unused_pool is not None:
             told = f"mined candidates lie beside the input; --pool {seen.unused_pool} refills rows left below"
             put_line(self._console, f"{told} min_negatives from them")
@@ -305,6 +309,11 @@ def accounting(console: Console, statistics: Mapping[str, Any]) -> None:
             put_line(
                 console, f"{stage['name']:9} {short:,} pairs were shown shortened: the model does not read the whole"
             )
+        if failed := stage["none"].get("failed", 0) + stage["second_opinions"]["none"].get("failed", 0):
+            told = (
+                f"{failed:,} pairs have no word, as the service failed: relabel run, typed again, asks them once more"
+            )
+            put_line(console, f"{stage['name']:9} {told}")
     rows, passages, verdicts = statistics["rows"], statistics["passages"], statistics["verdicts"]
     lines = (
         ("verdicts", f"{sum(verdicts.values()):,} pairs", verdicts),
@@ -354,9 +363,10 @@ def reckoning(console: Console, spent: Mapping[str, Mapping[str, Any]], bill: Ma
     if not bill:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    heads = ("stage", "pairs", "asked", "from store", "tokens in", "cached", "tokens out", "US $ now", "US $ in all")
+    heads = ("stage", "pairs", "requests", "stored", "tokens in", "cached", "out", "$ now", "$ in all")
     for column in heads:
-        table.add_column(column, justify="left" if column == "stage" else "right", overflow="fold")
+        figure = column != "stage"
+        table.add_column(column, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
     for stage in bill["stages"]:
         now = spent[stage["stage"]]
         counts = [stage["pairs"], now["asked"], now["from_store"], *[stage[name] for name in _TOKENS]]
@@ -369,7 +379,10 @@ def reckoning(console: Console, spent: Mapping[str, Mapping[str, Any]], bill: Ma
         title = f"{alone['stage']} alone, estimate"
         table.add_row(as_text(title), f"{alone['pairs']:,}", "", "", *counts, "", _usd(alone["usd"]), style="dim")
     console.print(table)
-    put_line(console, as_text("pairs, tokens and US $ in all are of all executions of this run together", "dim"))
+    put_line(
+        console,
+        as_text("requests, stored and $ now are of this execution; pairs, tokens and $ in all of all together", "dim"),
+    )
     _paid(console, bill)
 
 
@@ -404,8 +417,7 @@ def _paid(console: Console, bill: Mapping[str, Any]) -> None:
 
 
 def _usd(money: float | None) -> str:
-    """Show US dollars: to the cent from one dollar up, else four digits that count."""
-    return "unknown" if money is None else f"${money:,.2f}" if money >= 1 or not money else f"${money:.4g}"
+    return "unknown" if money is None else dollars(money)
 
 
 def _files(console: Console, done: Summary) -> None:

@@ -14,9 +14,7 @@ def forecast(console: Console, found: Forecast) -> None:
     seen = found.survey
     sources = ", ".join(f"{name or 'no source'} {count:,}" for name, count in seen.sources.items())
     put_line(console, f"{seen.rows:,} rows can be read, {seen.rejected:,} cannot; {seen.pairs:,} pairs ({sources})")
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, title="At most, if every pair reached the stage", title_justify="left"
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=_title(found), title_justify="left")
     heads = ("stage", "judge", "pairs", "requests", "tokens in", "tokens out", "US $", "US $, cached")
     for column in heads:
         table.add_column(column, justify="left" if column in ("stage", "judge") else "right", overflow="fold")
@@ -44,6 +42,13 @@ def forecast(console: Console, found: Forecast) -> None:
         put_line(console, f"a run would not start: {problem}")
     if found.prompt:
         messages(console, found.prompt, title=f"The first prompt of stage {found.prompt_stage}")
+
+
+def _title(found: Forecast) -> str:
+    reasons = (
+        " (and the reasons for what is flagged, see below, on top)" if any(s.why_tokens for s in found.stages) else ""
+    )
+    return f"At most, if every pair reached the stage{reasons}"
 
 
 def _row(stage: StageForecast) -> list[str | Text]:

@@ -40,7 +40,8 @@ class Source:
 class Survey:
     """What one look at the input (or a shard of it) finds: rows that can be read, rows that cannot, pairs to judge.
 
-    `pool` is the mined folder that short rows are refilled from, `unused_pool` one beside the input that nobody named.
+    `pool` is the mined folder that short rows are refilled from, `unused_pool` one beside the input that nobody named;
+    `replaces` is another input whose results lie in the run's folder.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Survey:
     sha256: str
     pool: Path | None = None
     unused_pool: Path | None = None
+    replaces: Path | None = None
 
 
 def open_source(

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from server import Plan
 from relabel import billing, config, pipeline, sources
 from relabel.engines.budget import Budget, Limits, Meter, Till
 from relabel.engines.remembering import Remembering
-from relabel.errors import BudgetReached, SettingsError
+from relabel.errors import BudgetReached, RunError, SettingsError
 from relabel.money import PICO, Amount, Bill, Price
 from relabel.pipeline import Summary
 from relabel.protocols import Message, Reply, Request, Usage
@@ -89,7 +91,7 @@ def test_fifty_random_runs_hold_their_limit(seed: int, server: BillingServer, tm
     server.sent = sent = Sent(prices)
     server.latency = dice.choice([0, 0.002, 0.01])
     server.plan = Plan(dice.choice([0.0, 0.1, 0.3]), ("cut", "reset") if losing else ANSWERED, seed)
-    settings = cascade(server.url, prices, concurrency=workers, max_retries=0 if losing else 2)
+    settings = cascade(server.url, prices, concurrency=workers, max_retries=2)
     source = training_file(tmp_path / "train.jsonl", dice.randint(4, 9), negatives=4, seed=seed)
     folder, limit = tmp_path / "run", dice.choice([0.0002, 0.001, 0.004])
     while isinstance(run(source, settings, folder, usd=limit), BudgetReached):
@@ -240,6 +242,61 @@ def test_what_was_in_flight_when_a_run_was_killed_is_possibly_billed(tmp_path: P
         assert done.bill["stages"][0]["usd"] == pytest.approx((bill_of(folder).pico or 0) / PICO)
 
 
+def test_tries_that_may_be_billed_are_within_the_limit(tmp_path: Path) -> None:
+    """A server that bills every request and loses every answer is not asked over and over at our expense."""
+    with BillingServer(plan=Plan(1.0, ("cut",))) as server:
+        server.sent = Sent(PRICES)
+        source = training_file(tmp_path / "train.jsonl", 8, negatives=4)
+        settings = cascade(server.url, PRICES, concurrency=2, max_retries=6)
+        assert isinstance(run(source, settings, tmp_path / "run", usd=0.004), BudgetReached)
+        dearest = max(server.sent.lost)
+        assert sum(server.sent.lost) <= Fraction("0.004") + 2 * dearest
+        assert len(server.sent.lost) > 2
+
+
+def test_ctrl_c_sends_nothing_more(tmp_path: Path) -> None:
+    """What was sent is waited for and kept; what was only taken in is not sent, and not on the bill."""
+    with BillingServer(latency=1.0) as server:
+        source = training_file(tmp_path / "train.jsonl", 30, negatives=4)
+        path, folder = tmp_path / "config.json", tmp_path / "run"
+        engine = {"kind": "openai", "model": "fake", "base_url": server.url, "price": PRICES, "concurrency": 4}
+        path.write_text(json.dumps({"stages": [{"judge": "llm", "prompt": "relevance", "engine": engine}]}), "utf-8")
+        words = ["run", str(source), "-c", str(path), "-o", str(folder), "-q"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "relabel", *words], env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        while server.total < 8:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        sent = server.total
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        assert process.wait(20) == 130
+        assert time.monotonic() - begun < 4
+        assert sent <= server.total <= sent + 1  # one may have been on its way when we looked
+        bill = bill_of(folder)
+    assert (bill.counted, bill.lost) == (server.total, 0)
+
+
+def test_a_folder_that_is_deleted_ends_the_run(tmp_path: Path) -> None:
+    """Nobody is asked on when there is no longer a place to keep the answers."""
+    with BillingServer(latency=0.05) as server:
+        source = training_file(tmp_path / "train.jsonl", 60, negatives=4)
+        settings, folder = cascade(server.url, PRICES, concurrency=2), tmp_path / "run"
+
+        def delete() -> None:
+            while server.total < 8:
+                time.sleep(0.01)
+            shutil.rmtree(folder)
+
+        deleting = threading.Thread(target=delete)
+        deleting.start()
+        with pytest.raises(RunError, match="run is gone"):
+            pipeline.run(sources.open_source(source), settings, folder)
+        deleting.join()
+        assert server.total < 60
+
+
 # --- the parts by themselves ---
 
 
@@ -364,3 +421,38 @@ def test_a_store_from_before_there_were_bills(tmp_path: Path) -> None:
             spent = billing.open_budget(settings, store, Limits(usd=1.0)).spent
         assert (old.stage, old.bill.asked, old.bill.usd) == ("cheap", 5, None)
         assert spent == Amount(5 * 114, 5 * (104 + 20) * 10**6)
+
+
+def test_a_half_count_of_tokens(tmp_path: Path) -> None:
+    """What the server counted stands, what it did not is estimated, and nothing is counted twice."""
+    half = Usage(1000)
+    with Store(tmp_path) as store:
+        budget = Budget(Limits(tokens=5000))
+        replies = Remembering(Eager(half, pull=1), store, meter=METER, budget=budget).answer(map(question, range(20)))
+        with pytest.raises(BudgetReached):
+            list(replies)
+        store.flush()
+        [told] = store.bills()
+    assert 5 * 1000 <= budget.spent.tokens <= 6 * 1001
+    assert (told.bill.tokens_in, told.bill.guessed_tokens) == (0, budget.spent.tokens)
+
+
+class Broken(Eager):
+    """An engine whose replies no store can hold."""
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
+        """Answer with a model's name that is no text."""
+        for reply in super().answer(requests):
+            yield replace(reply, finish_reason=b"bytes" * 10**3, model=object())  # type: ignore[arg-type]
+
+
+def test_a_broken_store_ends_the_asking(tmp_path: Path) -> None:
+    """Whoever waits for replies is told that they cannot be kept; nobody waits for ever."""
+
+    def questions() -> Iterator[Request]:
+        for number in range(2000):
+            time.sleep(0.001)
+            yield question(number)
+
+    with pytest.raises(sqlite3.Error), Store(tmp_path) as store:
+        list(Remembering(Broken(pull=1), store, meter=METER).answer(questions()))
