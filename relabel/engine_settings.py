@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -10,6 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from relabel.protocols import MOST_TOKENS
 
 OPENAI: Final = "https://api.openai.com/v1"
+
+LONGEST: Final = 2000
+"""Characters of an address."""
+
+_NUMBERS: Final = re.compile(r"[0-9.]+")
+_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 
 _ANSWERS: Final[set[str]] = {
     "model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices",
@@ -28,10 +36,11 @@ def check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         _ = parts.port  # read, hence checked
-        (parts.hostname or "").encode("idna")  # a label is missing, or longer than names have
+        fine = _is_host(parts.hostname or "", bracketed="[" in parts.netloc)
     except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or _spaced(address):
+        fine = False
+    sane = len(address) <= LONGEST and not any(sign.isspace() or not sign.isprintable() for sign in address)
+    if not (fine and sane) or parts.scheme not in {"http", "https"}:
         raise ValueError("this is no address such as http://127.0.0.1:8000/v1")
     if "@" in parts.netloc:
         raise ValueError(
@@ -45,8 +54,17 @@ def check_address(address: str) -> None:
         )
 
 
-def _spaced(address: str) -> bool:
-    return any(sign.isspace() or not sign.isprintable() for sign in address)
+def _is_host(name: str, *, bracketed: bool) -> bool:
+    """Whether this can be a host: an IP address, or a name (RFC 1123, 2.1; servers inside a house have _ too).
+
+    Raises:
+        ValueError: it looks like an IP address, and is none; or a part of the name is too long.
+    """
+    if bracketed:
+        return bool(IPv6Address(name))
+    if _NUMBERS.fullmatch(name):
+        return bool(IPv4Address(name))
+    return _NAME.fullmatch(name) is not None and len(name.encode("idna")) < 255
 
 
 def _sendable(value: Any) -> Any:

@@ -496,6 +496,15 @@ def test_a_password_in_the_address_is_refused(monkeypatch: pytest.MonkeyPatch) -
     OpenAI(model="m", base_url="https://example.org/v1/@cf/meta")  # as Cloudflare has it: no password
 
 
+def test_a_name_that_no_host_can_have() -> None:
+    """What passes for an address and cannot be asked (full-width letters) is an error of the setting."""
+    with pytest.raises(SettingsError, match="base_url is no address"):
+        list(OpenAIEngine(OpenAI(model="m", base_url="http://\uff41.com/v1")).answer([ask()]))
+    OpenAI(model="m", base_url="http://[::1]:8000/v1")
+    OpenAI(model="m", base_url="http://gpu_box.local:8000/v1")
+    OpenAI(model="m", base_url="https://stra\u00dfe.example./v1")
+
+
 @pytest.mark.parametrize("behind", ["?api_key=secret", "#secret", "?"])
 def test_a_query_in_the_address_is_refused(monkeypatch: pytest.MonkeyPatch, behind: str) -> None:
     """A key behind the path would be printed with the address: it is refused, with where a key belongs."""
@@ -834,7 +843,7 @@ def already() -> threading.Event:
 def test_only_monotonic_clocks_are_waited_by() -> None:
     """No engine's wait reads the time of day, but for a Retry-After date of a server that says no date of its own."""
     folder = Path(openai_module.__file__).parent
-    for name in ("clock", "openai", "pool", "rates", "service", "embeddings", "recognizing"):
+    for name in ("clock", "openai", "pool", "rates", "service", "embeddings", "recognizing", "transport"):
         text = (folder / f"{name}.py").read_text("utf-8")
         assert not re.search(r"time\.time\(|localtime|utcnow", text), name
         assert text.count("datetime.now") == (name == "recognizing"), name
@@ -987,6 +996,10 @@ def test_the_identity_is_what_changes_the_answer() -> None:
         ("base_url", "http://a..b/v1"),
         ("base_url", f"http://{'a' * 70}.com/v1"),
         ("base_url", "http://two words/v1"),
+        ("base_url", 'http://"host"/v1'),
+        ("base_url", "http://999.1.1.1/v1"),
+        ("base_url", "http://[host]/v1"),
+        ("base_url", f"http://host/{'a' * 3000}"),
         ("choices", "maybe"),
         ("concurrency", 0),
         ("requests_per_minute", 0),

@@ -145,9 +145,10 @@ def key_for(settings: Reached) -> str:
     """Return the key for the server, "" for one for which none was named.
 
     Raises:
-        SettingsError: the key is missing or none that can be sent, its file may be read by others, or the address in
-            OPENAI_BASE_URL holds a password.
+        SettingsError: the key is missing or none that can be sent, its file may be read by others, the address in
+            OPENAI_BASE_URL holds a password, or what names a proxy is no address.
     """
+    check_proxies()
     _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL"))
     variable = _holder(settings)
     key = os.environ.get(variable, "").strip() if variable else ""
@@ -192,19 +193,21 @@ def client_for(settings: Reached, key: str, *, largest: int = LARGEST) -> "Async
     """Return a client that tries once, and reads no answer of more than `largest` bytes; to be closed.
 
     Raises:
-        SettingsError: the environment names a proxy by what is no address.
+        SettingsError: the address has a name that no host can have.
     """
+    import httpx2
     from openai import AsyncOpenAI, Timeout
 
-    check_proxies()
-
-    return AsyncOpenAI(
-        api_key=key or "none",
-        base_url=settings.base_url,
-        timeout=Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
-        max_retries=0,
-        http_client=http_client(largest),
-    )
+    try:
+        return AsyncOpenAI(
+            api_key=key or "none",
+            base_url=settings.base_url,
+            timeout=Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
+            max_retries=0,
+            http_client=http_client(largest),
+        )
+    except httpx2.InvalidURL as error:
+        raise SettingsError(f"base_url is no address: {error}", hint="correct base_url") from None
 
 
 class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that anyone sees
