@@ -1,10 +1,23 @@
 """Who answers a prompt, as settings: names, limits and prices of the engines that a config may name."""
 
+import json
 import math
+import re
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from relabel.protocols import MOST_TOKENS
+
+OPENAI: Final = "https://api.openai.com/v1"
+
+LONGEST: Final = 2000
+"""Characters of an address."""
+
+_NUMBERS: Final = re.compile(r"[0-9.]+")
+_NAME: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 
 _ANSWERS: Final[set[str]] = {
     "model", "revision", "temperature", "top_p", "max_tokens", "seed", "extra_body", "choices",
@@ -13,7 +26,9 @@ _ANSWERS: Final[set[str]] = {
 
 
 def check_address(address: str) -> None:
-    """Refuse what is no address, and http://user:password@host: that would stand in messages, and beside the key.
+    """Refuse what is no address, and one that holds a secret: that would stand in messages, and beside the key.
+
+    A secret stands before the host, http://user:password@host, or behind the path, ?api_key=….
 
     Raises:
         ValueError: it is one of these; says which, and repeats nothing of it.
@@ -21,15 +36,48 @@ def check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         _ = parts.port  # read, hence checked
+        fine = _is_host(parts.hostname or "", bracketed="[" in parts.netloc)
     except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in {"http", "https"}:
+        fine = False
+    sane = len(address) <= LONGEST and not any(sign.isspace() or not sign.isprintable() for sign in address)
+    if not (fine and sane) or parts.scheme not in {"http", "https"}:
         raise ValueError("this is no address such as http://127.0.0.1:8000/v1")
     if "@" in parts.netloc:
         raise ValueError(
             "this holds a user name or a password; take out the part before @, and put the key in an environment"
             " variable that api_key_env names"
         )
+    if "?" in address or "#" in address:
+        raise ValueError(
+            "an address ends with its path; take out what begins with ? or #, and put a key in an environment variable"
+            " that api_key_env names"
+        )
+
+
+def _is_host(name: str, *, bracketed: bool) -> bool:
+    """Whether this can be a host: an IP address, or a name (RFC 1123, 2.1; servers inside a house have _ too).
+
+    Raises:
+        ValueError: it looks like an IP address, and is none; or a part of the name is too long.
+    """
+    if bracketed:
+        return bool(IPv6Address(name))
+    if _NUMBERS.fullmatch(name):
+        return bool(IPv4Address(name))
+    return _NAME.fullmatch(name) is not None and len(name.encode("idna")) < 255
+
+
+def _sendable(value: Any) -> Any:
+    """Refuse what YAML knows and JSON does not: dates, bytes, numbers that are none."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("JSON, in which it is sent, has no such value; put a date between quotation marks") from None
+    return value
+
+
+Body = dict[str, Annotated[Any, AfterValidator(_sendable)]]
+"""Further fields of what is sent."""
 
 
 class Strict(BaseModel):
@@ -38,16 +86,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+def _per_million(dollars: float) -> float:
+    """Refuse a price of one token in place of a million's: it would be rounded to nothing, and no limit would hold."""
+    if 0 < dollars < LEAST:
+        raise ValueError(f"prices are in US dollars per million tokens, 0 or at least {LEAST:g}; is this one token's?")
+    return dollars
+
+
+LEAST: Final = 0.0001
+"""No listed model costs less for a million tokens, and few cost more for one."""
+
+Dollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False), AfterValidator(_per_million)]
+"""US dollars per million tokens, at most one for a token."""
 
 
 class Tier(Strict):
     """What all tokens of a request cost whose prompt has more than `above`; US dollars per million tokens."""
 
     above: int = Field(ge=1)
-    input: _Dollars
-    output: _Dollars
-    cached_input: _Dollars | None = None
+    input: Dollars
+    output: Dollars
+    cached_input: Dollars | None = None
 
 
 class Price(Strict):
@@ -60,11 +119,19 @@ class Price(Strict):
         tiers: other prices for long prompts.
     """
 
-    input: _Dollars
-    output: _Dollars
-    cached_input: _Dollars | None = None
-    cache_write: _Dollars | None = None
+    input: Dollars
+    output: Dollars
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
     tiers: list[Tier] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        above = [tier.above for tier in self.tiers]
+        twice = next((each for each in above if above.count(each) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tiers are for prompts above {twice} tokens; keep one of them")
+        return self
 
 
 class Endpoint(Strict):
@@ -82,8 +149,9 @@ class Endpoint(Strict):
         extra_body: further fields of the body, or other values for its fields.
         choices: how a request with choices is asked. "logprobs" asks for probabilities, "structured" (vLLM) also
             allows nothing but the choices, "text" asks for neither (models that refuse log-probabilities).
-        timeout: seconds without a byte from the server after which an attempt has failed.
-        patience: seconds in which a server answers nothing at all before the run gives it up, four times as long once
+        timeout: seconds without a byte from the server after which an attempt has failed; it fails too when its answer
+            is not whole after ten times as many.
+        patience: seconds in which a server sends nothing at all before the run gives it up, four times as long once
             it has answered; None = 3 × timeout.
         max_retries: attempts after the first one. Refusals for the rate (429) are none.
         price: what its tokens cost, in place of the list price.
@@ -98,17 +166,17 @@ class Endpoint(Strict):
     api_key_env: str | None = None
     api_key_file: str | None = Field(default=None, min_length=1)
     revision: str = ""
-    temperature: float | None = Field(default=0.0, ge=0)
+    temperature: float | None = Field(default=0.0, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=2048, ge=1)
+    max_tokens: int | None = Field(default=2048, ge=1, le=MOST_TOKENS)
     seed: int | None = None
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: Body = Field(default_factory=dict)
     choices: Literal["logprobs", "structured", "text"] = "logprobs"
-    timeout: float = Field(default=60.0, gt=0)
+    timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     patience: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=6, ge=0)
     price: Price | None = None
-    context_tokens: int | None = Field(default=None, ge=64)
+    context_tokens: int | None = Field(default=None, ge=64, le=MOST_TOKENS)
     prompt_cache_key: bool | None = None
 
     @field_validator("base_url")
@@ -176,8 +244,15 @@ class OpenAIBatch(Endpoint):
     max_requests: int = Field(default=50_000, ge=1, le=50_000)
     max_file_bytes: int = Field(default=200_000_000, ge=1_000, le=200_000_000)
     max_enqueued_tokens: int | None = Field(default=None, ge=1)
-    poll_seconds: float = Field(default=60.0, gt=0)
-    completion_window: str = Field(default="24h", min_length=1)
+    poll_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    completion_window: str = Field(default="24h", pattern=r"^[1-9][0-9]*[hd]$")
+
+    @field_validator("completion_window")
+    @classmethod
+    def _a_day(cls, window: str, told: ValidationInfo) -> str:
+        if window != "24h" and urlsplit(told.data.get("base_url") or OPENAI).hostname == urlsplit(OPENAI).hostname:
+            raise ValueError("OpenAI knows none but 24h; others are for a service that base_url names")
+        return window
 
     def files(self, requests: int, tokens: int) -> int:
         """Estimate how many files so many requests make, with so many prompt tokens in all (4 bytes each)."""
@@ -229,9 +304,9 @@ class VLLM(Strict):
     seed: int = 0
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int = Field(default=2048, ge=1)
+    max_tokens: int = Field(default=2048, ge=1, le=MOST_TOKENS)
     too_long: Literal["shorten", "none"] = "shorten"
     extra: dict[str, Any] = Field(default_factory=dict)
 

@@ -13,6 +13,7 @@ from typing import Final
 from relabel import config, engine_settings, pools
 from relabel.building import open_engine, price, template_of, window
 from relabel.cascade import open_case
+from relabel.engines.service import key_for
 from relabel.errors import InputError, RelabelError, TemplateError
 from relabel.judges.human import HumanJudge
 from relabel.judges.llm import LLMJudge
@@ -91,7 +92,7 @@ def check(source: Source, settings: config.Settings) -> Forecast:
 
     Raises:
         InputError: a broken row, unless the source skips them.
-        SettingsError: a template that does not load.
+        SettingsError: a template that does not load, or a file with a key that a run could not use.
     """
     policy = settings.policy.policy()
     missing = tuple(_missing(settings))
@@ -116,8 +117,14 @@ def check(source: Source, settings: config.Settings) -> Forecast:
 
 
 def _missing(settings: config.Settings) -> Iterator[str]:
-    """Say what a run would refuse to start without; a forecast can do without."""
+    """Say what a run would refuse to start without; a forecast can do without.
+
+    Raises:
+        SettingsError: a file with a key is named, and is missing or wrong: unlike a variable, it belongs to the config.
+    """
     for name, stage in zip(settings.names, settings.stages, strict=True):
+        if isinstance(stage, config.LLM) and getattr(stage.engine, "api_key_file", None) is not None:
+            key_for(stage.engine)
         try:
             if isinstance(stage, config.Human):
                 HumanJudge(Path(stage.labels))

@@ -11,12 +11,12 @@ US dollars per million tokens. A price with a `base_url` is for that server alon
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, ValidationError, field_validator
 
+from relabel.engine_settings import Dollars, check_address
 from relabel.engine_settings import Price as Written
-from relabel.engine_settings import check_address
 from relabel.errors import SettingsError
 from relabel.money import Price, Rates
 from relabel.yamltext import problems, read_yaml
@@ -28,8 +28,8 @@ class Listed(Written):
     """A model's price, and what a batch of requests costs: so many dollars, or so much less (half, unless told)."""
 
     base_url: str | None = None
-    batch_input: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    batch_output: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    batch_input: Dollars | None = None
+    batch_output: Dollars | None = None
     batch_discount: float = Field(default=0.5, ge=0, le=1)
 
     @field_validator("base_url")
@@ -43,7 +43,7 @@ class Listed(Written):
         """Return the price within a batch; a token from the cache costs what it did, yet no more than others."""
         left = 1 - self.batch_discount
         read = self.input * left if self.batch_input is None else self.batch_input
-        return Written(
+        return Written.model_construct(  # half of the least price is a price
             input=read,
             output=self.output * left if self.batch_output is None else self.batch_output,
             cached_input=None if self.cached_input is None else min(self.cached_input, read),
@@ -81,7 +81,7 @@ class PriceFile:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the prices in {path}: {error}", hint="--prices FILE") from error
-        data, tree = read_yaml(text, str(path))
+        data, tree = read_yaml(text, str(path), hint=HINT)
         if not isinstance(data, dict):
             raise SettingsError(f"{path}: a file of prices is a mapping of models", hint=HINT)
         models: dict[str, tuple[Listed, ...]] = {}

@@ -20,6 +20,9 @@ Role = Literal["query", "document"]
 REASONED: Final = "#rationale"
 """What follows the template's name in a request that asks why a pair was flagged, after the verdict."""
 
+MOST_TOKENS: Final = 10**9
+"""More than any model reads or writes at a time: a count above it is none, and so is such a setting."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

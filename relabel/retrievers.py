@@ -1,10 +1,11 @@
 """Who a recipe may name: retrievers, encoders, a cross-encoder; their settings, checked, and the names they go by."""
 
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import Field
 
+from relabel.engine_settings import Body
 from relabel.selection import Strict
 
 PACKAGED: Final = "all-MiniLM-L6-v2"
@@ -55,12 +56,12 @@ class Endpoint(_Indexed):
     batch_size: int = Field(default=64, ge=1)
     concurrency: int = Field(default=8, ge=1)
     requests_per_minute: float | None = Field(default=None, gt=0)
-    timeout: float = Field(default=60.0, gt=0)
+    timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=6, ge=0)
     query_prompt: str = ""
     document_prompt: str = ""
     max_characters: int | None = Field(default=None, ge=1)
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: Body = Field(default_factory=dict)
     revision: str = ""
 
     @property

@@ -48,6 +48,12 @@ _UNION: Final = {
 }
 """How all that stands in one store is read there, and put into another that may hold some of it."""
 
+_WORDS: Final = ("text", "detail", "finish_reason", "model")
+"""What of a reply is a server's own words."""
+
+_LARGEST: Final = 2**63 - 1
+"""The largest number that SQLite holds: a sum above it is written as this, and no run ends of it."""
+
 _Work = tuple[str, Sequence[Sequence[Any]]]
 _BILLS_ARE_DUE: Final[_Work] = ("", ())
 
@@ -261,7 +267,7 @@ class Store:
     def add_reply(self, reply: Reply) -> Reply:
         """Keep a raw reply under the address of what was asked; return it as it will be read again."""
         request, usage = reply.request, reply.usage
-        reply = replace(reply, text=_plain(reply.text), detail=_plain(reply.detail))
+        reply = replace(reply, **{name: _plain(getattr(reply, name)) for name in _WORDS})
         self._fresh[request.address] = reply
         self._put(
             _ADD_REPLY,
@@ -344,7 +350,7 @@ class Store:
             due, self._due = self._due, {}
         for key, (stage, model, bill) in due.items():
             told = bill()
-            counts = [getattr(told, name) for name in FIELDS]
+            counts = [None if (count := getattr(told, name)) is None else min(count, _LARGEST) for name in FIELDS]
             connection.execute(_NOTE_BILL, (key, self._execution, time.time(), stage, model, *counts))
 
     def bills(self) -> "Iterator[Billed]":

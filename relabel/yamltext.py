@@ -15,6 +15,9 @@ _MOST: Final = 100_000
 """Values in a file, those that an alias (*name) stands for counted each time."""
 
 
+README: Final = "README lists what may be written in it"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML that says when a key stands twice, instead of taking the last."""
 
@@ -49,13 +52,12 @@ def text_of(path: Path) -> str:
         raise SettingsError(f"cannot read the config {path}: {error}", hint=hint) from error
 
 
-def read_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
-    """Return the data of a YAML text, and its tree, which knows the lines.
+def read_yaml(text: str, name: str, *, hint: str = README) -> tuple[Any, yaml.Node | None]:
+    """Return the data of a YAML text, and its tree, which knows the lines; `hint` says what may stand in it.
 
     Raises:
         SettingsError: it is no YAML, a key stands twice, it nests too deep, or aliases make it endless.
     """
-    hint = "README lists what may be written in it"
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         if tree is not None and _size(tree, {}) > _MOST:
@@ -114,7 +116,7 @@ def problems(
 
 def _problem(name: str, tree: Any, found: Mapping[str, Any], place: list[Any]) -> str:
     field = ".".join(str(part) for part in place)
-    message = found["msg"].removeprefix("Value error, ")
+    message = found["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]  # a class of ours
     if found["type"] == "extra_forbidden":
         message = "there is no such field here"
     return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"

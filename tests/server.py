@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -214,7 +214,7 @@ class FakeServer:
                 kind = self.plan.fault(key, self.asked[key] - self.refused[key])
                 response = await self.fault(kind, body, request) if kind else JSONResponse(self._completion(body))
                 torn = isinstance(response, Torn)
-                self.paid[key] += response.status_code == 200 and response.body != b""
+                self.paid[key] += response.status_code == 200 and getattr(response, "body", None) != b""
                 self.torn[key] += torn and response.body != b""
             else:
                 self.refused[key] += 1
@@ -263,6 +263,8 @@ class FakeServer:
             "error": lambda: refuse(500, "The server had an error"),
             "page": lambda: HTMLResponse("<html><h1>503 Service Unavailable</h1></html>", 503),
             "hang": lambda: hang(request),
+            "drip": lambda: StreamingResponse(spaces(request, 1, pause=0.05)),
+            "endless": lambda: StreamingResponse(spaces(request, 2**20)),
             "cut": lambda: Torn(b'{"id": "half a compl'),
             "reset": lambda: Torn(b""),
             "refusal": lambda: JSONResponse(altered(completion("", body), content=None, refusal="I can't help.")),
@@ -328,6 +330,13 @@ async def hang(request: Request) -> Response:
     while message["type"] != "http.disconnect":
         message = dict(await request.receive())
     return Response("too late", 504)
+
+
+async def spaces(request: Request, count: int, *, pause: float = 0.0) -> AsyncIterator[bytes]:
+    """Send so many spaces, again and again, until the client gives up."""
+    while not await request.is_disconnected():
+        yield b" " * count
+        await asyncio.sleep(pause)
 
 
 def in_two_seconds() -> str:

@@ -85,7 +85,7 @@ TOLD = [
     ("x.jsonl", b"", "x.jsonl: the file holds no rows", "Name a file"),
     ("x.jsonl", BGE.decode().encode("utf-16"), "x.jsonl, line 1: is not UTF-8", "UTF-16"),
     ("x.jsonl", BGE.replace(b"\n", b"\r"), "line 1: is not JSON: Extra data", "tr '\\r' '\\n'"),
-    ("x.jsonl", b'{"query": "a\0b"}\n', "line 1: is not JSON: Invalid control character", "Mend the line"),
+    ("x.jsonl", b'{"query": "a\0b"}\n', "is not JSON: Invalid control character at character 13", "Mend the line"),
     ("x.jsonl", b'{"a":' * 3000 + b"1" + b"}" * 3000, "line 1: is not usable JSON: nested too deep", "Mend the line"),
     ("x.jsonl", b'{"a": ' + b"9" * 5000 + b"}", "line 1: is not usable JSON: Exceeds the limit", "Mend the line"),
     ("x.jsonl", b'{"query": "a", "query": "b", "pos": [], "neg": []}', "field 'query': stands twice", "Keep one"),

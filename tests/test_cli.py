@@ -141,6 +141,20 @@ def test_check_works_without_a_key_and_says_so(tmp_path: Path, monkeypatch: pyte
     assert "price unknown" not in done.stdout
 
 
+@pytest.mark.parametrize(("mode", "problem"), [(None, "the key cannot be read"), (0o644, "than its owner may read it")])
+def test_check_looks_at_a_file_with_a_key(tmp_path: Path, mode: int | None, problem: str) -> None:
+    """Unlike a variable of the shell, it belongs to the config: `check` fails where a run would."""
+    if mode is not None:
+        (tmp_path / "key").write_text("sk-of-no-use-0123456789\n")
+        (tmp_path / "key").chmod(mode)
+    config = tmp_path / "c.yaml"
+    config.write_text("stages:\n  - {judge: llm, engine: {kind: openai, model: gpt-4o, api_key_file: key}}\n", "utf-8")
+    done = relabel("check", SAMPLE, "-c", config)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert "sk-of" not in done.stdout + done.stderr
+
+
 def test_max_undecided_exits_with_one(tmp_path: Path) -> None:
     """A run that leaves more undecided than asked for finishes, and says so by its exit code."""
     config = tmp_path / "c.yaml"

@@ -11,6 +11,7 @@ from relabel.errors import SettingsError
 from relabel.policy import PRESETS
 
 LLM = "stages:\n  - judge: llm\n    engine: {kind: scripted, replies: r.jsonl}\n"
+ENGINE = "stages:\n  - judge: llm\n    engine:\n      model: m\n      kind: openai{}\n"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,38 @@ LLM = "stages:\n  - judge: llm\n    engine: {kind: scripted, replies: r.jsonl}\n
         (
             "stages:\n  - rules\npolicy:\n  actions: {irrelevant: drop}\n",
             "line 3: policy: irrelevant: drop would move a true negative; use keep or ask",
+        ),
+        (
+            ENGINE.format("\n      extra_body:\n        x: 2024-01-01"),
+            "line 7: stages.0.engine.extra_body.x: JSON, in which it is sent, has no such value",
+        ),
+        (ENGINE.format("\n      extra_body: {x: [.nan]}"), "line 6: stages.0.engine.extra_body.x: JSON, in which"),
+        (ENGINE.format("\n      extra_body: {x: !!binary aGFsbG8=}"), "line 6: stages.0.engine.extra_body.x: JSON, in"),
+        (ENGINE.format('\n      extra_body: {x: "\\ud800"}'), "line 6: stages.0.engine.extra_body.x: JSON, in which"),
+        (ENGINE.format("\n      temperature: .inf"), "line 6: stages.0.engine.temperature: Input should be a finite"),
+        (ENGINE.format("\n      timeout: .inf"), "line 6: stages.0.engine.timeout: Input should be a finite number"),
+        (
+            ENGINE.format("\n      max_tokens: 1000000000000000"),
+            "line 6: stages.0.engine.max_tokens: Input should be le",
+        ),
+        (ENGINE.format("\n      base_url: http://a..b/v1"), "line 6: stages.0.engine.base_url: this is no address"),
+        (ENGINE.format("\n      base_url: http:///v1"), "line 6: stages.0.engine.base_url: this is no address such as"),
+        (
+            ENGINE.format("\n      price: {input: 10000000000000.0, output: 1}"),
+            "line 6: stages.0.engine.price.input: Input should be less than or equal to 1000000",
+        ),
+        (
+            ENGINE.format("\n      price: {input: 0.00000015, output: 0.6}"),
+            "line 6: stages.0.engine.price.input: prices are in US dollars per million tokens, 0 or at least 0.0001",
+        ),
+        (
+            ENGINE.format("_batch\n      completion_window: 2d"),
+            "line 6: stages.0.engine.completion_window: OpenAI knows none but 24h",
+        ),
+        (ENGINE.format("_batch\n      completion_window: soon"), "line 6: stages.0.engine.completion_window: String"),
+        (
+            ENGINE.format("_batch\n      poll_seconds: .inf"),
+            "line 6: stages.0.engine.poll_seconds: Input should be a f",
         ),
         ("stages: [rules\n", "line 2: not YAML: expected ',' or ']'"),
     ],
@@ -176,6 +209,15 @@ def test_what_could_not_work_is_refused(text: str, said: str) -> None:
     """Names that leave the run directory, keys that nothing looks up, servers that replies could not tell apart."""
     with pytest.raises(SettingsError, match=re.escape(said)):
         config.parse(text)
+
+
+def test_another_service_may_have_another_window() -> None:
+    """Only OpenAI knows no other than a day."""
+    told = config.parse(ENGINE.format("_batch\n      base_url: http://host/v1\n      completion_window: 7d"))
+    [stage] = told.stages
+    assert isinstance(stage, config.LLM)
+    assert isinstance(stage.engine, engine_settings.OpenAIBatch)
+    assert stage.engine.completion_window == "7d"
 
 
 def test_two_servers_with_different_revisions_are_two() -> None:

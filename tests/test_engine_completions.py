@@ -9,7 +9,7 @@ import pytest
 from relabel.engines.completions import choice_probabilities, completion_body, read_completion
 from relabel.engines.prices import price_of
 from relabel.money import PICO, Price
-from relabel.protocols import Message, Request, Usage
+from relabel.protocols import MOST_TOKENS, Message, Request, Usage
 
 REQUEST = Request(address="a", messages=(Message("user", "Is it?"),), choices=("Yes", "No"))
 
@@ -63,6 +63,7 @@ def whole(**changes: Any) -> dict[str, Any]:
         {"content": [None, {"token": 3}]},
         {"content": [{"token": "Yes", "logprob": "high"}]},
         {"content": [{"token": "Yes", "logprob": float("nan")}]},
+        {"content": [{"token": "Yes", "logprob": -(10**400)}]},
     ],
 )
 def test_odd_log_probabilities_are_none(logprobs: object) -> None:
@@ -121,6 +122,8 @@ THOUGHT = {"prompt_tokens": 9, "completion_tokens": 7, "completion_tokens_detail
         (THOUGHT | {"total_tokens": 109}, Usage(9, 7)),
         (THOUGHT | {"completion_tokens": 107, "total_tokens": 116}, Usage(9, 107)),  # as at OpenAI
         ("nothing", Usage()),
+        ({"prompt_tokens": MOST_TOKENS, "completion_tokens": MOST_TOKENS + 1}, Usage(MOST_TOKENS, None)),
+        ({"prompt_tokens": 10**400, "completion_tokens": 2}, Usage(None, 2)),
     ],
 )
 def test_usage(usage: object, expected: Usage) -> None:

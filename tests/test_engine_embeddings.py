@@ -14,6 +14,7 @@ from collections_of import Texts, silent
 from server import Body, FakeServer, Plan, embeddings, refuse
 from starlette.responses import JSONResponse, Response
 
+from relabel.engines import embeddings as embeddings_module
 from relabel.engines.clock import Clock
 from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
 from relabel.errors import ServiceError, SettingsError
@@ -258,6 +259,29 @@ def test_a_batch_too_large_is_halved(server: FakeServer, endpoint: Make) -> None
     server.embed = at_most(3, 1000)
     vectors = endpoint(batch_size=20).encode("query", TEXTS)
     assert vectors == pytest.approx(np.array([vector(text) for text in TEXTS]), abs=1e-6)
+
+
+def test_an_answer_too_large_is_asked_for_in_halves(
+    server: FakeServer, endpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer of more bytes than there is room for may be that of too many texts; one text alone is given up."""
+    monkeypatch.setattr(embeddings_module, "LARGEST", 1000)
+    monkeypatch.setattr(embeddings_module, "ROOM", 100)
+    found = endpoint(batch_size=16).encode("query", [str(number) for number in range(16)])
+    assert found.shape[0] == 16
+    assert {len(body["input"]) for body in server.bodies} > {16}
+    monkeypatch.setattr(embeddings_module, "LARGEST", 10)
+    with pytest.raises(ServiceError, match="gives no embeddings: the answer has more than 100 bytes"):
+        endpoint(batch_size=1).encode("query", ["a"])
+
+
+@pytest.mark.parametrize("count", [-1, 10**10, 10**400], ids=["negative", "10", "400"])
+def test_a_count_beyond_all_models_is_none(server: FakeServer, endpoint: Make, count: int) -> None:
+    """The vectors are taken, the count is not."""
+    server.embed = lambda body: JSONResponse(embeddings(body) | {"usage": {"total_tokens": count}})
+    made = endpoint()
+    assert made.encode("query", ["a"]).shape == (1, 8)
+    assert made.report() == {"requests": 1, "tokens": 0}
 
 
 def test_a_text_too_long_is_named(server: FakeServer, endpoint: Make) -> None:

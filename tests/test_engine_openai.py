@@ -1,8 +1,11 @@
 """The OpenAI engine against a real server that misbehaves, over a real socket."""
 
 import asyncio
+import contextlib
+import gzip
 import itertools
 import json
+import math
 import queue
 import re
 import subprocess
@@ -20,17 +23,22 @@ from clocks import Skipping
 from openai import AsyncOpenAI
 from pydantic import ValidationError
 from server import PERMANENT, TRANSIENT, FakeServer, Plan, completion, content_key, oracle, refuse
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from relabel.engine_settings import OpenAI
 from relabel.engines import openai as openai_module
+from relabel.engines import transport
+from relabel.engines.budget import Meter
 from relabel.engines.clock import Clock
 from relabel.engines.faults import LONGEST_WAIT, REFUSED
 from relabel.engines.openai import LOOKAHEAD, OpenAIEngine
 from relabel.engines.recognizing import asked_wait
-from relabel.engines.service import Service
+from relabel.engines.remembering import Remembering
+from relabel.engines.service import Service, Trouble
 from relabel.errors import ServiceError, SettingsError
+from relabel.money import Price
 from relabel.protocols import Engine, Message, Reply, Request
+from relabel.store import Store
 
 KEY = "sk-quite-secret-0123456789"
 
@@ -262,6 +270,9 @@ def test_the_wait_is_the_one_asked_for(server: FakeServer, kind: str, low: float
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "later"}, None),
+        ({"retry-after": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Wed, 01 Jan 2020 00:00:09 GMT", "date": "Mon, 01 Jan 99999999999 00:00:00 GMT"}, None),
         ({}, None),
     ],
 )
@@ -485,6 +496,28 @@ def test_a_password_in_the_address_is_refused(monkeypatch: pytest.MonkeyPatch) -
     OpenAI(model="m", base_url="https://example.org/v1/@cf/meta")  # as Cloudflare has it: no password
 
 
+def test_a_name_that_no_host_can_have() -> None:
+    """What passes for an address and cannot be asked (full-width letters) is an error of the setting."""
+    with pytest.raises(SettingsError, match="base_url is no address"):
+        list(OpenAIEngine(OpenAI(model="m", base_url="http://\uff41.com/v1")).answer([ask()]))
+    OpenAI(model="m", base_url="http://[::1]:8000/v1")
+    OpenAI(model="m", base_url="http://gpu_box.local:8000/v1")
+    OpenAI(model="m", base_url="https://stra\u00dfe.example./v1")
+
+
+@pytest.mark.parametrize("behind", ["?api_key=secret", "#secret", "?"])
+def test_a_query_in_the_address_is_refused(monkeypatch: pytest.MonkeyPatch, behind: str) -> None:
+    """A key behind the path would be printed with the address: it is refused, with where a key belongs."""
+    address = f"https://example.org/v1{behind}"
+    with pytest.raises(ValidationError, match="environment variable") as refused:
+        OpenAI(model="m", base_url=address)
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(SettingsError, match="OPENAI_BASE_URL") as caught:
+        OpenAIEngine(OpenAI(model="m")).answer([])
+    assert "secret" not in str(caught.value)
+
+
 def test_half_a_character_is_a_failure_of_its_request(server: FakeServer) -> None:
     """A prompt that is no valid Unicode cannot be sent; the others are."""
     replies = list(engine(server).answer([ask("\ud800"), ask(2)]))
@@ -597,31 +630,198 @@ def test_a_limit_that_nobody_set_is_found(*, headers: bool) -> None:
         assert limiting.refused.total() < 160
 
 
-def test_silence_after_an_answer_is_borne_longer(server: FakeServer) -> None:
-    """Four times as long as before the first answer, and only while somebody waits for one."""
-    settings, clock = OpenAI(model="fake", base_url=server.url, timeout=10), Skipping()
-    service = Service(settings, AsyncOpenAI(base_url=server.url, api_key="none"), "", clock)
+class Watched:
+    """A service of which a test says when a request is out, how long it is silent, and when it answers."""
 
-    async def heard() -> None:
-        async def nothing() -> None:
-            return None
+    def __init__(self, url: str) -> None:
+        self.clock = Skipping()
+        settings = OpenAI(model="fake", base_url=url, timeout=10)
+        self.service = Service(settings, AsyncOpenAI(base_url=url, api_key="none"), "", self.clock)
 
-        await service.answer(nothing(), [])
+    async def ask(self) -> "Callable[[Exception | None], Any]":
+        """Send a request; return what ends it, in an answer or in an error of the network."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asking = asyncio.create_task(self.service.answer(outcome, []))
+        await asyncio.sleep(0)
 
-    def after(seconds: float, waiting: int = 1) -> bool:
-        clock.later(seconds, lambda: None)
+        async def end(error: Exception | None) -> None:
+            if error is None:
+                outcome.set_result(None)
+            else:
+                outcome.set_exception(error)
+            with contextlib.suppress(Trouble):
+                await asking
+
+        return end
+
+    def bears(self, seconds: float, waiting: int = 1) -> bool:
+        """Whether the service is still waited for after so many seconds more."""
+        self.clock.later(seconds, lambda: None)
         try:
-            service.check(waiting)
+            self.service.check(waiting)
         except ServiceError:
             return False
         return True
 
+
+def test_silence_after_an_answer_is_borne_longer(server: FakeServer) -> None:
+    """Three time-outs, four times as long after the first answer, and nothing where nobody waits for one."""
+
     async def story() -> list[bool]:
-        first = [after(29), after(500, waiting=0), after(29)]
-        await heard()
-        return [*first, after(119), after(2)]
+        watched = Watched(server.url)
+        end = await watched.ask()
+        first = [watched.bears(29), watched.bears(2, waiting=0), watched.bears(0)]
+        await end(None)
+        await watched.ask()
+        return [*first, watched.bears(119), watched.bears(2)]
+
+    assert asyncio.run(story()) == [True, True, False, True, False]
+
+
+def test_nothing_is_expected_while_no_request_is_out(server: FakeServer) -> None:
+    """Waits for a turn or for the next attempt are no silence of the server, and take none of it back."""
+
+    async def story() -> list[bool]:
+        watched = Watched(server.url)
+        borne = [watched.bears(1000)]
+        end = await watched.ask()
+        borne.append(watched.bears(20))
+        await end(TimeoutError())
+        borne.append(watched.bears(1000))
+        await watched.ask()
+        return [*borne, watched.bears(9), watched.bears(2)]
 
     assert asyncio.run(story()) == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize("limit", [{"requests_per_minute": 40}, {"tokens_per_minute": 600, "max_tokens": 50}])
+def test_limits_of_our_own_are_no_silence(server: FakeServer, limit: dict[str, Any]) -> None:
+    """Where the settings allow fewer requests than the server's patience is long, all are asked in their time."""
+    slow = engine(server, Clock(), patience=0.2, timeout=1.0, **limit)
+    assert [reply.failure for reply in slow.answer(map(ask, range(3)))] == ["", "", ""]
+
+
+def test_an_answer_that_trickles_is_not_silent(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for while it comes, however short the patience, and given up when its time is over: once."""
+    monkeypatch.setattr(transport, "WHOLE", 4)
+    reply = one(server, "drip", Clock(), timeout=0.3, patience=0.4)
+    assert (reply.failure, reply.retryable, reply.unsure) == ("failed", True, 1)
+    assert reply.detail == "the answer was not whole after 1.2 s"
+    assert server.total == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_is_too_large_is_not_read(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, status: int, *, packed: bool
+) -> None:
+    """No more of it is kept than 64 MiB, as it is or unpacked from little: of an answer, and of an error's page."""
+    content = b" " * (transport.LARGEST + 1)
+    headers = {"content-encoding": "gzip"} if packed else {}
+    answer = Response(gzip.compress(content, 1) if packed else content, status, headers)
+
+    async def large(*_: object) -> Response:
+        return answer
+
+    monkeypatch.setattr(server, "fault", large)
+    reply = one(server, "any", timeout=30.0)
+    assert (reply.failure, reply.retryable, reply.unsure) == ("failed", True, 1)
+    assert reply.detail == "the answer has more than 67,108,864 bytes"
+    assert server.total == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_as_large_as_it_may_be_is_read(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+) -> None:
+    """The bound is of what is unpacked, and a packed answer is read as any other."""
+    body = json.dumps(completion("Yes", {"messages": []})).encode()
+    content = body + b" " * (transport.LARGEST - len(body))
+    headers = {"content-encoding": "gzip"} if packed else {}
+    answer = Response(gzip.compress(content, 1) if packed else content, 200, headers)
+
+    async def large(*_: object) -> Response:
+        return answer
+
+    monkeypatch.setattr(server, "fault", large)
+    assert one(server, "any", timeout=30.0).text == "Yes"
+
+
+def test_redirections_are_followed_to_an_end(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that moved is found; one that leads to itself is given up, like a connection that is lost."""
+
+    async def moved(kind: str, body: dict[str, Any], request: Any) -> Response:
+        del kind, body
+        return RedirectResponse(request.url.path, 307)
+
+    monkeypatch.setattr(server, "fault", moved)
+    assert one(server, "any", max_retries=0).detail == "connection lost (TooManyRedirects)"
+    server.plan = Plan(1.0, ("error",), clears_after=3)
+    [reply] = engine(server, max_retries=0).answer([ask("moved")])
+    assert (reply.failure, server.asked[key_of(ask("moved"))]) == ("", 4)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"},
+        {"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"},
+        {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": f"1{'0' * 308}s" * 2},
+    ],
+)
+def test_headers_beyond_all_numbers_say_nothing(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    """A refusal with such headers is a refusal without."""
+
+    async def refused(*_: object) -> Response:
+        return refuse(429, "Rate limit reached", headers=headers)
+
+    monkeypatch.setattr(server, "fault", refused)
+    server.plan = Plan(1.0, ("error",))
+    assert [reply.failure for reply in engine(server).answer([ask()])] == [""]
+
+
+@pytest.mark.parametrize("name", ["model", "finish_reason", "content"])
+def test_half_a_character_in_an_answer_is_stored(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """JSON can hold half a surrogate pair in each of a server's words; the store has a sign in its place."""
+    whole = completion("Yes", {"messages": []})
+    choice = whole["choices"][0]
+    holder = {"model": whole, "finish_reason": choice, "content": choice["message"]}[name]
+    holder[name] = "x\ud800"
+
+    async def odd(*_: object) -> Response:
+        return Response(json.dumps(whole), media_type="application/json")
+
+    monkeypatch.setattr(server, "fault", odd)
+    server.plan = Plan(1.0, ("any",))
+    with Store(tmp_path) as store:
+        [reply] = Remembering(engine(server), store).answer([ask()])
+        store.flush()
+        known = store.reply_to(ask())
+    assert known is not None
+    said = {"model": known.model, "finish_reason": known.finish_reason, "content": known.text}
+    assert said[name] == "x\ufffd"
+    assert (reply.model, reply.finish_reason, reply.text) == (known.model, known.finish_reason, known.text)
+
+
+@pytest.mark.parametrize("count", [10**14, 10**20, 10**400], ids=["14", "20", "400"])
+def test_a_count_beyond_all_models_is_none(server: FakeServer, tmp_path: Path, count: int) -> None:
+    """No model reads so much: the reply is kept, its cost is unknown, and the bill can be written."""
+
+    def answer(messages: Any, body: dict[str, Any]) -> dict[str, Any]:
+        return completion(oracle(messages, body), body) | {"usage": {"prompt_tokens": count, "completion_tokens": 1}}
+
+    server.answer = answer
+    with Store(tmp_path) as store:
+        remembering = Remembering(engine(server), store, meter=Meter("llm", "fake", Price(1.0, 2.0, 1.0)))
+        [reply] = remembering.answer([ask()])
+        store.flush()
+        [billed] = store.bills()
+    assert (reply.failure, reply.usage.tokens_in) == ("", None)
+    assert (billed.bill.asked, billed.bill.counted, billed.bill.uncounted) == (1, 0, 1)
 
 
 def test_nothing_but_refusals_ends_the_run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,7 +843,7 @@ def already() -> threading.Event:
 def test_only_monotonic_clocks_are_waited_by() -> None:
     """No engine's wait reads the time of day, but for a Retry-After date of a server that says no date of its own."""
     folder = Path(openai_module.__file__).parent
-    for name in ("clock", "openai", "pool", "rates", "service", "embeddings", "recognizing"):
+    for name in ("clock", "openai", "pool", "rates", "service", "embeddings", "recognizing", "transport"):
         text = (folder / f"{name}.py").read_text("utf-8")
         assert not re.search(r"time\.time\(|localtime|utcnow", text), name
         assert text.count("datetime.now") == (name == "recognizing"), name
@@ -792,12 +992,24 @@ def test_the_identity_is_what_changes_the_answer() -> None:
         ("base_url", "127.0.0.1:8000/v1"),
         ("base_url", "http://host:port/v1"),
         ("base_url", "http://[::1/v1"),
+        ("base_url", "http:///v1"),
+        ("base_url", "http://a..b/v1"),
+        ("base_url", f"http://{'a' * 70}.com/v1"),
+        ("base_url", "http://two words/v1"),
+        ("base_url", 'http://"host"/v1'),
+        ("base_url", "http://999.1.1.1/v1"),
+        ("base_url", "http://[host]/v1"),
+        ("base_url", f"http://host/{'a' * 3000}"),
         ("choices", "maybe"),
         ("concurrency", 0),
         ("requests_per_minute", 0),
         ("tokens_per_minute", 0),
         ("patience", 0),
         ("timeout", 0),
+        ("timeout", math.inf),
+        ("temperature", math.inf),
+        ("max_tokens", 10**15),
+        ("context_tokens", 10**15),
         ("max_retries", -1),
     ],
 )

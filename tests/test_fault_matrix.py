@@ -19,9 +19,10 @@ from rows import training_file
 from server import TRANSIENT, FakeServer, Plan
 
 from relabel import config, pipeline, sources
+from relabel.engines import transport
 from relabel.engines.embeddings import EmbeddingEndpoint, EndpointSettings
 from relabel.engines.faults import FAULTS, Rule
-from relabel.errors import ServiceError
+from relabel.errors import ServiceError, SettingsError
 from relabel.pipeline import Summary
 
 KEY = "sk-quite-secret-0123456789"
@@ -31,6 +32,8 @@ BEGIN, END = "<!-- faults -->\n", "<!-- /faults -->"
 KINDS = {
     "read timeout": ("hang",),
     "reset": ("reset",),
+    "trickle": ("drip",),
+    "large answer": ("endless",),
     "cut body": ("cut",),
     "408": ("timeout",),
     "409": ("conflict",),
@@ -61,7 +64,7 @@ KINDS = {
 }
 """How `FakeServer` does what a fault is. Those that are not listed have a test of their own."""
 
-PATIENT: dict[str, Any] = {"hang": {"timeout": 0.5}}
+PATIENT: dict[str, Any] = {"hang": {"timeout": 0.5}, "drip": {"timeout": 0.5, "patience": 0.6}}
 """Settings for a kind that would take long with the usual ones."""
 
 OWN = {"no connection", "connect timeout", "certificate", "proxy", "silence", "half a character", "nothing useful"}
@@ -71,8 +74,9 @@ pytestmark = pytest.mark.usefixtures("tidy")
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every test a key, and no proxy."""
+    """Give every test a key, no proxy, and less time for an answer than there is: two time-outs."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(transport, "WHOLE", 2)
     for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -196,6 +200,15 @@ def test_everything_is_rejected(server: FakeServer, tmp_path: Path) -> None:
     check_the_end(caught.value, FAULTS["rejected"], tmp_path)
 
 
+def test_no_answer_ends(server: FakeServer, tmp_path: Path) -> None:
+    """When the first answers all trickle the run stops; it does not wait for each of the others."""
+    server.plan = Plan(1.0, ("drip",))
+    with pytest.raises(ServiceError) as caught:
+        judge(tmp_path, server.url, prompt="relevance", timeout=0.3, patience=0.4)
+    check_the_end(caught.value, FAULTS["trickle"], tmp_path)
+    assert server.total <= 3 * 8
+
+
 def free_port() -> int:
     """Return a port where nobody listens."""
     with socket.socket() as held:
@@ -279,6 +292,23 @@ def test_a_proxy_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "HTTPS_PROXY" in caught.value.hint
 
 
+def test_a_proxy_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word in the place of a proxy's address is a host of that name: the proxy is named, not the service."""
+    monkeypatch.setenv("HTTP_PROXY", "garbage")
+    with pytest.raises(ServiceError) as caught:
+        judge(tmp_path, "http://model.example/v1")
+    check_the_end(caught.value, FAULTS["proxy"], tmp_path)
+
+
+@pytest.mark.parametrize("address", ["http://me:PASSWORD@127.0.0.1:99999", "http://", "ftp://127.0.0.1:1", "a:b:c"])
+def test_a_proxy_that_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """What cannot be an address is an error of the variable, which is named; a password in it is not repeated."""
+    monkeypatch.setenv("HTTP_PROXY", address)
+    with pytest.raises(SettingsError, match="HTTP_PROXY holds no address of a proxy") as caught:
+        judge(tmp_path, "http://model.example/v1")
+    assert "PASSWORD" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_a_proxy_that_wants_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """HTTP 407 from a proxy, on the way to either kind of address, says where name and password go."""
@@ -346,7 +376,7 @@ WHEN = {
     "never": "goes on",
     "at once": "stops at once",
     "unheard": "stops, at once where nothing was ever heard",
-    "all rejected": "stops when the first 3 to 10 all are",
+    "all rejected": "stops when the first 3 to 10 requests all end so",
     "silent": "stops after `patience`",
     "all refused": "stops when nothing else comes for 10 minutes",
 }

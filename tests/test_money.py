@@ -156,7 +156,17 @@ def test_a_file_of_prices(prices: Path) -> None:
         ("m: {input: 1, output: 1, base_url: 'http://me:secret@h/v1'}", "line 1: m.base_url: this holds a user name"),
         ("m: free", "line 1: m: Input should be a valid dictionary"),
         ("m: {input: 1, output: 1}\nm: {input: 1, output: 1}", "line 2: not YAML: 'm' stands twice"),
+        ("m: 3", "line 1: m: Input should be a valid dictionary"),
+        ("m: {input: 10000000000000.0, output: 1}", "line 1: m.input: Input should be less than or equal to 1000000"),
+        ("m: {input: 0.00000015, output: 1}", "line 1: m.input: prices are in US dollars per million tokens"),
+        ("m: {input: 1, output: 1, batch_output: 1.0e-7}", "line 1: m.batch_output: prices are in US dollars per mill"),
+        (
+            "m:\n  input: 1\n  output: 1\n  tiers: [{above: 9, input: 1, output: 1}, {above: 9, input: 2, output: 1}]",
+            "line 1: m: two tiers are for prompts above 9 tokens",
+        ),
+        ("m: {input: 1, output: 1, base_url: 'http://h/v1?key=secret'}", "line 1: m.base_url: an address ends with it"),
         ("- m", "a file of prices is a mapping of models"),
+        ("m: {input: 1", "line 1: not YAML"),
     ],
 )
 def test_what_is_wrong_with_a_file_of_prices_is_said(text: str, said: str, tmp_path: Path) -> None:
@@ -166,7 +176,16 @@ def test_what_is_wrong_with_a_file_of_prices_is_said(text: str, said: str, tmp_p
     with pytest.raises(SettingsError) as error:
         PriceFile.load(path)
     assert said in error.value.message
+    assert "instance of" not in error.value.message
+    assert "MODEL: {input: " in error.value.hint
     assert "secret" not in str(error.value)
+
+
+def test_half_of_the_least_price_is_a_price(tmp_path: Path) -> None:
+    """A discount may lead below what anybody may write."""
+    path = tmp_path / "prices.yaml"
+    path.write_text("m: {input: 0.0001, output: 0.0002, cached_input: 0}", "utf-8")
+    assert PriceFile.load(path).find("m", None, batch=True) == Price(0.00005, 0.0001, 0.0)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -206,9 +225,19 @@ def test_which_price_counts(prices: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert building.price(mini) is None
 
 
-@pytest.mark.parametrize("price", [{"input": -1, "output": 1}, {"input": float("nan"), "output": 1}, {"input": 1}])
+@pytest.mark.parametrize(
+    "price",
+    [
+        {"input": -1, "output": 1},
+        {"input": float("nan"), "output": 1},
+        {"input": 1},
+        {"input": 1, "output": 1e13},
+        {"input": 1.5e-7, "output": 6e-7},
+        {"input": 1, "output": 1, "cache_write": 9e-5},
+    ],
+)
 def test_a_price_in_a_config_is_checked(price: dict[str, float]) -> None:
-    """Negative, no number, incomplete."""
+    """Negative, no number, incomplete, more than a dollar for a token, that of one token."""
     with pytest.raises(ValidationError):
         engine_settings.Price.model_validate(price)
 

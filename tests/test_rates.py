@@ -18,6 +18,7 @@ from relabel.protocols import Usage
     [
         ("1s", 1), ("6m0s", 360), ("120ms", 0.12), ("1h2m3.5s", 3723.5), ("7.66s", 7.66), ("1d", 86400), ("0s", 0),
         ("12", 12), (" 2s ", 2), ("", None), ("soon", None), ("-1s", None), ("1x", None), ("nan", None), ("inf", None),
+        (f"1{'0' * 308}s" * 2, None), (f"{'9' * 400}h", None), (f"1{'0' * 308}d", None),
     ],
 )  # fmt: skip
 def test_durations(text: str, seconds: float | None) -> None:

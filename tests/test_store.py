@@ -14,6 +14,7 @@ import pytest
 from relabel.cascade import open_case
 from relabel.engines.remembering import Remembering
 from relabel.errors import RunError, ServiceError
+from relabel.money import Bill
 from relabel.protocols import Message, Reply, Request, Usage
 from relabel.records import Case, Example, Judgment, Passage
 from relabel.store import PersonLabel, Store
@@ -105,12 +106,24 @@ def test_half_a_surrogate_pair_is_stored(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         judge = store.judge_id("f", {})
         store.add_judgments(judge, [case.judged((Judgment("relevant", rationale="so \ud83d"),))])
-        store.add_reply(Reply(odd, "Yes \udc00", detail="\ud800"))
+        store.add_reply(Reply(odd, "Yes \udc00", "failed", "\ud800", "st\ud800op", "m\ud800"))
         store.flush()
         assert store.judgments(case)[judge][case.pairs[0].key].rationale == "so \ufffd"
         known = store.reply_to(odd)
     assert known is not None
     assert (known.text, known.detail) == ("Yes \ufffd", "\ufffd")
+    assert (known.finish_reason, known.model) == ("st\ufffdop", "m\ufffd")
+
+
+def test_a_bill_beyond_all_numbers_is_written(tmp_path: Path) -> None:
+    """SQLite counts up to 2**63 - 1: a sum above it stands as this, what is unknown stays so, and the run goes on."""
+    with Store(tmp_path) as store:
+        store.note_bill("key", "stage", "model", lambda: Bill(asked=1, tokens_in=2**63, pico=10**30))
+        store.note_bill("other", "stage", "model", lambda: Bill(asked=2, pico=None, guessed_pico=2**63 - 1))
+        store.flush()
+        first, second = [billed.bill for billed in store.bills()]
+    assert first == Bill(asked=1, tokens_in=2**63 - 1, pico=2**63 - 1)
+    assert second == Bill(asked=2, pico=None, guessed_pico=2**63 - 1)
 
 
 # --- replies ---

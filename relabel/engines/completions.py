@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from relabel.engines.faults import FAULTS
-from relabel.protocols import Reply, Request, Usage
+from relabel.protocols import MOST_TOKENS, Reply, Request, Usage
 
 
 def completion_body(
@@ -154,7 +154,7 @@ def _tokens(choice: Mapping[str, Any]) -> Iterator[tuple[str, float, list[tuple[
         for item in items if isinstance(items, list) else ():
             entry = _mapping(item)
             token, logprob = entry.get("token"), entry.get("logprob")
-            if isinstance(token, str) and isinstance(logprob, int | float) and not math.isnan(logprob):
+            if isinstance(token, str) and _is_number(logprob):
                 yield token, logprob, entry
 
     for token, logprob, entry in pairs(_mapping(choice.get("logprobs")).get("content")):
@@ -169,7 +169,9 @@ def _usage(said: object, seconds: float | None) -> Usage:
 
     def count(holder: object, key: str) -> int | None:
         number = _mapping(holder).get(key)
-        return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= MOST_TOKENS:
+            return number
+        return None
 
     tokens_in = count(said, "prompt_tokens")
     tokens_out = count(said, "completion_tokens")
@@ -184,6 +186,14 @@ def _usage(said: object, seconds: float | None) -> Usage:
         apart = count(said, "total_tokens") == tokens_in + tokens_out + thought
         tokens_out += thought if apart else 0
     return Usage(tokens_in, tokens_out, cached, seconds, stored)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that a float can be: JSON knows longer ones."""
+    try:
+        return isinstance(value, int | float) and not math.isnan(value)
+    except OverflowError:
+        return False
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from relabel.engines.clock import Clock
 from relabel.engines.rates import Forecast
 from relabel.engines.service import Service, Trouble, check, client_for, key_for
+from relabel.engines.transport import LARGEST
 from relabel.errors import ServiceError
-from relabel.protocols import Role, Usage
+from relabel.protocols import MOST_TOKENS, Role, Usage
 from relabel.records import digest
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 R = TypeVar("R")
+
+ROOM: Final = 2**18
+"""Bytes of an answer for each text in a batch, where that is more than an answer may have: ten thousand numbers."""
 
 BEGINNING: Final = 60
 """Characters of a text that a message shows."""
@@ -182,7 +186,7 @@ class _Line:
             raise
 
     async def _open(self) -> None:
-        self._client = client_for(self._settings, self._key)
+        self._client = client_for(self._settings, self._key, largest=max(LARGEST, self._settings.batch_size * ROOM))
         self._service = Service(self._settings, self._client, self._key, self._clock)
 
     async def _all(self, texts: Sequence[str]) -> "list[Floats]":
@@ -246,7 +250,7 @@ class _Line:
     def _ending(self, trouble: Trouble, text: str) -> ServiceError:
         """Say why no vector comes."""
         where, begins = self._service.where, f"the text that begins {text[:BEGINNING]!r}"
-        if trouble.transient:
+        if trouble.transient or trouble.rule.unsure:
             hint = "type the same command again: what is embedded is not asked again"
             return ServiceError(f"{where} gives no embeddings: {trouble.detail}", hint=hint)
         if trouble.rule.outcome == "too long":
@@ -289,7 +293,7 @@ def read_embeddings(content: bytes, count: int) -> "tuple[Floats, int]":
         raise Trouble("nothing useful", "an embedding came that holds a value that is no finite number")
     usage = body.get("usage")
     tokens = (usage.get("total_tokens") or usage.get("prompt_tokens")) if isinstance(usage, dict) else 0
-    return block, tokens if isinstance(tokens, int) else 0
+    return block, tokens if isinstance(tokens, int) and 0 <= tokens <= MOST_TOKENS else 0
 
 
 def _vector(given: Any) -> "Floats":

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 Ends = Literal["never", "at once", "unheard", "all rejected", "silent", "all refused"]
 """When a fault ends the run: never, the first time, when the service was never heard or stays out of reach, when the
-first requests are all rejected, when nothing at all is heard, or when nothing but refusals is."""
+first requests all end in it, when nothing at all is heard, or when nothing but refusals is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,14 @@ _NETWORK: Final = {
         hint="type: export HTTPS_PROXY=http://NAME:PASSWORD@HOST:PORT (HTTP_PROXY for an http:// address)",
     ),
     "read timeout": Rule("sends nothing for `timeout` seconds", retry=True, unsure=True),
+    "trickle": Rule(
+        "sends its answer so slowly that it is not whole after 10 × `timeout`",
+        unsure=True,
+        ends="all rejected",
+        problem="{where} sends answers that do not end",
+        hint=f"a server that sends spaces while its model thinks for long needs a larger timeout. Then {_AGAIN}",
+        note="the server may have billed it",
+    ),
     "silence": Rule(
         "takes requests and answers none of them, for ever",
         retry=True,
@@ -93,6 +101,9 @@ _NETWORK: Final = {
     "cut body": Rule(
         "drops the connection in the middle of the answer",
         retry=True, unsure=True, note="the server may have billed it",
+    ),
+    "large answer": Rule(
+        "sends an answer of more than 64 MiB", unsure=True, note="the server may have billed it",
     ),
     "half a character": Rule("is never asked: the prompt is no valid Unicode"),
 }  # fmt: skip

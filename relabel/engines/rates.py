@@ -48,7 +48,8 @@ def seconds_of(duration: str) -> float | None:
     """Return the seconds of `1s`, `6m0s`, `120ms`, `1h2m3.5s` or a bare number; None for anything else."""
     text = duration.strip()
     if _DURATION.fullmatch(text):
-        return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        return seconds if seconds < math.inf else None
     return _number(text)
 
 

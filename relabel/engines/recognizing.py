@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.request import getproxies
 
 from relabel.engines.faults import LONGEST_WAIT
+from relabel.engines.transport import Overrun
 
 FILTERED: Final = ("content_filter", "content_policy", "content management policy", "moderation")
 TOO_LONG: Final = (
@@ -68,11 +70,15 @@ def fault_of_status(status: int, marks: str, *, asked: bool, keyed: bool) -> str
     return next((name for name, fits in special if fits), usual)
 
 
-def fault_of_connection(error: Exception) -> tuple[str, str]:
+def fault_of_connection(error: Exception, host: str) -> tuple[str, str]:
     """Return the name of the fault that an error of the network means, and words for it.
 
     The openai package calls some lost connections timeouts (so its aiohttp transport maps them), hence the look at
     the causes.
+
+    Args:
+        error: what the openai package, or its transport, raised.
+        host: of the service.
     """
     import aiohttp
 
@@ -86,9 +92,13 @@ def fault_of_connection(error: Exception) -> tuple[str, str]:
     }
     causes = list(_causes(error))
     for cause in causes:
+        if isinstance(cause, Overrun):
+            return cause.fault, str(cause)
         if isinstance(cause, aiohttp.ClientHttpProxyError):
             return "proxy login" if cause.status == 407 else "proxy", f"HTTP {cause.status}"
         fault = next((name for kind, name in kinds.items() if isinstance(cause, kind)), "")
+        if isinstance(cause, aiohttp.ClientConnectorDNSError) and cause.host != host and getproxies():
+            fault = "proxy"  # nobody knows its name
         if fault:
             away = fault in {"no connection", "connect timeout"}
             return fault, f"no connection: {cause}" if away else str(cause)
@@ -137,6 +147,6 @@ def _moment(date: str) -> datetime | None:
     """Return the moment that a header's date means, None where it means none."""
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone of many digits
         return None
     return moment.replace(tzinfo=moment.tzinfo or UTC)

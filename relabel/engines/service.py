@@ -8,10 +8,12 @@ import os
 import random
 import shlex
 import stat
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never
 
@@ -21,6 +23,7 @@ from relabel.engines.faults import FAULTS, REFUSED
 from relabel.engines.pool import Tries
 from relabel.engines.rates import Limits
 from relabel.engines.recognizing import asked_wait, fault_of_connection, fault_of_status, said_in
+from relabel.engines.transport import LARGEST, Overrun, check_proxies, http_client, listener
 from relabel.errors import ServiceError, SettingsError
 from relabel.protocols import Reply
 
@@ -142,9 +145,10 @@ def key_for(settings: Reached) -> str:
     """Return the key for the server, "" for one for which none was named.
 
     Raises:
-        SettingsError: the key is missing or none that can be sent, its file may be read by others, or the address in
-            OPENAI_BASE_URL holds a password.
+        SettingsError: the key is missing or none that can be sent, its file may be read by others, the address in
+            OPENAI_BASE_URL holds a password, or what names a proxy is no address.
     """
+    check_proxies()
     _check_address("OPENAI_BASE_URL", os.environ.get("OPENAI_BASE_URL"))
     variable = _holder(settings)
     key = os.environ.get(variable, "").strip() if variable else ""
@@ -185,17 +189,25 @@ def key_in(path: Path) -> str:
     return key
 
 
-def client_for(settings: Reached, key: str) -> "AsyncOpenAI":
-    """Return a client that tries once; to be closed."""
-    from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+def client_for(settings: Reached, key: str, *, largest: int = LARGEST) -> "AsyncOpenAI":
+    """Return a client that tries once, and reads no answer of more than `largest` bytes; to be closed.
 
-    return AsyncOpenAI(
-        api_key=key or "none",
-        base_url=settings.base_url,
-        timeout=Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
-        max_retries=0,
-        http_client=DefaultAioHttpClient(),
-    )
+    Raises:
+        SettingsError: the address has a name that no host can have.
+    """
+    import httpx2
+    from openai import AsyncOpenAI, Timeout
+
+    try:
+        return AsyncOpenAI(
+            api_key=key or "none",
+            base_url=settings.base_url,
+            timeout=Timeout(settings.timeout, connect=min(settings.timeout, CONNECT)),
+            max_retries=0,
+            http_client=http_client(largest),
+        )
+    except httpx2.InvalidURL as error:
+        raise SettingsError(f"base_url is no address: {error}", hint="correct base_url") from None
 
 
 class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that anyone sees
@@ -224,7 +236,7 @@ class Trouble(Exception):  # noqa: N818 - becomes a reply, not an error that any
 
     @property
     def rejected(self) -> bool:
-        """Whether the server takes the request to be wrong."""
+        """Whether it ends the run when it is what the first requests all end in."""
         return self.rule.ends == "all rejected"
 
 
@@ -243,7 +255,8 @@ class Service:
         self.heard = 0
         self.limits = Limits(settings.requests_per_minute, settings.tokens_per_minute, clock)
         self._answered = False
-        self._heard_at = clock.now()
+        self._heard_at = self._idle_since = clock.now()
+        self._out = 0  # requests whose answer is waited for
         self._refused_since: float | None = None
 
     async def turn(self, tokens: float = 0.0) -> None:
@@ -294,18 +307,19 @@ class Service:
     def check(self, waiting: int) -> None:
         """Give the service up when it has been silent, or has refused everything, for too long.
 
+        It is silent only while a request is out: not while all of them wait for their turn, or for their next attempt.
+
         Args:
             waiting: how many requests have no reply yet; while there is none, nothing is expected.
 
         Raises:
             ServiceError: says for how long.
         """
-        now = self._clock.now()
         if not waiting:
-            self._heard_at = now
             return
+        now = self._clock.now()
         patience = self._settings.patience or 3 * self._settings.timeout
-        quiet = now - max(self._heard_at, self.limits.paused_until)
+        quiet = (now if self._out else self._idle_since) - self._heard_at
         if quiet > patience * (LONGER if self._answered else 1):
             raise self.ending("silence", quiet=quiet)
         if self._refused_since is not None and now - self._refused_since > REFUSED:
@@ -342,14 +356,15 @@ class Service:
 
         problem: Exception
         try:
-            answer = await asking
+            with self._waited_for():
+                answer = await asking
         except UnicodeEncodeError:
             words = "the prompt holds half a character (a lone surrogate), which cannot be sent"
             problem = Trouble("half a character", words)
         except openai.APIStatusError as error:
             self._hear()
             problem = self._refused(error, prompts)
-        except (openai.OpenAIError, aiohttp.ClientError, OSError) as error:
+        except (openai.OpenAIError, aiohttp.ClientError, OSError, Overrun) as error:
             problem = self._broken(error, prompts)
         else:
             self._hear()
@@ -363,13 +378,30 @@ class Service:
         if taken is not None:
             self.limits.correct(taken - foreseen)
 
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """Count a request as out, and hear every part of its answer."""
+        if not self._out:
+            self._heard_at += self._clock.now() - self._idle_since
+        self._out += 1
+        before = listener.set(self._listen)
+        try:
+            yield
+        finally:
+            listener.reset(before)
+            self._out -= 1
+            self._idle_since = self._clock.now()
+
+    def _listen(self) -> None:
+        self._heard_at = self._clock.now()
+
     def _hear(self) -> None:
         self.heard += 1
-        self._heard_at = self._clock.now()
+        self._listen()
 
     def _broken(self, error: Exception, prompts: Iterable[str]) -> Trouble | ServiceError:
         """Say what happened to a connection."""
-        fault, words = fault_of_connection(error)
+        fault, words = fault_of_connection(error, urlsplit(self.where).hostname or "")
         detail = self.clean(words, prompts)
         return self.ending(fault, detail) if FAULTS[fault].ends == "at once" else Trouble(fault, detail)
 

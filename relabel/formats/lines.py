@@ -156,7 +156,7 @@ def unreadable(error: Exception, raw: bytes, path: Path, number: int) -> RowErro
             f"is not UTF-8 (byte {error.start + 1} of the line)", path=path, line=number, hint=_encoding_hint(raw)
         )
     if isinstance(error, json.JSONDecodeError):
-        problem = f"is not JSON: {error.msg} at character {error.colno}"
+        problem = f"is not JSON: {error.msg.removesuffix(' at')} at character {error.colno}"
         hint = "Mend the line, or take it out."
         if raw.strip() in {b"{", b"["}:
             hint = "A row must stand on one line."
