@@ -148,26 +148,42 @@ class Till:
             return True
 
     def settle(self, reply: Reply) -> Charge:
-        """Put what a reply took in place of what was reserved for it."""
+        """Put what a reply took in place of what was reserved for it; for one that is unasked, nothing was."""
         budget, usage = self._budget, reply.usage
         with budget.changed:
-            amount, estimate, usual = self._open.pop(reply.request.address)
-            self._held -= amount
-            budget.reserved -= amount
-            budget.in_flight -= 1
+            if reply.unasked:
+                estimate = tokens(reply.request.messages)
+                amount, usual = self._expected(estimate), 0
+            else:
+                amount, estimate, usual = self._close(reply.request)
             counted = self._amount(usage)
             guessed, lost = NOTHING, amount * reply.unsure
             if counted is not None:
                 self._answers, self._written = self._answers + 1, self._written + (usage.tokens_out or 0)
-                self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
+                if not reply.unasked:
+                    self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
             elif not reply.retryable:
                 length = len(reply.text or reply.detail) // CHARACTERS_PER_TOKEN + 1
                 self._answers, self._written = self._answers + 1, self._written + length
                 guessed = self._amount(Usage(self._corrected(estimate), length)) or NOTHING
             budget.spent += (counted or guessed) + lost
             budget.changed.notify_all()
-        known = (estimate, usual) if counted is not None else (0, 0)
+        known = (estimate, usual) if counted is not None and not reply.unasked else (0, 0)
         return Charge(counted, guessed, reply.unsure, lost, known)
+
+    def give_back(self, request: Request) -> None:
+        """Give back what is reserved for a request that took nothing after all."""
+        with self._budget.changed:
+            self._close(request)
+            self._budget.changed.notify_all()
+
+    def _close(self, request: Request) -> tuple[Amount, int, int]:
+        """Take a request out of those in flight; return what was reserved, and its tokens as they were estimated."""
+        opened = self._open.pop(request.address)
+        self._held -= opened[0]
+        self._budget.reserved -= opened[0]
+        self._budget.in_flight -= 1
+        return opened
 
     def in_flight(self) -> tuple[int, Amount]:
         """Return how many requests are in flight, and what is reserved for them."""
