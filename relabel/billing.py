@@ -6,6 +6,8 @@ from typing import Any, Final
 from relabel import config
 from relabel.building import price
 from relabel.concluding import Plan
+from relabel.engines.batch_ledger import BATCH_FOLDER
+from relabel.engines.batch_left import left_under_way
 from relabel.engines.budget import Budget, Limits
 from relabel.errors import BudgetReached, SettingsError
 from relabel.money import NOTHING, PICO, Bill, Price
@@ -163,6 +165,7 @@ def reached(plan: Plan, store: Store, pairs: int, limits: Limits) -> BudgetReach
     lines = [f"the limit of {limits} is reached; this run has spent {spent} in all its executions"]
     lines += _left(plan, store, pairs, whole)
     lines += _unsure(whole)
+    lines += _under_way(plan, store, whole)
     hint = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
     return BudgetReached("\n  ".join(lines), hint=hint)
 
@@ -189,6 +192,17 @@ def _unsure(whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
             f"of this {bills.lost:,} requests that were sent and not answered, and perhaps billed, by an estimate:"
             f" {_dollars(bills.lost_pico)}"
         )
+
+
+def _under_way(plan: Plan, store: Store, whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
+    """Name the batches that are still to be billed, and what these will take as the stage's answers did so far."""
+    prices = prices_of(plan.settings)
+    for left in left_under_way(store.folder / BATCH_FOLDER):
+        bill, known = whole.get(left.stage, (Bill(), 0))[0], prices.get(left.stage)
+        each = Usage(left.tokens // left.requests, bill.tokens_out // bill.counted if bill.counted else 0)
+        pico = (known.pico(each) or 0) * left.requests if known is not None else 0
+        about = f", about {_dollars(pico)}" if pico else ""
+        yield f"{left}: not in this sum{about}, and billed when they are answered"
 
 
 def _dollars(pico: int) -> str:
