@@ -192,10 +192,17 @@ def test_others_are_waited_for(tmp_path: Path) -> None:
         assert sorted(reply.request.ticket for reply in got) == list(range(5, 15))
 
 
-def test_an_answer_that_is_gone(tmp_path: Path) -> None:
-    """A result file that was cut short or lost is named, with a way out that asks its requests again."""
+@pytest.mark.parametrize(("state", "unsure"), [("ended", 0), ("collected", 5)])
+def test_an_answer_that_is_gone(tmp_path: Path, state: str, unsure: int) -> None:
+    """A result file that was cut short or lost is named, with a way out that asks its requests again.
+
+    What was not yet handed over is on no bill, and so is possibly billed.
+    """
     with BatchServer() as server:
         answers(engine(server, tmp_path).answer(map(asked, range(5))))
+        ledger = Ledger(tmp_path)
+        ledger.note(1, state=state)
+        ledger.close()
         path = tmp_path / "00001.output.jsonl"
         content = path.read_bytes()
         damages = (content[:100], content.replace(b"{", b"["), None)
@@ -204,7 +211,9 @@ def test_an_answer_that_is_gone(tmp_path: Path) -> None:
             with pytest.raises(RunError, match=r"00001.output.jsonl (is|cannot)") as error:
                 answers(engine(server, tmp_path).answer(map(asked, range(5))))
         subprocess.run(shlex.split(error.value.hint.partition("type: ")[2]), check=True)
-        assert len(answers(engine(server, tmp_path).answer(map(asked, range(5))))) == 5
+        replies = list(engine(server, tmp_path).answer(map(asked, range(5))))
+        assert not any(reply.failure for reply in answers(replies).values())
+        assert billed_by(replies) == unsure
         assert every(server) == {2}
 
 

@@ -269,24 +269,18 @@ class Ledger:
             self._db.execute("UPDATE parts SET state = 'collected' WHERE number = ?", (part,))
         self.mark(part).unlink(missing_ok=True)
 
-    def hand_over(
-        self, part: int, useless: Iterable[tuple[str, str, str]], billed: Iterable[str], *, finished: bool
-    ) -> None:
-        """Note what of a collected part is handed over, and so is on the bill.
+    def hand_over(self, useless: Iterable[tuple[str, str, str]], billed: Iterable[str]) -> None:
+        """Note what of a collected part is on the bill, and in no store.
 
         Args:
-            part: its number.
             useless: (failure, detail, address) of answers that hold nothing.
-            billed: addresses of requests that are now on the bill as possibly billed.
-            finished: whether this was everything.
+            billed: addresses of requests that are possibly billed.
         """
         with self._transaction():
             self._db.executemany(
                 "UPDATE requests SET outcome = 'useless', failure = ?, detail = ? WHERE address = ?", useless
             )
             self._db.executemany("UPDATE requests SET unsure = 0 WHERE address = ?", ((each,) for each in billed))
-            if finished:
-                self._db.execute("UPDATE parts SET state = 'ended' WHERE number = ?", (part,))
 
     def dissolve(self, part: int) -> None:
         """Note that a part will not be submitted as it is; its requests were not tried by it."""

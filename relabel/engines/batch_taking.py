@@ -29,6 +29,8 @@ LOOKS: Final = 10
 """How often a batch is looked at that has ended and given fewer answers than the service counts: its files may be late,
 or came damaged."""
 
+_BYTES_PER_TOKEN: Final = 4
+
 _MOST: Final = 10**9
 """No batch has so many requests: a larger count is nonsense."""
 
@@ -58,6 +60,7 @@ class Taking:
     ) -> None:
         self._settings, self._name, self._ledger, self._service = settings, name, ledger, service
         self._waiting, self._again, self._oddities = waiting, again, oddities
+        self._handed: list[int] = []  # parts
 
     def collect(self, part: Part, batch: Document, status: str, *, vouched: bool) -> Iterator[Reply]:
         """Take in what a batch gives back, unless answers are missing that may yet come.
@@ -79,7 +82,7 @@ class Taking:
         self._ledger.settle(part.number, read.results.values(), self._most, ENDED[status], owed)
         every = read.rejected == len(asked) >= FEWEST
         if every and not vouched and not self._ledger.answered():
-            self._ledger.hand_over(part.number, (), (), finished=True)
+            self._ledger.note(part.number, state="ended")
             self._ledger.forget()
             problem = f"{self._service.where} rejects every request of stage {self._name} ({read.said})"
             raise ServiceError(problem, hint=advice(self._settings, read.said))
@@ -112,7 +115,6 @@ class Taking:
         """Hand over what came of a collected part: to who asks, else to the store and the bill alone."""
         useless: list[tuple[str, str, str]] = []
         billed: list[str] = []
-        finished = False
         try:
             for entry in self._ledger.entries(part):
                 for reply in self._replies(entry):
@@ -121,10 +123,21 @@ class Taking:
                     if entry.unsure:
                         billed.append(entry.address)
                     yield reply
-            finished = True
         finally:  # also where nobody takes the next one: what was taken is not billed again
-            self._ledger.hand_over(part, useless, billed, finished=finished)
-        self._ledger.tidy()
+            self._ledger.hand_over(useless, billed)
+        self._handed.append(part)
+
+    def confirm(self) -> None:
+        """Note that what was handed over is kept.
+
+        Some time after it was: should the process be killed before the store has it on the disk, it is handed over
+        once more, and the store knows what it has.
+        """
+        for part in self._handed:
+            self._ledger.note(part, state="ended")
+        if self._handed:
+            self._ledger.tidy()
+        self._handed.clear()
 
     def _replies(self, entry: Entry) -> Iterator[Reply]:
         """Yield what came of a request: for everybody who asks, or for nobody, where it belongs on the bill."""
@@ -198,6 +211,15 @@ def _about(entry: Entry) -> Mapping[str, Any]:
 def turns_in(line: bytes) -> tuple[Message, ...]:
     """Return the prompt in a request's line."""
     return tuple([Message(turn["role"], turn["content"]) for turn in json.loads(line)["body"]["messages"]])
+
+
+def prompt_tokens(messages: tuple[Message, ...]) -> int:
+    """Estimate the tokens of a prompt from its bytes, which holds for other scripts too; 4 for each message's frame.
+
+    Raises:
+        UnicodeEncodeError: it holds half of a surrogate pair.
+    """
+    return sum(len(message.content.encode()) // _BYTES_PER_TOKEN + 4 for message in messages)
 
 
 def count(value: object) -> int | None:

@@ -22,13 +22,13 @@ from relabel.engines.batch_feed import Feed, Leaving
 from relabel.engines.batch_files import Draft
 from relabel.engines.batch_ledger import Ledger, Part
 from relabel.engines.batch_service import ENDPOINT, BatchService, Document, Missing, mapping
-from relabel.engines.batch_taking import ENDED, Taking, about, count, turns_in
+from relabel.engines.batch_taking import ENDED, Taking, about, count, prompt_tokens, turns_in
 from relabel.engines.batch_troubles import Troubles
 from relabel.engines.completions import completion_body
 from relabel.engines.openai import advice
 from relabel.engines.service import Trouble
 from relabel.errors import Detached, ServiceError
-from relabel.protocols import Message, Reply, Request
+from relabel.protocols import Reply, Request
 
 UNDER_WAY: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
 SETTLED: Final = frozenset({"answered", "useless", "failed"})
@@ -46,8 +46,6 @@ ENOUGH: Final = 3
 
 LINGER: Final = 1.0
 """Seconds for which a file that is not full waits for more requests, or `poll_seconds` if these are more."""
-
-_BYTES_PER_TOKEN: Final = 4
 
 
 class Work:
@@ -101,28 +99,36 @@ class Work:
         for number in self._ledger.given_up():
             self._ledger.give_up(number)
         try:
-            for part in self._ledger.parts("collected"):
-                yield from self._taking.hand_over(part.number)
-            yield from self._round(leave)
-            requests.begin()  # what has come back is in the store by now, and takes no room in a budget
-            while not leave.at_once:
-                yield from self._fill(requests, leave)
-                self._submit(leave)
-                if leave.asked and self._held:
-                    yield from self._pass_over(requests, leave)
-                if requests.ended and not self._waiting and not self._passed:
-                    return
-                self._check_troubles(requests, leave)
-                if leave.asked and self._handed_over(requests):
-                    break
-                if self._held or (requests.ended and not self._again):
-                    leave.wait(self._next - time.monotonic())
-                if time.monotonic() >= self._next and not leave.at_once:
-                    yield from self._round(leave)
-            raise self._detached()
+            yield from self._until_all_is_answered(requests, leave)
+        except (ServiceError, Detached):
+            self._taking.confirm()
+            raise
+        else:
+            self._taking.confirm()
         finally:
             self._draft.discard()
             self._report()
+
+    def _until_all_is_answered(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
+        for part in self._ledger.parts("collected"):
+            yield from self._taking.hand_over(part.number)
+        yield from self._round(leave)
+        requests.begin()  # what has come back is in the store by now, and takes no room in a budget
+        while not leave.at_once:
+            yield from self._fill(requests, leave)
+            self._submit(leave)
+            if leave.asked and self._held:
+                yield from self._pass_over(requests, leave)
+            if requests.ended and not self._waiting and not self._passed:
+                return
+            self._check_troubles(requests, leave)
+            if leave.asked and self._handed_over(requests):
+                break
+            if self._held or (requests.ended and not self._again):
+                leave.wait(self._next - time.monotonic())
+            if time.monotonic() >= self._next and not leave.at_once:
+                yield from self._round(leave)
+        raise self._detached()
 
     # -- requests into files -----------------------------------------------------------------------------
 
@@ -296,6 +302,7 @@ class Work:
         Raises:
             ServiceError: what ends the run, once all batches were looked at.
         """
+        self._taking.confirm()
         problem: ServiceError | None = None
         in_vain = 0
         parts = self._ledger.parts("submitted", "creating")
@@ -336,7 +343,7 @@ class Work:
         """
         parts = self._ledger.parts("submitted", "creating")
         busy = not self._silent(requests) or self._again or len(self._draft) or self._held
-        if parts and not busy and self._troubles.keep_all(parts, leaving=leave.asked):
+        if parts and self._waiting and not busy and self._troubles.keep_all(parts, leaving=leave.asked):
             raise self._troubles.ending(parts)
 
     def _look(self, part: Part) -> Iterator[Reply]:
@@ -436,12 +443,3 @@ class Work:
         ]
         oddities = {kind: count for kind, count in self._oddities.items() if count}
         self._tell({"batches": batches} | ({"oddities": oddities} if oddities else {}))
-
-
-def prompt_tokens(messages: tuple[Message, ...]) -> int:
-    """Estimate the tokens of a prompt from its bytes, which holds for other scripts too; 4 for each message's frame.
-
-    Raises:
-        UnicodeEncodeError: it holds half of a surrogate pair.
-    """
-    return sum(len(message.content.encode()) // _BYTES_PER_TOKEN + 4 for message in messages)
