@@ -6,6 +6,8 @@ from typing import Any, Final
 from relabel import config
 from relabel.building import price
 from relabel.concluding import Plan
+from relabel.engines.batch_ledger import BATCH_FOLDER
+from relabel.engines.batch_left import left_under_way
 from relabel.engines.budget import Budget, Limits
 from relabel.errors import BudgetReached, SettingsError
 from relabel.money import NOTHING, PICO, Amount, Bill, Price, dollars
@@ -176,6 +178,7 @@ def reached(plan: Plan, store: Store, pairs: int, limits: Limits) -> BudgetReach
             about = f", about {dollars(more.pico / PICO)} at what a pair took so far" if more.pico else ""
             asked = f"{bill.asked:,} requests asked"
             lines.append(f"{name}: {asked}, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}")
+    lines += _under_way(plan, store, whole)
     hint = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
     return BudgetReached("\n  ".join(lines), hint=hint, usd=needed.pico / PICO, tokens=needed.tokens)
 
@@ -192,3 +195,14 @@ def _unsure(bills: Bill, *, known: bool) -> Iterator[str]:
     if bills.lost:
         told = f"{bills.lost:,} requests that were sent and not answered, and perhaps billed"
         yield f"and {about(bills.lost_pico, bills.lost_tokens)} for {told}, by an estimate"
+
+
+def _under_way(plan: Plan, store: Store, whole: Mapping[str, tuple[Bill, int]]) -> Iterator[str]:
+    """Name the batches that are still to be billed, and what these will take as the stage's answers did so far."""
+    prices = prices_of(plan.settings)
+    for left in left_under_way(store.folder / BATCH_FOLDER):
+        bill, known = whole.get(left.stage, (Bill(), 0))[0], prices.get(left.stage)
+        each = Usage(left.tokens // left.requests, bill.tokens_out // bill.counted if bill.counted else 0)
+        pico = (known.pico(each) or 0) * left.requests if known is not None else 0
+        about = f", about {dollars(pico / PICO)}" if pico else ""
+        yield f"{left}: not in this sum{about}, and billed when they are answered"

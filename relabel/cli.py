@@ -126,7 +126,8 @@ def run(
         prices=prices,
     )  # fmt: skip
     folder = output or api.default_folder(input, config, prompt, policy, pool, shard=shard)
-    with screen.Bars(screen.open_console(stderr=True, quiet=quiet)) as bars, stopping.announced(bars.say):
+    bars = screen.Bars(screen.open_console(stderr=True, quiet=quiet))
+    with stopping.naming_batches(folder, lambda said: _echo(said, err=True)), bars, stopping.announced(bars.say):
         done = api.run(
             input,
             settings,

@@ -94,6 +94,8 @@ class Reply:
         retryable: True when nothing was answered that was paid for: every failure without an HTTP status 200, and a
             200 that holds nothing. Such a reply is not kept, so that a resume asks again.
         unsure: attempts at it that were sent and brought nothing to read: nobody knows whether they were paid for.
+        unasked: True when nobody asks for it now, as an earlier execution did or an attempt was in vain: it belongs on
+            the bill and, when it was paid for and holds something, in the store.
     """
 
     request: Request
@@ -107,6 +109,7 @@ class Reply:
     candidate_ids: tuple[str, ...] = ()
     retryable: bool = False
     unsure: int = 0
+    unasked: bool = False
 
     @property
     def replayed(self) -> bool:

@@ -9,8 +9,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Final
+
+from relabel.errors import BudgetReached, Detached
 
 INTERRUPTED: Final = 130
 
@@ -68,6 +71,25 @@ def announced(say: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number in heeded:
             signal.signal(number, before[number])
+
+
+@contextmanager
+def naming_batches(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Say, however a run in this folder ends, which batches it leaves under way; some ends say it in their message."""
+    from relabel.engines.batch_ledger import BATCH_FOLDER
+    from relabel.engines.batch_left import left_under_way
+
+    try:
+        yield
+    except (BudgetReached, Detached):
+        raise
+    except BaseException:
+        with suppress(OSError):  # the terminal may be gone
+            for left in left_under_way(folder / BATCH_FOLDER):
+                say(f"{left}; these are billed when they are answered, and the same command comes back to them")
+        raise
+    for left in left_under_way(folder / BATCH_FOLDER):
+        say(f"{left} that nobody asks for now; these are billed when they are answered, and the next run takes them in")
 
 
 def open_standard_streams() -> None:

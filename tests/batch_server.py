@@ -63,6 +63,7 @@ class Fate:
         shuffled, doubled, foreign, broken: whether the rows come in another order, every third twice, one about nobody,
             and one more that is not JSON.
         torn: how many downloads of its files are cut short without anybody noticing.
+        late: how many looks at it, once it has ended, name no file yet.
         listed: whether rows that were not answered come back in the error file.
         errors: of a batch that fails: code and message.
     """
@@ -75,6 +76,7 @@ class Fate:
     foreign: bool = False
     broken: bool = False
     torn: int = 0
+    late: int = 0
     listed: bool = True
     errors: tuple[tuple[str, str], ...] = ()
 
@@ -91,6 +93,7 @@ class Batch:
     torn: int
     tokens: int
     done: bool = False
+    looks: int = 0
 
 
 @dataclass(slots=True)
@@ -255,7 +258,13 @@ class BatchServer:
 
     async def _retrieve(self, request: Request) -> Response:
         batch = self.batches.get(request.path_params["id"])
-        return JSONResponse(self._brought_on(batch).document) if batch else refuse(404, "No such batch")
+        if batch is None:
+            return refuse(404, "No such batch")
+        document = dict(self._brought_on(batch).document)
+        batch.looks += batch.done
+        if batch.done and batch.looks <= batch.fate.late:
+            document |= {"output_file_id": None, "error_file_id": None}
+        return JSONResponse(document)
 
     async def _list(self, request: Request) -> Response:
         newest = [self._brought_on(batch).document for batch in reversed(self.batches.values())]

@@ -19,6 +19,7 @@ from server import FakeServer
 
 from relabel.engine_settings import OpenAI, OpenAIBatch
 from relabel.engines.batch_ledger import Ledger, forget_failures
+from relabel.engines.batch_taking import LOOKS
 from relabel.engines.clock import Clock
 from relabel.engines.openai import OpenAIEngine
 from relabel.engines.openai_batch import OpenAIBatchEngine
@@ -73,9 +74,9 @@ def engine(server: BatchServer | FakeServer | str, folder: Path | None, **settin
 
 
 def answers(replies: Iterable[Reply]) -> dict[int, Reply]:
-    """Return the replies by ticket, one for each."""
+    """Return the replies by ticket, one for each; not those for the store alone."""
     found: dict[int, Reply] = {}
-    for reply in replies:
+    for reply in (each for each in replies if not each.unasked):
         assert reply.request.ticket not in found
         found[reply.request.ticket] = reply
     return found
@@ -95,7 +96,7 @@ def until(kind: type[Exception], words: str, replies: Iterable[Reply]) -> list[R
     got: list[Reply] = []
     with pytest.raises(kind, match=words):
         deque(map(got.append, replies), maxlen=0)
-    return got
+    return [reply for reply in got if not reply.unasked]
 
 
 def every(server: BatchServer) -> set[int]:
@@ -183,12 +184,21 @@ def test_oddities_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_file_that_stays_torn(tmp_path: Path) -> None:
-    """After three downloads what is there is taken; only the rows that are in no download are submitted again."""
+    """Rows in no download were billed: they fail, possibly billed, and are asked anew by a run after this one alone."""
     with BatchServer(fate=lambda number: Fate(torn=99) if number == 0 else Fate()) as server:
-        assert len(answers(engine(server, tmp_path).answer(map(asked, range(10))))) == 10
-        assert server.calls["download"] == 3 + 1
+        got = answers(engine(server, tmp_path).answer(map(asked, range(10))))
+        assert server.calls["download"] == LOOKS
         torn = int(len(server.files["file-1"]) * 0.6)
         whole_lines = server.files["file-1"][:torn].count(b"\n")
+        lost = [reply for reply in got.values() if reply.failure]
+        assert [(reply.unsure, reply.retryable) for reply in lost] == [(1, True)] * (10 - whole_lines)
+        assert all("may have billed it" in reply.detail for reply in lost)
+        again = answers(engine(server, tmp_path).answer(map(asked, range(10))))
+        assert sum(reply.unsure for reply in again.values()) == 0  # it is on the bill
+        assert (len(again), len(server.batches)) == (10, 1)
+        forget_failures(tmp_path.parent)
+        mended = answers(engine(server, tmp_path).answer(map(asked, range(10))))
+        assert not any(reply.failure for reply in mended.values())
         assert sorted(server.billed.values()) == [1] * whole_lines + [2] * (10 - whole_lines)
 
 

@@ -127,6 +127,17 @@ def prices(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_cached_token_in_a_batch(tmp_path: Path) -> None:
+    """A batch halves what is read and written; a cached token costs what it does, yet no more than any other."""
+    path = tmp_path / "prices.yaml"
+    path.write_text(
+        "one: {input: 0.15, cached_input: 0.05, output: 0.6}\ntwo: {input: 1, cached_input: 0.9, output: 2}\n"
+    )
+    file = PriceFile.load(path)
+    assert file.find("one", None, batch=True) == Price(0.075, 0.3, 0.05)
+    assert file.find("two", None, batch=True) == Price(0.5, 1, 0.5)
+
+
 def test_a_file_of_prices(prices: Path) -> None:
     """A price for a server goes before one for all; without a price for cached tokens, they cost like others."""
     file = PriceFile.load(prices)

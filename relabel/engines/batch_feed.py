@@ -39,7 +39,7 @@ class Leaving:
 
 
 class Feed:
-    """The requests, pulled in a thread of their own: one ahead, no more.
+    """The requests, pulled in a thread of their own from `begin` on: one ahead, no more.
 
     Attributes:
         ended: whether all were given.
@@ -52,6 +52,9 @@ class Feed:
         self._problem: BaseException | None = None
         self.ended = False
         self._thread = threading.Thread(target=self._pull, name="relabel-feeder", daemon=True)
+
+    def begin(self) -> None:
+        """Pull from now on."""
         self._thread.start()
 
     def get(self, seconds: float) -> Request | None:
@@ -78,7 +81,8 @@ class Feed:
     def close(self) -> None:
         """Pull no more."""
         self._stop.set()
-        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE)
 
     def _pull(self) -> None:
         try:

@@ -3,19 +3,24 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from relabel.engines.batch_ledger import Entry, Result, lines_of
+from relabel.engines.batch_files import lines_of, missing
+from relabel.engines.batch_ledger import Entry, Result
 from relabel.engines.service import Trouble
 from relabel.errors import ServiceError
 
 BROKEN: Final = "broken lines"
+SILENT: Final = "lines that say nothing of their request"
 OK: Final = 200
 
 Meaning = Callable[[Entry, int, object], Trouble | ServiceError]
 """Says what a status and a body mean for a request."""
+
+Clean = Callable[[str], str]
+"""Returns the service's words as one short line without the key."""
 
 
 @dataclass(slots=True)
@@ -35,7 +40,7 @@ class Read:
     rejected: int = 0
     said: str = ""
 
-    def add_file(self, path: Path, kind: str, waiting: Mapping[str, Entry], meaning: Meaning) -> None:
+    def add_file(self, path: Path, kind: str, waiting: Mapping[str, Entry], meaning: Meaning, clean: Clean) -> None:
         """Read a file; `waiting` are the requests of its batch."""
         for start, line in lines_of(path):
             if not line.strip():
@@ -48,11 +53,15 @@ class Read:
             if entry is None:
                 self.oddities["lines about no request of the batch"] += 1
                 continue
+            if row.status is None and not row.said:
+                self.oddities[SILENT] += 1
+                continue
             known = self.results.get(row.address)
             if known is not None:
                 self.oddities["lines about a request that had one"] += 1
                 if known.outcome == "answered" or row.status != OK:
                     continue
+            row = replace(row, said=clean(row.said))
             self.results[row.address] = self._result(entry, row, kind, start, len(line), meaning)
 
     def _result(self, entry: Entry, row: "_Row", kind: str, start: int, size: int, meaning: Meaning) -> Result:
@@ -96,27 +105,27 @@ def _row(line: bytes) -> _Row | None:
     if not isinstance(address, str):
         return None
     response, error = told.get("response"), told.get("error")
-    status = response.get("status_code") if isinstance(response, dict) else None
-    if isinstance(status, int) and not isinstance(status, bool):
+    status = _status(response.get("status_code")) if isinstance(response, dict) else None
+    if isinstance(response, dict) and status is not None:
         return _Row(address, status, response.get("body"), "")
-    code, words = (error.get("code"), error.get("message")) if isinstance(error, dict) else (None, None)
-    said = ": ".join(str(part) for part in (code, words) if part)
-    return _Row(address, None, None, said or "its line says nothing")
+    words = (error.get("code"), error.get("message")) if isinstance(error, dict) else (error,)
+    return _Row(address, None, None, ": ".join(str(part) for part in words if part))
 
 
-def whole(path: Path) -> bool:
-    """Whether a file ends as one that was sent whole: with a line of JSON. An empty one does."""
-    last = b""
-    for _, line in lines_of(path):
-        last = line if line.strip() else last
+def _status(value: object) -> int | None:
+    """Read an HTTP status, as a number or in words; None for what is none."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+        value = int(value)
+    return value if isinstance(value, int) and 100 <= value <= 599 else None
+
+
+def completion_in(line: bytes, path: Path) -> bytes:
+    """Return the body of the answer in a result's line, as bytes of JSON.
+
+    Raises:
+        RunError: the line, from the file at `path`, is not what it was.
+    """
     try:
-        json.loads(last or b"{}")
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def completion_of(line: bytes) -> bytes:
-    """Return the body of the answer in a result's line, as bytes of JSON."""
-    told: Any = json.loads(line)
-    return json.dumps(told["response"].get("body")).encode()
+        return json.dumps(json.loads(line)["response"].get("body")).encode()
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise missing(path, "is damaged") from error

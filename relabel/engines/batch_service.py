@@ -6,14 +6,14 @@ came of an unclear attempt is looked up, never tried again blindly.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from relabel.engine_settings import OpenAIBatch
 from relabel.engines.clock import Clock
-from relabel.engines.service import Service, Trouble, client_for
+from relabel.engines.service import SHORTEST_SECRET, Service, Trouble, client_for
 from relabel.errors import RunError, ServiceError
 from relabel.protocols import Reply
 
@@ -33,7 +33,11 @@ SLOWEST: Final = 100_000.0
 _PAGE: Final = 100
 
 Document = Mapping[str, Any]
-"""A JSON object as the service sends it, whatever it holds."""
+"""A JSON object as the service sends it, whatever it holds, but without the key and without half characters."""
+
+
+class Missing(Exception):  # noqa: N818 - told apart from what every other batch would suffer too
+    """The service does not have what was looked for: a batch, or one of its files. Says so in one line."""
 
 
 class BatchService:
@@ -42,12 +46,14 @@ class BatchService:
     Raises, from every call:
         Trouble: the service was tried as often as the settings say, and gave nothing that can be used.
         ServiceError: trying again is pointless.
+        Missing: what was looked for is not there.
     """
 
     def __init__(self, settings: OpenAIBatch, key: str, clock: Clock) -> None:
         self._settings, self._runner = settings, asyncio.Runner()
         self._client: AsyncOpenAI = self._runner.run(_opened(settings, key))
         self._service = Service(settings, self._client, key, clock)
+        self._secret = key.encode() if len(key) >= SHORTEST_SECRET else b""
 
     @property
     def where(self) -> str:
@@ -77,7 +83,7 @@ class BatchService:
                 create = self._client.files.with_raw_response.create
                 sent = create(file=(path.name, file, "application/jsonl"), purpose="batch", timeout=patience)
                 raw = await self._answer(sent, missing=self._no_batches())
-            return _id(_document(raw.content))
+            return _id(self._document(raw.content))
 
         return self._often(once)
 
@@ -94,7 +100,7 @@ class BatchService:
                 ),
                 missing=self._no_batches(),
             )
-            batch = _document(raw.content)
+            batch = self._document(raw.content)
             _id(batch)
             return batch
 
@@ -103,50 +109,52 @@ class BatchService:
     def find(self, token: str, since: float) -> Document | None:
         """Return the batch that was made for a part at about `since` or later (seconds since 1970); None = none."""
         after: str | None = None
+        seen: set[str] = set()
         while True:
-            page = self._page(after)
+            page, more = self._page(after)
             for batch in page:
-                if _mapping(batch.get("metadata")).get(MARK) == token:
+                if mapping(batch.get("metadata")).get(MARK) == token:
                     return batch
             made = [batch["created_at"] for batch in page if isinstance(batch.get("created_at"), int | float)]
             # newest first; a day more, as clocks differ
-            if len(page) < _PAGE or min(made, default=since) < since - DAY:
+            if not page or not more or min(made, default=since) < since - DAY:
                 return None
             after = _id(page[-1])
+            if after in seen:  # a service that does not know `after` shows the same page for ever
+                return None
+            seen.add(after)
 
-    def _page(self, after: str | None) -> list[Document]:
-        async def once() -> list[Document]:
+    def _page(self, after: str | None) -> tuple[list[Document], bool]:
+        """Return a page of the account's batches, and whether there are more."""
+
+        async def once() -> tuple[list[Document], bool]:
             options: dict[str, Any] = {"limit": _PAGE} | ({"after": after} if after else {})
             raw = await self._answer(self._client.batches.with_raw_response.list(**options), missing=self._no_batches())
-            listed = _document(raw.content).get("data")
-            return [_mapping(batch) for batch in listed] if isinstance(listed, list) else []
+            told = self._document(raw.content)
+            listed = told.get("data")
+            page = [mapping(batch) for batch in listed] if isinstance(listed, list) else []
+            return page, bool(told.get("has_more", len(page) >= _PAGE))
 
         return self._often(once)
 
     def retrieve(self, batch: str) -> Document:
         """Return how a batch stands."""
-        missing = ServiceError(
-            f"{self.where} does not know the batch {batch}",
-            hint="use the key, and the project, with which it was submitted",
-        )
+        missing = Missing(f"{self.where} does not know the batch {batch}")
 
         async def once() -> Document:
             raw = await self._answer(self._client.batches.with_raw_response.retrieve(batch), missing=missing)
-            return _document(raw.content)
+            return self._document(raw.content)
 
         return self._often(once)
 
     def download(self, file: str, path: Path) -> None:
-        """Bring a result file to `path`, in pieces, under a temporary name first."""
-        missing = ServiceError(
-            f"{self.where} no longer has the file {file}, which holds answers that were paid for",
-            hint=f"if it is gone for good, delete {path.parent}: what is not in the store is asked, and paid, again",
-        )
+        """Bring a result file to `path`, in pieces, under a temporary name first, without the key."""
+        missing = Missing(f"{self.where} no longer has the file {file}, which holds answers that were paid for")
 
         async def fetch() -> None:
             async with self._client.files.with_streaming_response.content(file) as pieces:
                 with _replacing(path) as write, _telling_of_the_line():
-                    async for piece in pieces.iter_bytes():
+                    async for piece in self._without_key(pieces.iter_bytes()):
                         write(piece)
 
         async def once() -> None:
@@ -159,9 +167,12 @@ class BatchService:
         import httpx2
         import openai
 
+        body = json.loads(_plain(json.dumps(body, ensure_ascii=False)))
+
         async def refused() -> None:
             response = httpx2.Response(status, request=httpx2.Request("POST", self.where))
-            said = _mapping(body).get("error", body)
+            said = mapping(body).get("error", body)
+            said = said if isinstance(said, dict | str) else None
             raise openai.APIStatusError(f"HTTP {status}", response=response, body=said)
 
         try:
@@ -172,11 +183,38 @@ class BatchService:
 
     def clean(self, text: str, prompts: Iterable[str] = ()) -> str:
         """Return the service's words as one short line without the key and without the prompts."""
-        return self._service.clean(text, prompts)
+        return self._service.clean(_plain(text), prompts)
 
     def cleaned(self, reply: Reply, prompts: Iterable[str]) -> Reply:
         """Return a reply without the key in any of its words."""
         return self._service.cleaned(reply, prompts)
+
+    async def _without_key(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass on what comes, with *** for the key, which may lie across two pieces."""
+        kept, rest = max(0, len(self._secret) - 1), b""
+        async for piece in pieces:
+            rest = (rest + piece).replace(self._secret, b"***") if self._secret else piece
+            sure = max(0, len(rest) - kept)
+            yield rest[:sure]
+            rest = rest[sure:]
+        yield rest
+
+    def _document(self, content: bytes) -> Document:
+        """Read a JSON object.
+
+        Raises:
+            Trouble: it is none, such as a page of a proxy.
+        """
+        try:
+            words = _plain(json.dumps(json.loads(content), ensure_ascii=False))
+            document = json.loads(self._service.without_key(words))
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            page = content.lstrip().startswith(b"<")
+            came = "a web page came instead of JSON" if page else "what came is no JSON object"
+            raise Trouble("nothing useful", came)
+        return document
 
     def _no_batches(self) -> ServiceError:
         return ServiceError(
@@ -184,7 +222,7 @@ class BatchService:
             hint="ask it with kind: openai in place of openai_batch, or correct base_url",
         )
 
-    async def _answer(self, asking: Awaitable[T], *, missing: ServiceError) -> T:
+    async def _answer(self, asking: Awaitable[T], *, missing: Exception) -> T:
         """Return what came; 404 speaks of what was looked for here, not of the model."""
         import openai
 
@@ -258,20 +296,9 @@ async def _opened(settings: OpenAIBatch, key: str) -> "AsyncOpenAI":
     return client_for(settings, key)
 
 
-def _document(content: bytes) -> Document:
-    """Read a JSON object.
-
-    Raises:
-        Trouble: it is none, such as a page of a proxy.
-    """
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        page = content.lstrip().startswith(b"<")
-        raise Trouble("nothing useful", "a web page came instead of JSON" if page else "what came is no JSON object")
-    return document
+def _plain(text: str) -> str:
+    """Return a text that can be written: with a question mark for half a character (a lone surrogate)."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _id(document: Document) -> str:
@@ -281,5 +308,6 @@ def _id(document: Document) -> str:
     return found
 
 
-def _mapping(value: object) -> Document:
+def mapping(value: object) -> Document:
+    """Return a JSON object as it is, and an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}

@@ -1,11 +1,12 @@
 """How requests become batches and batches become replies: one execution of a stage that asks by batches.
 
-    written → uploaded → creating → submitted → ended
+    written → uploaded → creating → submitted → collected → ended
 
 A file of requests is `written`, then `uploaded`. From before a batch is asked for until its id is heard it is
 `creating`: should that be cut short, the batch is looked for by its token, and asked for again only when it is not
-there a while later. `submitted` batches are looked at every `poll_seconds`. When one has `ended`, each of its requests
-is answered, has failed, or is to be submitted again; the ledger knows which before anybody is told.
+there after several looks. `submitted` batches are looked at every `poll_seconds`, each on its own: one that is lost or
+damaged keeps no other from being taken in. Of one that is `collected`, each request is answered, has failed, or is to
+be submitted again; the ledger knows which before anybody is told. When all is told, and billed, it has `ended`.
 """
 
 import json
@@ -18,40 +19,33 @@ from typing import Any, Final
 
 from relabel.engine_settings import OpenAIBatch
 from relabel.engines.batch_feed import Feed, Leaving
-from relabel.engines.batch_ledger import Draft, Entry, Ledger, Part
-from relabel.engines.batch_results import BROKEN, Read, completion_of, whole
-from relabel.engines.batch_service import ENDPOINT, BatchService, Document
-from relabel.engines.completions import completion_body, read_completion
-from relabel.engines.openai import FEWEST, advice
+from relabel.engines.batch_files import Draft
+from relabel.engines.batch_ledger import Ledger, Part
+from relabel.engines.batch_service import ENDPOINT, BatchService, Document, Missing, mapping
+from relabel.engines.batch_taking import ENDED, Taking, about, count, prompt_tokens, turns_in
+from relabel.engines.batch_troubles import Troubles
+from relabel.engines.completions import completion_body
+from relabel.engines.openai import advice
 from relabel.engines.service import Trouble
 from relabel.errors import Detached, ServiceError
-from relabel.protocols import Message, Reply, Request
+from relabel.protocols import Reply, Request
 
 UNDER_WAY: Final = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
-ENDED: Final = {
-    "completed": "the batch came back without it",
-    "expired": "the batch expired before its turn",
-    "cancelled": "the batch was cancelled before its turn",
-}
-"""Statuses with which a batch gives back what it has; what to say of a request that it does not give back."""
-
-SETTLED: Final = frozenset({"answered", "failed"})
+SETTLED: Final = frozenset({"answered", "useless", "failed"})
 """Outcomes that are replies."""
 
 FULL_QUEUE: Final = "token_limit_exceeded"
 NO_CREDIT: Final = frozenset({"billing_hard_limit_reached", "insufficient_quota"})
 """Codes of a batch that failed."""
 
-DOWNLOADS: Final = 3
-"""How often result files are fetched that came damaged, or with fewer answers than the service counts."""
+FINDS: Final = 5
+"""How often, `poll_seconds` apart, a batch is looked for of which nobody heard, before another is asked for."""
 
-OUTAGE: Final = 3600.0
-"""Seconds without a useful word from the service after which nobody waits for it any longer."""
+ENOUGH: Final = 3
+"""Batches in a row about which the service says nothing: then it is the service, and the others wait as well."""
 
 LINGER: Final = 1.0
 """Seconds for which a file that is not full waits for more requests, or `poll_seconds` if these are more."""
-
-_BYTES_PER_TOKEN: Final = 4
 
 
 class Work:
@@ -88,8 +82,10 @@ class Work:
         self._refusals = self._creations = 0  # in a row, and in vain
         self._passed = 0  # requests that come again another time
         self._oddities: Counter[str] = Counter()
-        self._heard = self._taken = time.monotonic()
+        self._taken = time.monotonic()
         self._next = 0.0
+        self._troubles = Troubles(name, ledger, service, self._oddities)
+        self._taking = Taking(settings, name, ledger, service, self._waiting, self._again, self._oddities)
 
     def replies(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
         """Yield a reply for every request, as batches end.
@@ -100,25 +96,39 @@ class Work:
         """
         for part in self._ledger.parts("written", "uploaded"):  # whoever still wants their requests will ask again
             self._ledger.drop(part.number)
+        for number in self._ledger.given_up():
+            self._ledger.give_up(number)
         try:
-            yield from self._round(leave)
-            while not leave.at_once:
-                yield from self._fill(requests, leave)
-                self._submit(leave)
-                if leave.asked and self._held:
-                    yield from self._pass_over(requests, leave)
-                if requests.ended and not self._waiting and not self._passed:
-                    return
-                if leave.asked and self._handed_over(requests):
-                    break
-                if self._held or (requests.ended and not self._again):
-                    leave.wait(self._next - time.monotonic())
-                if time.monotonic() >= self._next and not leave.at_once:
-                    yield from self._round(leave)
-            raise self._detached()
+            yield from self._until_all_is_answered(requests, leave)
+        except (ServiceError, Detached):
+            self._taking.confirm()
+            raise
+        else:
+            self._taking.confirm()
         finally:
             self._draft.discard()
             self._report()
+
+    def _until_all_is_answered(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
+        for part in self._ledger.parts("collected"):
+            yield from self._taking.hand_over(part.number)
+        yield from self._round(leave)
+        requests.begin()  # what has come back is in the store by now, and takes no room in a budget
+        while not leave.at_once:
+            yield from self._fill(requests, leave)
+            self._submit(leave)
+            if leave.asked and self._held:
+                yield from self._pass_over(requests, leave)
+            if requests.ended and not self._waiting and not self._passed:
+                return
+            self._check_troubles(requests, leave)
+            if leave.asked and self._handed_over(requests):
+                break
+            if self._held or (requests.ended and not self._again):
+                leave.wait(self._next - time.monotonic())
+            if time.monotonic() >= self._next and not leave.at_once:
+                yield from self._round(leave)
+        raise self._detached()
 
     # -- requests into files -----------------------------------------------------------------------------
 
@@ -132,9 +142,13 @@ class Work:
             elif (request := requests.get(left)) is not None:
                 self._taken = time.monotonic()
                 yield from self._take(request)
-        idle = time.monotonic() - self._taken >= max(LINGER, self._settings.poll_seconds)
-        if len(self._draft) and not self._again and not leave.at_once and (requests.ended or idle):
+        if len(self._draft) and not self._again and not leave.at_once and self._silent(requests):
             self._close_draft()
+
+    def _silent(self, requests: Feed) -> bool:
+        """Whether no further request is to be expected, or none has come for a while."""
+        idle = time.monotonic() - self._taken >= max(LINGER, self._settings.poll_seconds)
+        return requests.ended or idle
 
     def _take(self, request: Request) -> Iterator[Reply]:
         """Answer a request by what the ledger knows, have it wait for its batch, or write it."""
@@ -144,7 +158,7 @@ class Work:
             return
         entry = self._ledger.find(address)
         if entry is not None and entry.outcome in SETTLED:
-            yield self._reply(request, entry)
+            yield self._taking.reply(request, entry)
             return
         if entry is None or entry.outcome == "again":
             try:
@@ -157,7 +171,7 @@ class Work:
                 detail = f"the request has {len(line):,} bytes, more than a file may have"
                 yield Reply(request, None, failure="too long", detail=detail, retryable=True)
                 return
-            self._write(address, line, tokens, entry.attempts + 1 if entry else 1)
+            self._write(address, line, tokens, entry.attempts + 1 if entry else 1, about(request, self._settings))
         self._waiting[address] = (replace(request, messages=()),)
 
     def _pass_over(self, requests: Feed, leave: Leaving) -> Iterator[Reply]:
@@ -168,7 +182,7 @@ class Work:
                 continue
             entry = self._ledger.find(request.address)
             if entry is not None and entry.outcome in SETTLED:
-                yield self._reply(request, entry)
+                yield self._taking.reply(request, entry)
             else:
                 self._passed += 1
 
@@ -184,12 +198,13 @@ class Work:
         """Write a request that waits, from the file in which it was submitted before."""
         entry = self._ledger.find(address)
         if entry is not None and entry.outcome == "again":
-            self._write(address, line := self._ledger.line(entry), _tokens_of(line), entry.attempts + 1)
+            line = self._ledger.line(entry)
+            self._write(address, line, prompt_tokens(turns_in(line)), entry.attempts + 1, entry.about)
 
-    def _write(self, address: str, line: bytes, tokens: int, attempts: int) -> None:
+    def _write(self, address: str, line: bytes, tokens: int, attempts: int, told: str) -> None:
         if not self._draft.takes(len(line), tokens):
             self._close_draft()
-        self._draft.add(address, line, tokens, attempts)
+        self._draft.add(address, line, tokens, attempts, told)
         if self._draft.full:
             self._close_draft()
 
@@ -213,7 +228,7 @@ class Work:
                 self._submit_part(part)
             except Trouble as trouble:
                 self._troubled = True
-                self._bear(trouble, leave)
+                self._troubles.bear(trouble, lasting=not trouble.rule.retry or leave.asked)
                 break
         self._held = bool(self._ledger.parts("written", "uploaded"))
         self._report()
@@ -229,13 +244,14 @@ class Work:
         if part.state == "written":
             file = self._service.upload(self._ledger.path(part.number, "requests"))
             self._ledger.note(part.number, state="uploaded", file=file)
-        self._ledger.note(part.number, state="creating", tried=time.time())
+        self._ledger.note(part.number, state="creating", tried=time.time(), looks=0)
         try:
             batch = self._service.create(file, part.token, part.number)
         except ServiceError:
             self._ledger.note(part.number, state="uploaded")
             raise
         except Trouble as trouble:
+            self._ledger.note(part.number, tried=time.time())  # it may have taken long, and be there still later
             self._creations += 1
             if not trouble.rule.retry or self._creations > self._settings.max_retries:
                 if not trouble.rule.retry:  # and so there is no batch
@@ -250,16 +266,21 @@ class Work:
     def _adopt(self, part: Part, batch: Document) -> None:
         """Note the batch that a part became."""
         self._creations = 0
-        status = str(batch.get("status") or "validating")
-        self._ledger.note(part.number, state="submitted", batch=batch["id"], submitted=time.time(), status=status)
+        status = str(batch.get("status") or "validating")[:40]
+        self._ledger.note(
+            part.number, state="submitted", batch=batch["id"], submitted=time.time(), status=status, looks=0
+        )
 
     def _resolve(self, part: Part) -> None:
         """Find out what came of an attempt to make a batch that was cut short."""
-        if 0 <= time.time() - part.tried < self._settings.poll_seconds:
-            return  # it may still be on its way
-        batch = self._service.find(part.token, part.tried)
+        waited = time.time() - part.tried
+        if waited < 0:  # the clock was set back
+            self._ledger.note(part.number, tried=time.time())
+        batch = self._service.find(part.token, min(part.tried, time.time()))
         if batch is not None and isinstance(batch.get("id"), str):
             self._adopt(part, batch)
+        elif part.looks + 1 < FINDS or waited < (FINDS - 1) * self._settings.poll_seconds:
+            self._ledger.note(part.number, looks=part.looks + 1)  # it may still be on its way
         elif part.number in self._own:
             self._ledger.note(part.number, state="uploaded")
             self._held = True
@@ -276,107 +297,75 @@ class Work:
     # -- batches into replies ----------------------------------------------------------------------------
 
     def _round(self, leave: Leaving) -> Iterator[Reply]:
-        """Look at every batch that is under way, and for those that may be."""
-        try:
-            for part in self._ledger.parts("submitted"):
-                yield from self._look(part)
-            for part in self._ledger.parts("creating"):
-                self._resolve(part)
-            self._heard = time.monotonic()
-        except Trouble as trouble:
-            self._bear(trouble, leave)
+        """Look at every batch that is under way, and for those that may be; those in trouble last.
+
+        Raises:
+            ServiceError: what ends the run, once all batches were looked at.
+        """
+        self._taking.confirm()
+        problem: ServiceError | None = None
+        in_vain = 0
+        parts = self._ledger.parts("submitted", "creating")
+        for part in sorted(parts, key=self._troubles.__contains__):
+            if leave.at_once or in_vain == ENOUGH:
+                break
+            try:
+                yield from self._bring_on(part)
+            except Missing as missing:
+                self._troubles.lose(part, missing)
+            except Trouble as trouble:
+                in_vain += 1
+                self._troubles.bear_with(part, trouble)
+            except ServiceError as error:
+                problem = problem or error
+            else:
+                in_vain = 0
+                self._troubles.heard(part)
         self._next = time.monotonic() + self._settings.poll_seconds
         self._troubled = False
         self._report()
+        if problem is not None:
+            raise problem
+        if not parts:
+            self._troubles.heard()
 
-    def _bear(self, trouble: Trouble, leave: Leaving) -> None:
-        """Go on after a call that failed as often as it was tried: batches do not mind. Not for ever, though.
+    def _bring_on(self, part: Part) -> Iterator[Reply]:
+        if part.state == "creating":
+            self._resolve(part)
+        else:
+            yield from self._look(part)
+
+    def _check_troubles(self, requests: Feed, leave: Leaving) -> None:
+        """End where there is nothing left to wait for but batches that cannot be taken in.
 
         Raises:
-            ServiceError: nobody was ever there, somebody wants to leave, or this has lasted too long.
+            ServiceError: names them, and how to give them up.
         """
-        if trouble.unreachable and not self._service.heard:
-            raise self._service.unreachable(trouble)
-        if not trouble.rule.retry or leave.asked or time.monotonic() - self._heard > OUTAGE:
-            raise ServiceError(
-                f"{self._service.where} does not do its part for stage {self._name}: {trouble.detail}",
-                hint="batches under way go on there; type the same command again to come back to them",
-            )
-        self._oddities["calls that failed for a while"] += 1
+        parts = self._ledger.parts("submitted", "creating")
+        busy = not self._silent(requests) or self._again or len(self._draft) or self._held
+        if parts and self._waiting and not busy and self._troubles.keep_all(parts, leaving=leave.asked):
+            raise self._troubles.ending(parts)
 
     def _look(self, part: Part) -> Iterator[Reply]:
         batch = self._service.retrieve(part.batch)
-        status, counts = str(batch.get("status") or ""), _mapping(batch.get("request_counts"))
-        completed, failed = _count(counts.get("completed")), _count(counts.get("failed"))
+        status, counts = str(batch.get("status") or "")[:40], mapping(batch.get("request_counts"))
+        completed, failed = count(counts.get("completed")) or 0, count(counts.get("failed")) or 0
         if (status, completed, failed) != (part.status, part.completed, part.failed):
             self._ledger.note(part.number, status=status, completed=completed, failed=failed)
-        if status in ENDED:
-            yield from self._collect(part, batch, status, completed)
-        elif status == "failed":
+        if status == "failed" and not completed and not batch.get("output_file_id"):
             self._refused(part, batch)
+        elif status in ENDED:
+            self._full, self._refusals = False, 0
+            yield from self._taking.collect(part, batch, status, vouched=self._vouched())
         elif status not in UNDER_WAY:
-            self._oddities[f"batches with the unknown status {status[:40]!r}, taken for under way"] += 1
-
-    def _collect(self, part: Part, batch: Document, status: str, completed: int) -> Iterator[Reply]:
-        """Take in what a batch gives back: into the ledger first, then as replies."""
-        asked = {entry.address: entry for entry in self._ledger.entries(part.number)}
-        for _ in range(DOWNLOADS):
-            read, complete = self._fetch(part, batch, asked)
-            if complete and read.answered >= min(completed, len(asked)):
-                break
-        every = read.rejected == len(asked) >= FEWEST
-        self._ledger.settle(part.number, read.results.values(), self._settings.max_retries + 1, ENDED[status])
-        if every and not self._vouched() and not self._ledger.answered():
-            self._ledger.forget()
-            problem = f"{self._service.where} rejects every request of stage {self._name} ({read.said})"
-            raise ServiceError(problem, hint=advice(self._settings, read.said))
-        self._full, self._refusals = False, 0
-        self._oddities += read.oddities
-        self._oddities[f"requests that a batch gave back without an answer ({status})"] += len(asked) - read.answered
-        for entry in self._ledger.entries(part.number):
-            if entry.outcome == "again" and entry.address in self._waiting:
-                self._again.append(entry.address)
-                continue
-            for request in self._waiting.pop(entry.address, ()):
-                yield self._reply(request, entry)
-        self._ledger.tidy()
-        if read.hopeless is not None:
-            raise read.hopeless
-
-    def _fetch(self, part: Part, batch: Document, asked: Mapping[str, Entry]) -> tuple[Read, bool]:
-        """Bring a batch's files here and read them; say whether they came whole."""
-        read, complete = Read(), True
-        for kind in ("output", "errors"):
-            file = batch.get("output_file_id" if kind == "output" else "error_file_id")
-            if isinstance(file, str) and file:
-                path = self._ledger.path(part.number, kind)
-                self._service.download(file, path)
-                complete = whole(path) and complete
-                read.add_file(path, kind, asked, self._meaning)
-        return read, complete and not read.oddities[BROKEN]
-
-    def _meaning(self, entry: Entry, status: int, body: object) -> Trouble | ServiceError:
-        return self._service.trouble(status, body, self._prompts(entry))
-
-    def _prompts(self, entry: Entry) -> list[str]:
-        return [str(turn["content"]) for turn in json.loads(self._ledger.line(entry))["body"]["messages"]]
-
-    def _reply(self, request: Request, entry: Entry) -> Reply:
-        """Make the reply to a request of which the ledger knows what came of it."""
-        if entry.outcome != "answered":
-            return Reply(request, None, failure=entry.failure or "failed", detail=entry.detail, retryable=True)
-        body = completion_of(self._ledger.reply(entry))
-        reply = read_completion(request, body, constrained=self._settings.choices == "structured")
-        if not reply.detail:
-            return reply
-        prompts = [turn.content for turn in request.messages] or self._prompts(entry)
-        return self._service.cleaned(reply, prompts)
+            self._oddities[f"batches with the unknown status {status!r}, taken for under way"] += 1
 
     def _refused(self, part: Part, batch: Document) -> None:
         """Make the best of a batch that failed as a whole, unpaid: submit it later where only the queue is full."""
-        listed = _mapping(batch.get("errors")).get("data")
-        errors = [_mapping(error) for error in listed] if isinstance(listed, list) else []
-        if FULL_QUEUE in {error.get("code") for error in errors}:
+        listed = mapping(batch.get("errors")).get("data")
+        errors = [mapping(error) for error in listed] if isinstance(listed, list) else []
+        codes = {str(error.get("code")) for error in errors}
+        if FULL_QUEUE in codes:
             self._wait_for_room(part, " ".join(str(error.get("message")) for error in errors))
             return
         self._ledger.drop(part.number)
@@ -386,18 +375,19 @@ class Work:
         ]
         more = f"; and {len(errors) - 3:,} more" if len(errors) > 3 else ""
         words = self._service.clean("; ".join(said) or "it does not say why") + more
-        credit = any(error.get("code") in NO_CREDIT for error in errors)
+        remedy = advice(self._settings, words) or "correct what it complains of"
+        if codes & NO_CREDIT:
+            remedy = "add credit"
         raise ServiceError(
             f"{self._service.where} refused a batch of stage {self._name} as a whole ({words})",
-            hint="add credit, then type the same command again: what is answered is not asked again"
-            if credit
-            else f"nothing of it was paid; {advice(self._settings, words)}",
+            hint=f"nothing of it was paid; {remedy}, then type the same command again: what is answered is not asked"
+            " again",
         )
 
     def _wait_for_room(self, part: Part, said: str) -> None:
         """Submit a part again when the queue has room, in smaller files where it never has so much."""
         alone = not any(other.number != part.number for other in self._ledger.parts("creating", "submitted"))
-        named = re.search(r"limit:?\s*(\d[\d,]*)", said, re.IGNORECASE)
+        named = re.search(r"limit:?\s*(\d[\d,]{0,14})", said, re.IGNORECASE)
         if named is not None:
             self._limit = min(int(named[1].replace(",", "")), self._limit or part.tokens)
         elif alone:
@@ -424,13 +414,16 @@ class Work:
     def _handed_over(self, requests: Feed) -> bool:
         """Whether everything that can be submitted now is."""
         written = self._held or (not self._again and not len(self._draft))
-        return requests.ended and written and not self._ledger.parts("creating")
+        sought = [part for part in self._ledger.parts("creating") if part not in self._troubles]
+        return requests.ended and written and not sought
 
     def _detached(self) -> Detached:
-        parts = self._ledger.parts("submitted")
+        parts = self._ledger.parts("submitted", "creating")
         done, asked = sum(part.completed + part.failed for part in parts), sum(part.requests for part in parts)
         batches = "1 batch is" if len(parts) == 1 else f"{len(parts):,} batches are"
         more = "; the other requests wait until its queue has room" if self._held else ""
+        if troubled := self._troubles.told(parts):
+            more += f"; {troubled}; to give that up: {self._troubles.ways_out(parts)}"
         return Detached(f"stage {self._name}: {batches} under way, {done:,} of {asked:,} requests finished{more}")
 
     def _report(self) -> None:
@@ -443,33 +436,10 @@ class Work:
                 "completed": part.completed,
                 "failed": part.failed,
                 "submitted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(part.submitted)),
-                "taken_in": part.state == "ended",
+                "taken_in": part.state in {"collected", "ended"},
             }
             for part in self._ledger.parts()
             if part.batch
         ]
         oddities = {kind: count for kind, count in self._oddities.items() if count}
         self._tell({"batches": batches} | ({"oddities": oddities} if oddities else {}))
-
-
-def prompt_tokens(messages: tuple[Message, ...]) -> int:
-    """Estimate the tokens of a prompt from its bytes, which holds for other scripts too; 4 for each message's frame.
-
-    Raises:
-        UnicodeEncodeError: it holds half of a surrogate pair.
-    """
-    return sum(len(message.content.encode()) // _BYTES_PER_TOKEN + 4 for message in messages)
-
-
-def _tokens_of(line: bytes) -> int:
-    """Estimate the tokens of the prompt in a request's line."""
-    turns = json.loads(line)["body"]["messages"]
-    return prompt_tokens(tuple([Message(turn["role"], turn["content"]) for turn in turns]))
-
-
-def _mapping(value: object) -> Document:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

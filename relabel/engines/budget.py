@@ -187,18 +187,21 @@ class Till:
             return not unsure or budget.admits(NOTHING, first=False)
 
     def settle(self, reply: Reply) -> Charge:
-        """Put what a reply took in place of what was reserved for it."""
+        """Put what a reply took in place of what was reserved for it; for one that is unasked, nothing was."""
         budget, usage = self._budget, reply.usage
         with budget.changed:
-            found = self._open.pop(reply.request.address)
-            amount, estimate = found.amount, found.estimate
-            budget.reserved -= amount * (1 + found.unsure)
-            budget.in_flight -= 1
+            if reply.unasked:
+                estimate = tokens(reply.request.messages)
+                amount, usual = self._expected(estimate), 0
+            else:
+                found = self._close(reply.request)
+                amount, estimate, usual = found.amount, found.estimate, found.usual
             counted = self._amount(usage)
             guessed, lost = NOTHING, amount * reply.unsure
             if counted is not None:
                 self._answers, self._written = self._answers + 1, self._written + (usage.tokens_out or 0)
-                self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
+                if not reply.unasked:
+                    self._read, self._estimated = self._read + (usage.tokens_in or 0), self._estimated + estimate
             elif not reply.retryable:
                 length = len(reply.text or reply.detail) // CHARACTERS_PER_TOKEN + 1
                 length = length if usage.tokens_out is None else usage.tokens_out
@@ -207,8 +210,21 @@ class Till:
                 guessed = self._amount(Usage(read, length)) or NOTHING
             budget.spent += (counted or guessed) + lost
             budget.changed.notify_all()
-        known = (estimate, found.usual) if counted is not None else (0, 0)
+        known = (estimate, usual) if counted is not None and not reply.unasked else (0, 0)
         return Charge(counted, guessed, reply.unsure, lost, known)
+
+    def give_back(self, request: Request) -> None:
+        """Give back what is reserved for a request that took nothing after all."""
+        with self._budget.changed:
+            self._close(request)
+            self._budget.changed.notify_all()
+
+    def _close(self, request: Request) -> _Open:
+        """Take a request out of those in flight, with what was reserved for it."""
+        found = self._open.pop(request.address)
+        self._budget.reserved -= found.amount * (1 + found.unsure)
+        self._budget.in_flight -= 1
+        return found
 
     def in_flight(self) -> tuple[int, Amount]:
         """Return how many requests may be without an answer when the run is killed before it notes more, and their sum.

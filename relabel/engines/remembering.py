@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
@@ -79,8 +79,9 @@ class Spending:
     def add(self, reply: Reply, charge: Charge) -> None:
         """Count one fresh reply, and what it took."""
         usage = reply.usage
-        self.asked += 1
-        self.unanswered += reply.text is None
+        counts = not (reply.unasked and reply.unsure)  # else it stands for an attempt at what is asked again
+        self.asked += counts
+        self.unanswered += counts and reply.text is None
         self.without_usage += not reply.retryable and (usage.tokens_in is None or usage.tokens_out is None)
         if charge.counted is not None:
             self.tokens_in += usage.tokens_in or 0
@@ -191,9 +192,13 @@ class Remembering:
     ) -> Iterator[Request]:
         """Pass on what must be asked; send on at once what the store knows; end where the budget has no room."""
         if put_back:
-            if not self._take(put_back[0]):
+            if known := self._store.reply_to(put_back[0]):  # a batch has brought it meanwhile
+                twins.of(put_back.pop())
+                line.put(known)
+            elif not self._take(put_back[0]):
                 return
-            yield put_back.pop()
+            else:
+                yield put_back.pop()
         for request in requests:
             if not line.has_room():
                 return
@@ -217,7 +222,8 @@ class Remembering:
         try:
             self._round(self._unknown(pulled, twins, line, put_back), twins, line)
             while put_back and not line.stopped:
-                self._till.wait(put_back[0], lambda: line.stopped)
+                if self._store.reply_to(put_back[0]) is None:
+                    self._till.wait(put_back[0], lambda: line.stopped)
                 self._round(self._unknown(pulled, twins, line, put_back), twins, line)
             line.put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
@@ -244,18 +250,29 @@ class Remembering:
         try:
             answers = self._engine.answer(unknown)
             for answered in answers:
-                with self._adding:
-                    self.spending.add(answered, self._till.settle(answered))
-                self._note()  # before the reply: what is paid for is never kept without being billed
-                reply = answered if answered.retryable else self._store.add_reply(answered)
-                line.put(reply)
-                for twin in twins.of(reply.request):
-                    line.put(_for_twin(reply, twin))
+                reply = self._take_in(answered)
+                if not answered.unasked:
+                    line.put(reply)
+                    for twin in twins.of(reply.request):
+                        line.put(_for_twin(reply, twin))
                 if line.stopped:
                     break
         finally:
             if isinstance(answers, Generator):
                 answers.close()
+
+    def _take_in(self, answered: Reply) -> Reply:
+        """Put a reply on the bill, and in the store; what a batch brought before is there."""
+        if self._fetched_later and not answered.retryable and (known := self._store.reply_to(answered.request)):
+            if not answered.unasked:
+                with self._adding:
+                    self._till.give_back(answered.request)
+                    self.spending.from_store += 1
+            return known
+        with self._adding:
+            self.spending.add(answered, self._till.settle(answered))
+        self._note()  # before the reply: what is paid for is never kept without being billed
+        return answered if answered.retryable else self._store.add_reply(replace(answered, unasked=False))
 
     def _take(self, request: Request) -> bool:
         """Reserve what a request will take, if it is within the budget, and note that it is in flight."""
