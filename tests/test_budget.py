@@ -74,12 +74,12 @@ def bill_of(folder: Path) -> Bill:
         return sum((each.bill for each in store.bills()), Bill())
 
 
-FEW = 6
-SEEDS = [*range(FEW), *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(FEW, 50)]]
+RUNS = int(os.environ.get("RELABEL_RUNS", "10"))
+"""How many random runs; RELABEL_RUNS=50 takes some minutes."""
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_fifty_random_runs_hold_their_limit(seed: int, server: BillingServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_random_runs_hold_their_limit(seed: int, server: BillingServer, tmp_path: Path) -> None:
     """The server's own bill exceeds the limit by no more than the requests in flight, and is ours to the picodollar.
 
     Prices, limit, latency, concurrency and faults are random; every run goes on under higher limits to its end, which
