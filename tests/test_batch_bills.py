@@ -15,10 +15,11 @@ from server import Body, completion, oracle
 from test_batches import KEY, cascade, hasten, run, write
 
 from relabel.engines.batch_left import Left, left_under_way
+from relabel.engines.budget import Limits
 from relabel.errors import BudgetReached, Detached
-from relabel.pipeline import Limits, Summary
+from relabel.pipeline import Summary
 
-PRICE = {"price": {"input": 1, "output": 2}}
+PRICE: dict[str, Any] = {"price": {"input": 1, "output": 2}}
 
 pytestmark = pytest.mark.usefixtures("tidy")
 
@@ -51,7 +52,7 @@ def useless(words: Any, body: Body) -> Body:
 
 def billed_micros(done: Summary) -> int:
     """Return what the whole bill of a run says, in millionths of a dollar."""
-    return round(done.bill["usd"] * 1e6)
+    return round(float(done.bill["usd"]) * 1e6)
 
 
 def replies_in(folder: Path) -> int:

@@ -180,16 +180,19 @@ def test_a_lost_batch_keeps_no_other(tmp_path: Path, how: str) -> None:
         assert not list(tmp_path.glob("*.given-up"))
 
 
-def test_others_are_waited_for(tmp_path: Path) -> None:
-    """Without --detach a run waits for the batches that are still coming, and then says which one is lost."""
-    with Losing(seconds=0.4) as server:
+@pytest.mark.parametrize("limit", [None, 60])
+def test_others_are_waited_for(tmp_path: Path, limit: int | None) -> None:
+    """Without --detach a run waits for the batches that are still coming, and then says which one is lost.
+
+    It takes no room in the queue: where there is room for one batch at a time, the others come one after the other.
+    """
+    with Losing(seconds=0.2) as server:
         server.how = "batch"
-        got = until(
-            ServiceError,
-            "batch_0000 with 5 requests",
-            engine(server, tmp_path, max_requests=5).answer(map(asked, range(15))),
-        )
-        assert sorted(reply.request.ticket for reply in got) == list(range(5, 15))
+        batched = engine(server, tmp_path, max_requests=5, max_enqueued_tokens=limit)
+        got = until(ServiceError, "batch_0000 with .* requests", batched.answer(map(asked, range(15))))
+        assert 2 < len(server.batches) < 9
+        lost = len(server.batches["batch_0000"].rows)
+        assert sorted(reply.request.ticket for reply in got) == list(range(lost, 15))
 
 
 @pytest.mark.parametrize(("state", "unsure"), [("ended", 0), ("collected", 5)])
@@ -323,7 +326,7 @@ def test_a_failed_batch_of_nonsense(tmp_path: Path) -> None:
         assert not error.value.hint.endswith("; ")
 
 
-STRANGE = {
+STRANGE: dict[str, dict[str, Any]] = {
     "half a character": {"response": None, "error": {"code": "e", "message": "zz\ud800"}},
     "words": {"response": None, "error": "words alone \ud800"},
     "a list": {"response": None, "error": {"code": ["x"], "message": {"y": 1}}},

@@ -234,10 +234,14 @@ class Work:
         self._report()
 
     def _has_room(self, part: Part) -> bool:
-        enqueued = sum(other.tokens for other in self._ledger.parts("creating", "submitted"))
+        enqueued = sum(other.tokens for other in self._enqueued())
         if not enqueued:
             return True
         return not self._full and (self._limit is None or enqueued + part.tokens <= self._limit)
+
+    def _enqueued(self) -> list[Part]:
+        """Return the parts that take room in the queue: not those of whose batches nothing is heard."""
+        return [part for part in self._ledger.parts("creating", "submitted") if part not in self._troubles]
 
     def _submit_part(self, part: Part) -> None:
         file = part.file
@@ -386,7 +390,7 @@ class Work:
 
     def _wait_for_room(self, part: Part, said: str) -> None:
         """Submit a part again when the queue has room, in smaller files where it never has so much."""
-        alone = not any(other.number != part.number for other in self._ledger.parts("creating", "submitted"))
+        alone = not any(other.number != part.number for other in self._enqueued())
         named = re.search(r"limit:?\s*(\d[\d,]{0,14})", said, re.IGNORECASE)
         if named is not None:
             self._limit = min(int(named[1].replace(",", "")), self._limit or part.tokens)
