@@ -123,8 +123,9 @@ def _missing(settings: config.Settings) -> Iterator[str]:
         SettingsError: a file with a key is named, and is missing or wrong: unlike a variable, it belongs to the config.
     """
     for name, stage in zip(settings.names, settings.stages, strict=True):
-        if isinstance(stage, config.LLM) and getattr(stage.engine, "api_key_file", None) is not None:
-            key_for(stage.engine)
+        engine = stage.engine if isinstance(stage, config.LLM) else None
+        if isinstance(engine, engine_settings.OpenAI | engine_settings.OpenAIBatch) and engine.api_key_file is not None:
+            key_for(engine)
         try:
             if isinstance(stage, config.Human):
                 HumanJudge(Path(stage.labels))

@@ -404,7 +404,7 @@ def unused_port() -> int:
         return int(gone.url.rpartition(":")[2].removesuffix("/v1"))
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", "http://nowhere.invalid/v1", "http://:/v1"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", "http://nowhere.invalid/v1"])
 def test_an_unreachable_server_ends_the_run_at_once(address: str) -> None:
     """When the very first connection fails nobody waits for retries; the message names the address."""
     url, clock = address.format(port=unused_port()), Skipping()
@@ -993,6 +993,7 @@ def test_the_identity_is_what_changes_the_answer() -> None:
         ("base_url", "http://host:port/v1"),
         ("base_url", "http://[::1/v1"),
         ("base_url", "http:///v1"),
+        ("base_url", "http://:/v1"),
         ("base_url", "http://a..b/v1"),
         ("base_url", f"http://{'a' * 70}.com/v1"),
         ("base_url", "http://two words/v1"),

@@ -154,7 +154,7 @@ def _tokens(choice: Mapping[str, Any]) -> Iterator[tuple[str, float, list[tuple[
         for item in items if isinstance(items, list) else ():
             entry = _mapping(item)
             token, logprob = entry.get("token"), entry.get("logprob")
-            if isinstance(token, str) and _is_number(logprob):
+            if isinstance(token, str) and isinstance(logprob, int | float) and _fits(logprob):
                 yield token, logprob, entry
 
     for token, logprob, entry in pairs(_mapping(choice.get("logprobs")).get("content")):
@@ -188,10 +188,10 @@ def _usage(said: object, seconds: float | None) -> Usage:
     return Usage(tokens_in, tokens_out, cached, seconds, stored)
 
 
-def _is_number(value: object) -> bool:
-    """Whether a value is a number that a float can be: JSON knows longer ones."""
+def _fits(number: float) -> bool:
+    """Whether this is a number that a float can be: JSON knows longer ones."""
     try:
-        return isinstance(value, int | float) and not math.isnan(value)
+        return not math.isnan(number)
     except OverflowError:
         return False
 

@@ -4,6 +4,7 @@ What one request suffers is a `Trouble`; what every request would suffer is a Se
 out in `recognizing`; what is done about it stands in `faults`, and is done here.
 """
 
+import math
 import os
 import random
 import shlex
@@ -123,7 +124,7 @@ def check(settings: Reached, own: Mapping[str, tuple[bool, str]]) -> None:
             settings.tokens_per_minute is None or settings.tokens_per_minute > 0,
             "more than 0",
         ),
-        "timeout": (settings.timeout > 0, "more than 0"),
+        "timeout": (0 < settings.timeout < math.inf, "a number above 0"),
         "max_retries": (settings.max_retries >= 0, "0 or more"),
         **own,
     }
