@@ -444,9 +444,9 @@ class Broken(Eager):
     """An engine whose replies no store can hold."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[Reply]:
-        """Answer with a model's name that is no text."""
+        """Answer to a judge with half a character in its name."""
         for reply in super().answer(requests):
-            yield replace(reply, finish_reason=b"bytes" * 10**3, model=object())  # type: ignore[arg-type]
+            yield replace(reply, request=replace(reply.request, judge="\ud800"))
 
 
 def test_a_broken_store_ends_the_asking(tmp_path: Path) -> None:
@@ -457,5 +457,5 @@ def test_a_broken_store_ends_the_asking(tmp_path: Path) -> None:
             time.sleep(0.001)
             yield question(number)
 
-    with pytest.raises(sqlite3.Error), Store(tmp_path) as store:
+    with pytest.raises(UnicodeEncodeError), Store(tmp_path) as store:
         list(Remembering(Broken(pull=1), store, meter=METER).answer(questions()))
