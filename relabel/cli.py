@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from relabel import cli_mining, cli_trust, stopping
+from relabel import cli_mining, cli_synthesis, cli_trust, stopping
 from relabel.errors import BudgetReached, Detached, RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
@@ -62,6 +62,7 @@ audit_app = typer.Typer(help="Flagged pairs to a CSV for people, and back.", no_
 prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(cli_synthesis.app, name="synthesize")
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback

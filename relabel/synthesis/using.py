@@ -1,0 +1,138 @@
+"""How many synthetic negatives a row wants and may have, which of the accepted ones it gets, and how they stand in it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from relabel.records import Example, Passage, chance
+from relabel.synthesis.marks import MARK
+from relabel.synthesis.settings import Settings
+from relabel.synthesis.slots import Slot
+
+_ROUNDING: Final = 1e-9
+
+
+class Form(Protocol):
+    """What is needed of a format of training rows; see `relabel.formats.Format`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where a passage from elsewhere goes, and as what."""
+        ...
+
+    def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
+        """Build a passage from what stands in the list and beside it."""
+        ...
+
+
+def most_of(share: float, mined: int) -> int | None:
+    """Return how many synthetic ones so many mined ones may have beside them; None = any number.
+
+    The largest k with k ≤ share · (mined + k).
+    """
+    return None if share >= 1 else math.floor(share * mined / (1 - share) + _ROUNDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """How much is asked for.
+
+    Attributes:
+        settings: see there.
+        thin: the share of what rows want that the data set may have at all, in [0, 1]: more is not asked for.
+    """
+
+    settings: Settings
+    thin: float = 1.0
+
+    def full(self, example: Example) -> int:
+        """Return how many a row wants and may have, were it alone in the data set."""
+        mined, settings = len(example.negatives), self.settings
+        if not mined and not settings.alone:
+            return 0
+        wanted = max(0, settings.below - mined) + settings.add
+        most = most_of(settings.max_share.row, mined) if mined else None
+        return wanted if most is None else min(wanted, most)
+
+    def of(self, example: Example) -> int:
+        """Return how many a row is to get."""
+        wanted = self.full(example)
+        if self.thin >= 1:
+            return wanted
+        dice = (chance(str(self.settings.seed), "thin", str(example.position), str(turn)) for turn in range(wanted))
+        return sum(each < self.thin for each in dice)
+
+    def slots(self, example: Example) -> int:
+        """Return how many are asked for a row."""
+        return math.ceil(self.of(example) * self.settings.oversample - _ROUNDING)
+
+
+def chosen(accepted: Sequence[Slot], wanted: int, order: str) -> tuple[list[Slot], list[Slot]]:
+    """Return which accepted ones a row gets, in the order in which they go into it, and which are left.
+
+    By difficulty the hardest are taken, and stand from easy to hard, so that a trainer that takes the first ones first
+    has a curriculum; those of unknown difficulty come first. As written, the first are taken.
+    """
+    if order != "difficulty":
+        return list(accepted[:wanted]), list(accepted[wanted:])
+    by_difficulty = sorted(accepted, key=lambda slot: slot.gated.difficulty if slot.gated.difficulty is not None else -1)
+    start = max(0, len(by_difficulty) - wanted)
+    return by_difficulty[start:], by_difficulty[:start]
+
+
+def provenance(slot: Slot) -> dict[str, Any]:
+    """Return what a training file says of a synthetic negative, where it can."""
+    written = slot.gated.written
+    return {
+        "recipe": written.recipe,
+        "generator": written.generator,
+        "judge": slot.judge,
+        "difficulty": slot.gated.difficulty,
+    }
+
+
+def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool) -> list[Example]:
+    """Return the rows to write for a row that gets synthetic negatives: it itself, with them, in its own format.
+
+    They stand behind the mined ones. Triplets make a row for each. N-tuples, whose columns are fixed, make one further
+    row, which begins with the synthetic ones and goes on with the row's own.
+
+    Args:
+        example: the row.
+        slots: what it gets, in order.
+        form: its format.
+        marked: whether the file can hold a field that its other rows lack; a passage that is an object gets provenance.
+    """
+    if not slots:
+        return [example]
+    out = example
+    new: list[Passage] = []
+    for slot in slots:
+        beside = {"source": MARK, "score": None}
+        place, passage = form.place(out, replace(slot.gated.passage, beside=beside))
+        if marked and isinstance(passage.item, dict):
+            passage = form.passage({**passage.item, MARK: provenance(slot)}, passage.beside)
+        new.append(passage)
+        out = replace(out, negatives=(*out.negatives[:place], passage, *out.negatives[place:]))
+    return [example, replace(example, negatives=(*new, *example.negatives))] if form.name == "n-tuples" else [out]
+
+
+def preference(example: Example, slot: Slot) -> dict[str, Any]:
+    """Return a preference pair: the row's first positive is chosen, the synthetic negative rejected.
+
+    The three texts stand under the names that preference trainers read (TRL: prompt, chosen, rejected).
+    """
+    return {
+        "prompt": example.query,
+        "chosen": example.positives[0].full_text,
+        "rejected": slot.gated.passage.full_text,
+        "query_id": example.id,
+        "chosen_id": example.positives[0].id,
+        "rejected_id": slot.gated.id,
+        **provenance(slot),
+    }

@@ -1,0 +1,503 @@
+"""The story of `relabel synthesize`: asked for → cheap checks → judged by the ordinary cascade → used, with care.
+
+    OUTPUT/writing       the run directory of those who write, where a model does
+    OUTPUT/candidates.jsonl   what passed the cheap checks, as an ordinary training file
+    OUTPUT/judging       the run directory of those who judge it: an ordinary run
+
+Everything else is a pure reading of these and the input: the same command again asks nobody twice.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+
+from filelock import FileLock, Timeout
+
+from relabel import augmenting, config, forecast, pipeline
+from relabel.building import Opened
+from relabel.concluding import Plan
+from relabel.engines.budget import Limits
+from relabel.errors import InputError, RunError, SettingsError
+from relabel.families import warnings_of
+from relabel.forecast import Forecast
+from relabel.formats import FORMATS, Reject, open_writer
+from relabel.formats.carrying import other_fields
+from relabel.judges.positives import KnownPositives
+from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
+from relabel.mining.searching import Progress
+from relabel.money import NOTHING, PICO, Amount
+from relabel.protocols import Role
+from relabel.records import Example, Passage, Verdict
+from relabel.rundir import json_line, read_json, replacing, sha256_of, versions, write_json
+from relabel.sources import Source, Survey, open_source
+from relabel.store import Store
+from relabel.synthesis.gate import Gate
+from relabel.synthesis.likeness import open_twins
+from relabel.synthesis.settings import Settings
+from relabel.synthesis.slots import Slot, Slots, open_slots, passages
+from relabel.synthesis.using import Wants, most_of
+from relabel.synthesis.written import Written
+
+CANDIDATES: Final = "candidates.jsonl"
+JUDGING: Final = "judging"
+WRITING: Final = "writing"
+CACHE: Final = "cache"
+LOCK: Final = "synthesize.lock"
+MANIFEST: Final = "manifest.json"
+REJECTS: Final = "rejects.jsonl"
+
+_OWN: Final = frozenset({
+    CANDIDATES, JUDGING, WRITING, CACHE, LOCK, MANIFEST, REJECTS, "synthetic.jsonl", "preferences.jsonl",
+    "statistics.json", "run.json",
+})  # fmt: skip
+
+
+class Writer(Protocol):
+    """Who writes passages."""
+
+    def write(self, rows: Iterable[tuple[Example, int]]) -> Iterator[Written]:
+        """Yield what was written for rows, each with the number of slots it has; in any order, one for each slot.
+
+        Raises:
+            BudgetReached: the next question would exceed a limit; what was answered is kept.
+            ServiceError: the model service cannot go on.
+        """
+        ...
+
+    def spent(self) -> Amount:
+        """Return what all executions together have taken so far, at most."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one look at the input finds.
+
+    Attributes:
+        rows, rejected: that can be read, and that cannot.
+        negatives: mined ones.
+        wanting: rows that want synthetic ones, and may have them.
+        wanted: how many these want together.
+        sha256: of the input.
+        wants: how many each row is to get.
+        slots: asked for all of them; of what was written before, its lines.
+    """
+
+    rows: int
+    rejected: int
+    negatives: int
+    wanting: int
+    wanted: int
+    sha256: str
+    wants: Wants
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesized:
+    """What came of it: the folder, its files, and the figures of `statistics.json` and `run.json`."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    statistics: Mapping[str, Any]
+    execution: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def synthesize(
+    source: Source,
+    settings: Settings,
+    folder: Path,
+    *,
+    writer: Writer | None = None,
+    limits: Limits | None = None,
+    preferences: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Synthesized:
+    """Fill rows with synthetic negatives that were proved; called again it goes on where it was.
+
+    Args:
+        source: the training file.
+        settings: what is wanted, what the gate lets pass, who judges.
+        folder: where everything goes.
+        writer: who writes; None = the settings name what somebody has written before.
+        limits: what writing and judging may take together, in all executions.
+        preferences: whether preference pairs are written too.
+        progress: told (what, done, of how many) as work goes on, from other threads too.
+
+    Raises:
+        BudgetReached: the next question would exceed a limit; what was answered is kept, and nothing is written.
+        InputError: the input, or what was written before, cannot be used.
+        SettingsError: the settings, or those of the cascade, cannot be used.
+        ServiceError: a model service cannot go on.
+        RunError: the folder holds something else, or is in use.
+    """
+    started, begun, limits = time.time(), time.monotonic(), limits or Limits()
+    judge = cascade(settings)
+    with _alone(folder):
+        _check_same(source, folder)
+        asked = _look(source, settings, folder / REJECTS)
+        with open_slots(folder / CACHE / "slots.sqlite") as slots:
+            _write(source, settings, asked, slots, writer, progress)
+            warnings = tuple(warnings_of(judge, slots.generators()))
+            counted = _gate(source, settings, judge, slots, folder, progress)
+            judged = _judge(judge, folder, slots, _left(limits, writer), progress)
+            results = augmenting.write_results(
+                source, settings, asked.wants, slots, folder, preferences=preferences, mined=asked.negatives
+            )
+        _check_unchanged(source, asked)
+        seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "wanting", "wanted")}
+        statistics = {"input": seen, **results.statistics, "let_pass": dict(counted), "warnings": list(warnings)}
+        spent = writer.spent() if writer is not None else NOTHING
+        execution = _execution(statistics, judged, spent, started, time.monotonic() - begun)
+        write_json(folder / "statistics.json", statistics)
+        write_json(folder / "run.json", execution)
+        write_json(folder / MANIFEST, _manifest(source, settings, judge, asked, results.files))
+    return Synthesized(folder, results.files, statistics, execution, warnings)
+
+
+def cascade(settings: Settings) -> config.Settings:
+    """Return the cascade that judges, without what is for other runs: refilling, and rules about whole rows.
+
+    Raises:
+        SettingsError: its config cannot be used.
+    """
+    chosen = config.load(Path(settings.judge) if settings.judge is not None else None)
+    return chosen.model_copy(update={"pool": None, "policy": config.PolicySettings()})
+
+
+# -- what is asked for -----------------------------------------------------------------------------------------
+
+
+def _look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
+    """Read the input once: every broken row is found before anything is spent."""
+    full = Wants(settings)
+    rows = negatives = wanting = wanted = rejected = 0
+    with ExitStack() as stack:
+        lines = stack.enter_context(replacing(rejects)) if rejects is not None else None
+
+        def reject(row: Reject) -> None:
+            nonlocal rejected
+            rejected += 1
+            if lines is not None:
+                lines.write(json_line(asdict(row)))
+
+        for example in source.examples(reject):
+            rows += 1
+            negatives += len(example.negatives)
+            wanting += bool(number := full.full(example))
+            wanted += number
+    most = most_of(settings.max_share.data, negatives)
+    wants = Wants(settings, 1.0 if most is None or wanted <= most else most / wanted)
+    asked = sum(wants.slots(example) for example in source.examples(lambda _: None))
+    return Asked(rows, rejected, negatives, wanting, wanted, sha256_of(source.path), wants, asked)
+
+
+def _write(
+    source: Source, settings: Settings, asked: Asked, slots: Slots, writer: Writer | None, progress: Progress
+) -> None:
+    """Take in what is written for the rows that want something."""
+
+    def rows() -> Iterator[Example]:
+        return source.examples(lambda _: None)
+
+    if settings.written is not None:
+        slots.read(Path(settings.written), rows(), asked.wants.of)
+        return
+    if writer is None:
+        raise SettingsError("nobody is named who writes", hint="write `engine:`, or `written: FILE.jsonl`, or `rules`")
+    due = ((example, number) for example in rows() if (number := asked.wants.slots(example)))
+
+    def watched() -> Iterator[Written]:
+        for done, one in enumerate(writer.write(due), start=1):
+            yield one
+            progress("writing", done, asked.slots)
+
+    slots.add(watched())
+    for example in rows():
+        if number := asked.wants.slots(example):
+            slots.fill(example.position, number)
+
+
+def _written_rows(source: Source, slots: Slots) -> Iterator[tuple[Example, list[Slot]]]:
+    """Yield the rows for which something was written that is still open."""
+    for example in source.examples(lambda _: None):
+        found = [slot for slot in slots.of(example.position) if not slot.end]
+        if found:
+            yield example, found
+
+
+# -- the gate --------------------------------------------------------------------------------------------------
+
+
+def _gate(
+    source: Source, settings: Settings, judge: config.Settings, slots: Slots, folder: Path, progress: Progress
+) -> Mapping[str, int]:
+    """Hold everything against the cheap checks; what passes is an ordinary training file."""
+    cache = folder / CACHE
+    vectors = VectorCache(Encoder(_model(judge)), cache)
+    vectors.fill(_texts(_written_rows(source, slots), progress))
+    known = KnownPositives(cache)
+    known.note(source.examples(lambda _: None))
+    with (
+        known.open() as look,
+        open_twins(cache / "twins.sqlite") as twins,
+        open_writer(folder / CANDIDATES, FORMATS["tevatron"]) as file,
+    ):
+        gate = Gate(settings.gate, twins, vectors)
+        for example, found in _written_rows(source, slots):
+            gated = list(gate.look(example, [slot.gated.written for slot in found], look.of(example.query)))
+            slots.gate(found, gated)
+            negatives = tuple([each.passage for each in gated if each.passed])
+            if negatives:
+                file.write(_candidates(example, negatives))
+            progress("gate", example.position + 1, 0)
+    return dict(gate.counted)
+
+
+def _model(judge: config.Settings) -> EncoderSettings:
+    """Return the embedding model that judges, the packaged one where none does."""
+    stage = next((stage for stage in judge.stages if isinstance(stage, config.Embedding)), None)
+    return EncoderSettings(stage.model, stage.revision, stage.batch_size, stage.device) if stage else EncoderSettings()
+
+
+def _texts(rows: Iterable[tuple[Example, list[Slot]]], progress: Progress) -> Iterator[tuple[Role, str]]:
+    for example, found in rows:
+        yield "query", example.query
+        for passage in (*example.positives, *example.negatives, *[_passage(slot) for slot in found]):
+            if passage.full_text.strip():
+                yield "document", passage.full_text
+        progress("embedding", example.position + 1, 0)
+
+
+def _passage(slot: Slot) -> Passage:
+    return Passage("", slot.gated.written.text, slot.gated.written.title)
+
+
+def _candidates(example: Example, negatives: tuple[Passage, ...]) -> Example:
+    """Return the row in which candidates are judged: the query, its positives, and them alone."""
+    row = {"query_id": example.id} | other_fields(example, "tevatron")
+    return Example(example.id, example.query, example.positives, negatives, example.source, row, example.position)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+def _left(limits: Limits, writer: Writer | None) -> Limits:
+    """Return what writing has left of the limits."""
+    spent = writer.spent() if writer is not None else NOTHING
+    return Limits(
+        None if limits.usd is None else max(0.0, limits.usd - spent.pico / PICO),
+        None if limits.tokens is None else max(0, limits.tokens - spent.tokens),
+    )
+
+
+def _judge(judge: config.Settings, folder: Path, slots: Slots, limits: Limits, progress: Progress) -> Mapping[str, Any]:
+    """Have the candidates judged as any other negatives are; return what the judging took."""
+    source = open_source(folder / CANDIDATES, format="tevatron", source_field=judge.source_field)
+    if next(source.examples(), None) is None:  # nothing passed: nobody is asked
+        shutil.rmtree(folder / JUDGING, ignore_errors=True)
+        return {}
+    told = _Told(progress)
+    summary = pipeline.run(source, judge, folder / JUDGING, watch=told.watch, begin=told.begin, limits=limits)
+    models = {
+        name: f"{name} ({stage.engine.model})"
+        for name, stage in zip(judge.names, judge.stages, strict=True)
+        if isinstance(stage, config.LLM) and hasattr(stage.engine, "model")
+    }
+    with pipeline.open_run(folder / JUDGING) as (plan, store):
+        for found, verdicts in _verdicts(plan, store, slots):
+            slots.judge(found, verdicts, models)
+    return summary.bill
+
+
+def _verdicts(plan: Plan, store: Store, slots: Slots) -> Iterator[tuple[list[Slot], tuple[Verdict, ...]]]:
+    """Yield the slots of each judged row with the verdicts about them; both come in the input's order."""
+    passed = _passed(slots)
+    for one, _ in pipeline.concluded(plan, store, lambda _: None):
+        found = next(passed)
+        if tuple(each.id for each in one.example.negatives) != tuple(each.id for each in passages(found)):
+            raise RunError(
+                f"{plan.source.path} is not what the gate wrote", hint="let the folder be while a run works in it"
+            )
+        yield found, one.verdicts
+
+
+def _passed(slots: Slots) -> Iterator[list[Slot]]:
+    """Yield what passed the gate, row by row."""
+    for position in slots.positions():
+        if found := [slot for slot in slots.of(position) if not slot.end]:
+            yield found
+
+
+@dataclass(slots=True)
+class _Told:
+    """Turns what a run says of its stages into progress."""
+
+    progress: Progress
+    pairs: int = 0
+    done: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, seen: Survey, _: Sequence[Opened]) -> None:
+        """Take in how many pairs there are."""
+        self.pairs = seen.pairs
+
+    def watch(self, stage: str, asked: int, passed: int) -> None:
+        """Count on; called from the stages' threads, each with its own stage."""
+        self.done[stage] = self.done.get(stage, 0) + asked + passed
+        self.progress(f"judging: {stage}", self.done[stage], self.pairs)
+
+
+# -- the folder, and what an execution took --------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from working in it.
+
+    Raises:
+        RunError: it holds something else, is in use, or cannot be made.
+    """
+    hint = "name another folder: -o"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file", hint=hint)
+    held = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+    others = sorted(name for name in held - _OWN if not name.startswith((augmenting.STEM, *[f"{own}." for own in _OWN])))
+    if others:
+        raise RunError(f"{folder} holds other files ({others[0]}), and no synthesis", hint=hint)
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another relabel process works in {folder}", hint="wait for it, or use -o") from None
+    except OSError as error:
+        raise RunError(f"{folder} cannot be used: {error.strerror or error}", hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_same(source: Source, folder: Path) -> None:
+    """Refuse a folder that holds the synthesis of another file: its results would be gone."""
+    try:
+        told = read_json(folder, MANIFEST)["input"]["path"]
+    except (RunError, KeyError, TypeError):  # none, or nothing that can be read
+        return
+    if told != str(source.path.resolve()):
+        raise RunError(f"{folder} holds what was made of {told}", hint="name another folder: -o")
+
+
+def _check_unchanged(source: Source, asked: Asked) -> None:
+    if sha256_of(source.path) != asked.sha256:
+        raise InputError(
+            f"{source.path} has changed while it was read: what was written is of neither state",
+            hint="let the file be, and type the same command again: what is answered is not asked again",
+        )
+
+
+def _manifest(
+    source: Source, settings: Settings, judge: config.Settings, asked: Asked, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    written = {"sha256_of_written": sha256_of(Path(settings.written))} if settings.written is not None else {}
+    return {
+        "input": {
+            "path": str(source.path.resolve()), "sha256": asked.sha256, "format": source.format.name,
+            "on_error": source.on_error,
+        },
+        "settings": settings.model_dump(mode="json", by_alias=True),
+        **written,
+        "judge": judge.model_dump(mode="json"),
+        "files": {path.name: sha256_of(path) for path in files.values()},
+        "versions": versions(),
+    }  # fmt: skip
+
+
+def _execution(
+    statistics: Mapping[str, Any], judged: Mapping[str, Any], spent: Amount, started: float, seconds: float
+) -> dict[str, Any]:
+    """Say what it took: writing and judging, in all executions; dollars are None where a price is unknown."""
+    accepted = statistics["slots"]["accepted"]
+    judging = judged.get("usd") if judged else 0.0
+    usd = None if judging is None else judging + spent.pico / PICO
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(seconds, 3),
+        "writing": {"tokens": spent.tokens, "usd": spent.pico / PICO},
+        "judging": dict(judged),
+        "usd": usd,
+        "usd_per_accepted": usd / accepted if usd is not None and accepted else None,
+        "versions": versions(),
+    }
+
+
+# -- a dry run -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a synthesis would do at most.
+
+    Attributes:
+        asked: what the input holds and wants.
+        wanted: of what rows want, what the data set may have.
+        slots: asked for.
+        origin: where they come from, in words.
+        judging: what the judges would be asked if every slot passed the gate; None where there is none.
+        stand_in: what the judging was estimated with, in words.
+        warnings: as of a synthesis, as far as they are known before.
+    """
+
+    asked: Asked
+    wanted: int
+    slots: int
+    origin: str
+    judging: Forecast | None
+    stand_in: str
+    warnings: tuple[str, ...]
+
+
+def foresee(source: Source, settings: Settings) -> Foreseen:
+    """Count what a synthesis would ask at most; spends nothing and leaves nothing.
+
+    Errors: as `synthesize`, as far as they show before anybody is asked.
+    """
+    judge = cascade(settings)
+    asked = _look(source, settings, None)
+    with TemporaryDirectory(prefix="relabel-") as name, open_slots(Path(name) / "slots.sqlite") as slots:
+        if settings.written is not None:
+            _write(source, settings, asked, slots, None, lambda *_: None)
+        file, number = Path(name) / CANDIDATES, 0
+        with open_writer(file, FORMATS["tevatron"]) as rows:
+            for example in source.examples(lambda _: None):
+                negatives = _stand_ins(example, asked, slots, written=settings.written is not None)
+                number += len(negatives)
+                if negatives:
+                    rows.write(_candidates(example, negatives))
+        judging = forecast.check(open_source(file, format="tevatron"), judge) if number else None
+        warnings = tuple(warnings_of(judge, slots.generators()))
+    given = settings.written is not None
+    return Foreseen(
+        asked,
+        sum(asked.wants.of(example) for example in source.examples(lambda _: None)),
+        number,
+        f"written before, in {settings.written}" if given else "to be written",
+        judging,
+        "at most, all of them" if given else "at most, as if passages as long as the mined ones filled every slot",
+        warnings,
+    )
+
+
+def _stand_ins(example: Example, asked: Asked, slots: Slots, *, written: bool) -> tuple[Passage, ...]:
+    """Return what a row's slots are taken to hold: what was written, else texts of the row, over and over."""
+    if written:
+        return tuple([_passage(slot) for slot in slots.of(example.position) if not slot.end])
+    texts = islice(cycle(example.negatives or example.positives), asked.wants.slots(example))
+    return tuple([replace(passage, id=f"slot-{number}", item=None) for number, passage in enumerate(texts)])
