@@ -1,15 +1,17 @@
 """Synthetic hard negatives as functions: what `relabel synthesize` does, for notebooks and pipelines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from relabel import rundir, sources, synthesizing
+from relabel import foreseeing, sources, synthesizing
 from relabel.engines.budget import Limits
-from relabel.errors import RunError
+from relabel.foreseeing import Foreseen
 from relabel.mining.searching import Progress
+from relabel.protocols import Judge
 from relabel.records import digest
 from relabel.synthesis import settings as files
 from relabel.synthesis.settings import Settings
-from relabel.synthesizing import Foreseen, Synthesized, Writer
+from relabel.synthesizing import Synthesized, Writer
 
 AnyPath = Path | str
 
@@ -22,6 +24,7 @@ def synthesize(
     format: str = "auto",  # noqa: A002 - the word users know
     on_error: str = "stop",
     writer: Writer | None = None,
+    judges: Mapping[str, Judge] | None = None,
     preferences: bool = False,
     max_usd: float | None = None,
     max_tokens: int | None = None,
@@ -38,6 +41,7 @@ def synthesize(
         format: a name of `relabel.formats.FORMATS`, or "auto".
         on_error: a row that cannot be read: "stop", or "skip".
         writer: a writer of your own, in place of the one that the settings name.
+        judges: judges of your own by stage name, in place of those in the cascade.
         preferences: write preference pairs too.
         max_usd: US dollars that may be paid for replies, by this call and all before it with the same output.
         max_tokens: tokens that may be read and written, likewise.
@@ -54,7 +58,7 @@ def synthesize(
     source = sources.open_source(path, format=format, on_error=on_error)
     folder = Path(output) if output is not None else default_folder(path)
     return synthesizing.synthesize(
-        source, chosen, folder, writer=writer, limits=Limits(max_usd, max_tokens), preferences=preferences,
+        source, chosen, folder, writer=writer, judges=judges, limits=Limits(max_usd, max_tokens), preferences=preferences,
         progress=progress,
     )  # fmt: skip
 
@@ -71,15 +75,12 @@ def foresee(
     Args and errors: see `synthesize`.
     """
     chosen = config if isinstance(config, Settings) else files.load(Path(config))
-    return synthesizing.foresee(sources.open_source(path, format=format, on_error=on_error), chosen)
+    return foreseeing.foresee(sources.open_source(path, format=format, on_error=on_error), chosen)
 
 
 def default_folder(path: AnyPath) -> Path:
     """Name a folder after the input; one that holds what was made of another input gets a digest beside it."""
     folder = Path("synthetic") / Path(path).stem
     where = str(Path(path).resolve())
-    try:
-        taken = rundir.read_json(folder, synthesizing.MANIFEST)["input"]["path"] != where
-    except (RunError, KeyError, TypeError):
-        taken = False
+    taken = synthesizing.made_of(folder) not in ("", where)
     return folder.with_name(f"{folder.name}-{digest(where, size=4).hex()}") if taken else folder

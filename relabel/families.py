@@ -7,9 +7,9 @@ from typing import Final
 from relabel import config
 
 _RELATIVES: Final[Mapping[str, str]] = {
-    "chatgpt": "gpt", "o": "gpt", "davinci": "gpt", "mixtral": "mistral", "ministral": "mistral", "codestral": "mistral",
-    "devstral": "mistral", "magistral": "mistral", "codellama": "llama", "tinyllama": "llama", "qwq": "qwen",
-    "gemma": "gemini", "smollm": "smollm", "vicuna": "llama",
+    "chatgpt": "gpt", "o": "gpt", "davinci": "gpt", "mixtral": "mistral", "ministral": "mistral",
+    "codestral": "mistral", "devstral": "mistral", "magistral": "mistral", "codellama": "llama", "tinyllama": "llama",
+    "vicuna": "llama", "qwq": "qwen", "gemma": "gemini",
 }  # fmt: skip
 """Models whose name begins otherwise than their family's."""
 
@@ -46,6 +46,6 @@ def warnings_of(judge: config.Settings, generators: Sequence[str]) -> Iterator[s
         for generator in generators:
             if model and family(model) and family(model) == family(generator):
                 yield (
-                    f"judge {name} ({model}) and generator {generator} are both of the family {family(model)}: a relative"
+                    f"judge {name} ({model}) and generator {generator} are of one family, {family(model)}: a relative"
                     " shares the generator's errors; a judge of another family finds more of them"
                 )

@@ -290,9 +290,7 @@ def _write(source: Source, selection: Selection, output: Path, pool_of: Callable
     )  # fmt: skip
 
 
-def _chosen(
-    pool: Pool, selection: Selection
-) -> tuple[set[int], list[Removed], Mapping[str, int], Mapping[str, int]]:
+def _chosen(pool: Pool, selection: Selection) -> tuple[set[int], list[Removed], Mapping[str, int], Mapping[str, int]]:
     """Return the numbers of the candidates that stay, what went and why.
 
     And how often a filter had no word, and how many synthetic ones it passed over.
@@ -306,7 +304,12 @@ def _chosen(
         dropped += [Removed(each, NOT_DRAWN, selection.sampler.name) for each in left if id(each) not in drawn]
         left = tuple([each for each in left if id(each) in drawn])
     staying = {id(each) for each in left}
-    return {index for index, each in enumerate(pool.candidates) if id(each) in staying}, dropped, done.silent, done.spared
+    return (
+        {index for index, each in enumerate(pool.candidates) if id(each) in staying},
+        dropped,
+        done.silent,
+        done.spared,
+    )
 
 
 def _edited(

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from relabel import screen_money
+from relabel.foreseeing import Foreseen
 from relabel.screen import as_text, percent, put_line
-from relabel.synthesizing import Foreseen, Synthesized
+from relabel.synthesizing import Synthesized
 
 
 def synthesized(console: Console, done: Synthesized) -> None:
@@ -67,7 +68,10 @@ def _recipes(recipes: Mapping[str, Mapping[str, Any]]) -> Table:
     for name in ("asked", "accepted", "used", "refused", "none"):
         table.add_column(name, justify="right")
     for name, each in recipes.items():
-        numbers = (*[each[what] for what in ("asked", "accepted", "used")], *[sum(each[what].values()) for what in ("refused", "none")])
+        numbers = (
+            *[each[what] for what in ("asked", "accepted", "used")],
+            *[sum(each[what].values()) for what in ("refused", "none")],
+        )
         table.add_row(as_text(name), *[f"{number:,}" for number in numbers])
     return table
 
@@ -81,6 +85,14 @@ def foreseen(console: Console, found: Foreseen) -> None:
         f" {asked.wanted:,} synthetic negatives, {found.wanted:,} of them within max_share of the data set",
     )
     put_line(console, f"slots     {found.slots:,} {found.origin}")
+    if found.writing is not None:
+        each = found.writing
+        usd = "at an unknown price" if each.usd is None else f"${each.usd:,.4g}"
+        put_line(
+            console,
+            f"writing   {each.model}: {each.requests:,} requests, some {each.tokens_in:,} tokens in and"
+            f" {each.tokens_out:,} out, {usd}",
+        )
     for warning in found.warnings:
         put_line(console, as_text(f"warning   {warning}", "yellow"))
     if found.judging is None:

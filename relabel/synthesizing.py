@@ -7,34 +7,33 @@
 Everything else is a pure reading of these and the input: the same command again asks nobody twice.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import cycle, islice
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
 
 from filelock import FileLock, Timeout
 
-from relabel import augmenting, config, forecast, pipeline
+from relabel import augmenting, config, pipeline
 from relabel.building import Opened
 from relabel.concluding import Plan
 from relabel.engines.budget import Limits
 from relabel.errors import InputError, RunError, SettingsError
 from relabel.families import warnings_of
-from relabel.forecast import Forecast
+from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, Reject, open_writer
 from relabel.formats.carrying import other_fields
 from relabel.judges.positives import KnownPositives
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.searching import Progress
 from relabel.money import NOTHING, PICO, Amount
-from relabel.protocols import Role
+from relabel.protocols import Judge, Role
 from relabel.records import Example, Passage, Verdict
-from relabel.rundir import json_line, read_json, replacing, sha256_of, versions, write_json
+from relabel.rundir import json_line, replacing, sha256_of, versions, write_json
 from relabel.sources import Source, Survey, open_source
 from relabel.store import Store
 from relabel.synthesis.gate import Gate
@@ -52,26 +51,29 @@ LOCK: Final = "synthesize.lock"
 MANIFEST: Final = "manifest.json"
 REJECTS: Final = "rejects.jsonl"
 
-_OWN: Final = frozenset({
-    CANDIDATES, JUDGING, WRITING, CACHE, LOCK, MANIFEST, REJECTS, "synthetic.jsonl", "preferences.jsonl",
-    "statistics.json", "run.json",
-})  # fmt: skip
-
 
 class Writer(Protocol):
     """Who writes passages."""
 
-    def write(self, rows: Iterable[tuple[Example, int]]) -> Iterator[Written]:
-        """Yield what was written for rows, each with the number of slots it has; in any order, one for each slot.
+    def ask(self, examples: Iterable[Example]) -> None:
+        """Have everything written that these rows want; what was answered once is not asked again.
 
         Raises:
             BudgetReached: the next question would exceed a limit; what was answered is kept.
-            ServiceError: the model service cannot go on.
+            ServiceError: the model service cannot go on; likewise.
         """
+        ...
+
+    def written(self, example: Example) -> Iterable[Written]:
+        """Return what was written for a row, one for each slot it has; asks nobody, and is the same every time."""
         ...
 
     def spent(self) -> Amount:
         """Return what all executions together have taken so far, at most."""
+        ...
+
+    def forecast(self, examples: Iterable[Example]) -> StageForecast | None:
+        """Estimate what would be asked for these rows; None where nobody is asked."""
         ...
 
 
@@ -86,7 +88,7 @@ class Asked:
         wanted: how many these want together.
         sha256: of the input.
         wants: how many each row is to get.
-        slots: asked for all of them; of what was written before, its lines.
+        slots: asked of those who write.
     """
 
     rows: int
@@ -116,6 +118,7 @@ def synthesize(
     folder: Path,
     *,
     writer: Writer | None = None,
+    judges: Mapping[str, Judge] | None = None,
     limits: Limits | None = None,
     preferences: bool = False,
     progress: Progress = lambda *_: None,
@@ -127,6 +130,7 @@ def synthesize(
         settings: what is wanted, what the gate lets pass, who judges.
         folder: where everything goes.
         writer: who writes; None = the settings name what somebody has written before.
+        judges: judges of one's own, in place of those of the cascade, by the stage's name.
         limits: what writing and judging may take together, in all executions.
         preferences: whether preference pairs are written too.
         progress: told (what, done, of how many) as work goes on, from other threads too.
@@ -142,12 +146,12 @@ def synthesize(
     judge = cascade(settings)
     with _alone(folder):
         _check_same(source, folder)
-        asked = _look(source, settings, folder / REJECTS)
+        asked = look(source, settings, folder / REJECTS)
         with open_slots(folder / CACHE / "slots.sqlite") as slots:
-            _write(source, settings, asked, slots, writer, progress)
+            take_in(source, settings, asked, slots, writer, progress)
             warnings = tuple(warnings_of(judge, slots.generators()))
             counted = _gate(source, settings, judge, slots, folder, progress)
-            judged = _judge(judge, folder, slots, _left(limits, writer), progress)
+            judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, mined=asked.negatives
             )
@@ -175,7 +179,7 @@ def cascade(settings: Settings) -> config.Settings:
 # -- what is asked for -----------------------------------------------------------------------------------------
 
 
-def _look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
+def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
     """Read the input once: every broken row is found before anything is spent."""
     full = Wants(settings)
     rows = negatives = wanting = wanted = rejected = 0
@@ -194,12 +198,13 @@ def _look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
             wanting += bool(number := full.full(example))
             wanted += number
     most = most_of(settings.max_share.data, negatives)
-    wants = Wants(settings, 1.0 if most is None or wanted <= most else most / wanted)
+    thin = settings.written is None and most is not None and wanted > most
+    wants = Wants(settings, most / wanted if thin and most is not None else 1.0)
     asked = sum(wants.slots(example) for example in source.examples(lambda _: None))
     return Asked(rows, rejected, negatives, wanting, wanted, sha256_of(source.path), wants, asked)
 
 
-def _write(
+def take_in(
     source: Source, settings: Settings, asked: Asked, slots: Slots, writer: Writer | None, progress: Progress
 ) -> None:
     """Take in what is written for the rows that want something."""
@@ -212,17 +217,12 @@ def _write(
         return
     if writer is None:
         raise SettingsError("nobody is named who writes", hint="write `engine:`, or `written: FILE.jsonl`, or `rules`")
-    due = ((example, number) for example in rows() if (number := asked.wants.slots(example)))
-
-    def watched() -> Iterator[Written]:
-        for done, one in enumerate(writer.write(due), start=1):
-            yield one
-            progress("writing", done, asked.slots)
-
-    slots.add(watched())
+    writer.ask(example for example in rows() if asked.wants.of(example))
     for example in rows():
         if number := asked.wants.slots(example):
+            slots.add(writer.written(example))
             slots.fill(example.position, number)
+        progress("written", example.position + 1, 0)
 
 
 def _written_rows(source: Source, slots: Slots) -> Iterator[tuple[Example, list[Slot]]]:
@@ -240,9 +240,11 @@ def _gate(
     source: Source, settings: Settings, judge: config.Settings, slots: Slots, folder: Path, progress: Progress
 ) -> Mapping[str, int]:
     """Hold everything against the cheap checks; what passes is an ordinary training file."""
-    cache = folder / CACHE
-    vectors = VectorCache(Encoder(_model(judge)), cache)
-    vectors.fill(_texts(_written_rows(source, slots), progress))
+    cache, limits = folder / CACHE, settings.gate
+    vectors = None
+    if limits.near is not None or limits.easy is not None or settings.order == "difficulty":
+        vectors = VectorCache(Encoder(_model(judge)), cache)
+        vectors.fill(_texts(_written_rows(source, slots), progress))
     known = KnownPositives(cache)
     known.note(source.examples(lambda _: None))
     with (
@@ -250,13 +252,13 @@ def _gate(
         open_twins(cache / "twins.sqlite") as twins,
         open_writer(folder / CANDIDATES, FORMATS["tevatron"]) as file,
     ):
-        gate = Gate(settings.gate, twins, vectors)
+        gate = Gate(limits, twins, vectors)
         for example, found in _written_rows(source, slots):
             gated = list(gate.look(example, [slot.gated.written for slot in found], look.of(example.query)))
             slots.gate(found, gated)
             negatives = tuple([each.passage for each in gated if each.passed])
             if negatives:
-                file.write(_candidates(example, negatives))
+                file.write(candidate_row(example, negatives))
             progress("gate", example.position + 1, 0)
     return dict(gate.counted)
 
@@ -270,17 +272,18 @@ def _model(judge: config.Settings) -> EncoderSettings:
 def _texts(rows: Iterable[tuple[Example, list[Slot]]], progress: Progress) -> Iterator[tuple[Role, str]]:
     for example, found in rows:
         yield "query", example.query
-        for passage in (*example.positives, *example.negatives, *[_passage(slot) for slot in found]):
+        for passage in (*example.positives, *example.negatives, *[passage_of(slot) for slot in found]):
             if passage.full_text.strip():
                 yield "document", passage.full_text
         progress("embedding", example.position + 1, 0)
 
 
-def _passage(slot: Slot) -> Passage:
+def passage_of(slot: Slot) -> Passage:
+    """Return what was written for a slot, as a passage without an id."""
     return Passage("", slot.gated.written.text, slot.gated.written.title)
 
 
-def _candidates(example: Example, negatives: tuple[Passage, ...]) -> Example:
+def candidate_row(example: Example, negatives: tuple[Passage, ...]) -> Example:
     """Return the row in which candidates are judged: the query, its positives, and them alone."""
     row = {"query_id": example.id} | other_fields(example, "tevatron")
     return Example(example.id, example.query, example.positives, negatives, example.source, row, example.position)
@@ -298,14 +301,23 @@ def _left(limits: Limits, writer: Writer | None) -> Limits:
     )
 
 
-def _judge(judge: config.Settings, folder: Path, slots: Slots, limits: Limits, progress: Progress) -> Mapping[str, Any]:
+def _judge(
+    judge: config.Settings,
+    folder: Path,
+    slots: Slots,
+    limits: Limits,
+    judges: Mapping[str, Judge],
+    progress: Progress,
+) -> Mapping[str, Any]:
     """Have the candidates judged as any other negatives are; return what the judging took."""
     source = open_source(folder / CANDIDATES, format="tevatron", source_field=judge.source_field)
     if next(source.examples(), None) is None:  # nothing passed: nobody is asked
         shutil.rmtree(folder / JUDGING, ignore_errors=True)
         return {}
     told = _Told(progress)
-    summary = pipeline.run(source, judge, folder / JUDGING, watch=told.watch, begin=told.begin, limits=limits)
+    summary = pipeline.run(
+        source, judge, folder / JUDGING, judges=judges, watch=told.watch, begin=told.begin, limits=limits
+    )
     models = {
         name: f"{name} ({stage.engine.model})"
         for name, stage in zip(judge.names, judge.stages, strict=True)
@@ -368,9 +380,8 @@ def _alone(folder: Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file", hint=hint)
     held = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
-    others = sorted(name for name in held - _OWN if not name.startswith((augmenting.STEM, *[f"{own}." for own in _OWN])))
-    if others:
-        raise RunError(f"{folder} holds other files ({others[0]}), and no synthesis", hint=hint)
+    if held and not held & {LOCK, CACHE, MANIFEST}:
+        raise RunError(f"{folder} holds other files ({min(held)}), and no synthesis", hint=hint)
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -385,13 +396,18 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def made_of(folder: Path) -> str:
+    """Return the path of the input of which a finished synthesis was made; "" where there is none."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text("utf-8"))["input"]["path"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or nothing that can be read
+        return ""
+
+
 def _check_same(source: Source, folder: Path) -> None:
     """Refuse a folder that holds the synthesis of another file: its results would be gone."""
-    try:
-        told = read_json(folder, MANIFEST)["input"]["path"]
-    except (RunError, KeyError, TypeError):  # none, or nothing that can be read
-        return
-    if told != str(source.path.resolve()):
+    told = made_of(folder)
+    if told not in ("", str(source.path.resolve())):
         raise RunError(f"{folder} holds what was made of {told}", hint="name another folder: -o")
 
 
@@ -436,68 +452,3 @@ def _execution(
         "usd_per_accepted": usd / accepted if usd is not None and accepted else None,
         "versions": versions(),
     }
-
-
-# -- a dry run -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """What a synthesis would do at most.
-
-    Attributes:
-        asked: what the input holds and wants.
-        wanted: of what rows want, what the data set may have.
-        slots: asked for.
-        origin: where they come from, in words.
-        judging: what the judges would be asked if every slot passed the gate; None where there is none.
-        stand_in: what the judging was estimated with, in words.
-        warnings: as of a synthesis, as far as they are known before.
-    """
-
-    asked: Asked
-    wanted: int
-    slots: int
-    origin: str
-    judging: Forecast | None
-    stand_in: str
-    warnings: tuple[str, ...]
-
-
-def foresee(source: Source, settings: Settings) -> Foreseen:
-    """Count what a synthesis would ask at most; spends nothing and leaves nothing.
-
-    Errors: as `synthesize`, as far as they show before anybody is asked.
-    """
-    judge = cascade(settings)
-    asked = _look(source, settings, None)
-    with TemporaryDirectory(prefix="relabel-") as name, open_slots(Path(name) / "slots.sqlite") as slots:
-        if settings.written is not None:
-            _write(source, settings, asked, slots, None, lambda *_: None)
-        file, number = Path(name) / CANDIDATES, 0
-        with open_writer(file, FORMATS["tevatron"]) as rows:
-            for example in source.examples(lambda _: None):
-                negatives = _stand_ins(example, asked, slots, written=settings.written is not None)
-                number += len(negatives)
-                if negatives:
-                    rows.write(_candidates(example, negatives))
-        judging = forecast.check(open_source(file, format="tevatron"), judge) if number else None
-        warnings = tuple(warnings_of(judge, slots.generators()))
-    given = settings.written is not None
-    return Foreseen(
-        asked,
-        sum(asked.wants.of(example) for example in source.examples(lambda _: None)),
-        number,
-        f"written before, in {settings.written}" if given else "to be written",
-        judging,
-        "at most, all of them" if given else "at most, as if passages as long as the mined ones filled every slot",
-        warnings,
-    )
-
-
-def _stand_ins(example: Example, asked: Asked, slots: Slots, *, written: bool) -> tuple[Passage, ...]:
-    """Return what a row's slots are taken to hold: what was written, else texts of the row, over and over."""
-    if written:
-        return tuple([_passage(slot) for slot in slots.of(example.position) if not slot.end])
-    texts = islice(cycle(example.negatives or example.positives), asked.wants.slots(example))
-    return tuple([replace(passage, id=f"slot-{number}", item=None) for number, passage in enumerate(texts)])

@@ -109,13 +109,13 @@ def apply_filters(pool: Pool, filters: Iterable[Filter], exempt: Collection[str]
     removed: list[Removed] = []
     silent: Counter[str] = Counter()
     spared: Counter[str] = Counter()
+    synthetic = {id(candidate) for candidate in pool.candidates if is_synthetic(candidate.passage)}
     for label, each in labelled(filters):
         kept = []
-        passes_over = each.spares or isinstance(each, RankWindow)
-        made = {id(one) for one in pool.candidates if is_synthetic(one.passage)} if passes_over else set()
-        spared[label] += len(made)
-        looked_at = pool.left_with([one for one in pool.candidates if id(one) not in made]) if made else pool
-        reasons = iter(each.reasons(looked_at))
+        made = synthetic if each.spares or isinstance(each, RankWindow) else frozenset()
+        held = [candidate for candidate in pool.candidates if id(candidate) not in made]
+        spared[label] += len(pool.candidates) - len(held)
+        reasons = iter(each.reasons(pool.left_with(held) if made else pool))
         for candidate in pool.candidates:
             reason = "" if id(candidate) in made else next(reasons)
             if not reason or (each.spares and candidate.source in exempt):

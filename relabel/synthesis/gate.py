@@ -13,7 +13,7 @@ from relabel.copies import marks_of
 from relabel.protocols import Role
 from relabel.records import Example, Passage
 from relabel.synthesis.languages import language_of
-from relabel.synthesis.likeness import Twins, changed_on_purpose, contained, count_words, grams, jaccard
+from relabel.synthesis.likeness import Twins, changed_on_purpose, contained, count_words, grams, jaccard, words
 from relabel.synthesis.marks import synthetic_id
 from relabel.synthesis.settings import Gate as Limits
 from relabel.synthesis.written import Written
@@ -97,11 +97,13 @@ class _Row:
     longest: float
     language: str
     known: Collection[bytes]
+    mined: Collection[bytes]
     positives: list[tuple[str, frozenset[str]]]
     negatives: list[tuple[str, frozenset[str]]]
     best: float | None
     least: float | None
     passed: list[str] = field(default_factory=list)
+    marks: set[bytes] = field(default_factory=set)
 
 
 class Gate:
@@ -138,6 +140,7 @@ class Gate:
             if gated.passed:
                 full = gated.passage.full_text
                 row.passed.append(full)
+                row.marks.add(marks_of(gated.passage).full)
                 self._twins.note(full)
             yield gated
 
@@ -157,6 +160,7 @@ class Gate:
             max(most * median(lengths), *lengths),
             language_of("\n".join(texts)) if self._limits.language else "",
             {mark for passage in example.positives for mark in marks_of(passage).known}.union(siblings),
+            {marks_of(passage).full for passage in example.negatives},
             positives,
             negatives,
             max(self._cosine("query", example.query, text) for text, _ in positives) if self._vectors else None,
@@ -175,13 +179,16 @@ class Gate:
         return "", ""
 
     def _by_text(self, row: _Row, one: Written, text: str) -> tuple[str, str]:
-        words = count_words(text)
-        if self._limits.words is not None and words < row.shortest:
-            return SHORT, f"{words} words, at least {row.shortest:g}"
-        if self._limits.words is not None and words > row.longest:
-            return LONG, f"{words} words, at most {row.longest:g}"
-        if marks_of(Passage("", one.text, one.title)).equals_one_of(row.known):
+        length = count_words(text)
+        if self._limits.words is not None and length < row.shortest:
+            return SHORT, f"{length} words, at least {row.shortest:g}"
+        if self._limits.words is not None and length > row.longest:
+            return LONG, f"{length} words, at most {row.longest:g}"
+        marks = marks_of(Passage("", one.text, one.title))
+        if marks.equals_one_of(row.known):
             return COPY, "equal"
+        if marks.full in row.mined or marks.full in row.marks:
+            return NEAR_MINED if marks.full in row.mined else NEAR_SYNTHETIC, "equal"
         if not self._limits.language:
             return "", ""
         told = language_of(text)
@@ -189,10 +196,10 @@ class Gate:
         return (LANGUAGE, f"{told}, not {row.language}") if told and row.language and told != row.language else ("", "")
 
     def _by_likeness(self, row: _Row, one: Written, text: str) -> tuple[str, str]:
-        own, copied, twin = grams(text), self._limits.copied, self._limits.twin
+        own, copied, twin = grams(text), self._limits.copy, self._limits.twin
         if copied is not None:
-            if (share := contained(own, grams(row.query))) >= copied:
-                return QUERY_COPY, f"{share:.2f} of it"
+            if (share := contained(words(text), words(row.query))) >= copied:
+                return QUERY_COPY, f"{share:.2f} of its words"
             for other, theirs in row.positives:
                 share = max(contained(own, theirs), contained(theirs, own))
                 if share >= copied and not self._on_purpose(one, text, other):

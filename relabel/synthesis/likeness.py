@@ -3,6 +3,7 @@
 Good for any script, with or without spaces; texts are normalised first (`copies.normalise`).
 """
 
+import functools
 import json
 import re
 import sqlite3
@@ -23,7 +24,8 @@ GRAM: Final = 5
 _BANDS: Final = 16
 _ROWS: Final = 4
 _PRIME: Final = 2**31 - 1
-_CHANGE: Final = re.compile(r"\s*(.+?)\s*(?:→|->)\s*(.+?)\s*")
+_CHANGE: Final = re.compile(r"\s*(?:\w+:\s+)?(.+?)\s*(?:→|->)\s*(.+?)\s*")
+"""A stated change, with or without its kind before it: "number: 7 → 9"."""
 
 _UNSPACED: Final = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _COUNTED: Final = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -32,6 +34,11 @@ _COUNTED: Final = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 def count_words(text: str) -> int:
     """Count the words of a text; where no spaces are written (Thai, Chinese, Japanese, …), its signs."""
     return sum(1 for _ in _COUNTED.finditer(text))
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a normalised text; where no spaces are written, its signs."""
+    return frozenset(_COUNTED.findall(normalise(text)))
 
 
 def grams(text: str) -> frozenset[str]:
@@ -79,13 +86,16 @@ class Twins:
     def nearest(self, text: str) -> tuple[float, str]:
         """Return the highest Jaccard index that a noted text has with this one, and that text; (0.0, "") without."""
         keys = _bands(text)
-        found = self._connection.execute(
-            "SELECT text FROM texts WHERE number IN"
-            f" (SELECT number FROM bands WHERE band IN ({', '.join('?' * len(keys))})) ORDER BY number",  # noqa: S608 - question marks
-            keys,
+        marks = ", ".join("?" * len(keys))
+        asked = f"SELECT DISTINCT number FROM bands WHERE band IN ({marks}) ORDER BY number"  # noqa: S608 - marks alone
+        numbers = self._connection.execute(asked, keys).fetchall()
+        found = (
+            self._connection.execute("SELECT text FROM texts WHERE number = ?", each).fetchone() for each in numbers
         )
         own = grams(text)
-        return max(((jaccard(own, grams(other)), other) for (other,) in found), key=lambda each: each[0], default=(0.0, ""))
+        return max(
+            ((jaccard(own, grams(other)), other) for (other,) in found), key=lambda each: each[0], default=(0.0, "")
+        )
 
     def note(self, text: str) -> None:
         """Note a text."""
@@ -104,7 +114,9 @@ def open_twins(path: Path) -> Iterator[Twins]:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT)")
-            connection.execute("CREATE TABLE bands (band BLOB, number INTEGER, PRIMARY KEY (band, number)) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE bands (band BLOB, number INTEGER, PRIMARY KEY (band, number)) WITHOUT ROWID"
+            )
             yield Twins(connection)
     finally:
         path.unlink(missing_ok=True)
@@ -122,12 +134,16 @@ def _bands(text: str) -> list[bytes]:
     return [digest(json.dumps([band, *map(int, row)]), size=8) for band, row in enumerate(signature)]
 
 
+@functools.cache
 def _permutations() -> "tuple[NDArray[np.uint64], NDArray[np.uint64]]":
     """Return factors and summands of the 64 hash functions x·a + b mod 2³¹ − 1, the same in every process."""
     import numpy as np
 
     drawn = [
-        [1 + int.from_bytes(digest(name, str(number), size=4), "big") % (_PRIME - 1) for number in range(_BANDS * _ROWS)]
+        [
+            1 + int.from_bytes(digest(name, str(number), size=4), "big") % (_PRIME - 1)
+            for number in range(_BANDS * _ROWS)
+        ]
         for name in ("times", "plus")
     ]
     times, plus = np.array(drawn, dtype=np.uint64)

@@ -1,51 +1,57 @@
 """One YAML file → checked, frozen settings of `relabel synthesize`."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from relabel.engine_settings import Strict
 from relabel.errors import SettingsError
 from relabel.yamltext import problems, read_yaml, text_of
 
-_Share = Annotated[float, Field(ge=0, le=1)]
+_KNOWN: Final = ConfigDict(extra="forbid")
+
+_Number = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-class Gate(Strict):
-    """What a passage must be like before anybody is asked about it; null in place of a number = not looked at.
-
-    Attributes:
-        words: its words over the median of the row's own passages: at least, at most. What the row itself has is never
-            too short or too long.
-        copied: from which share of its text on it is a copy, of the query or of a positive; in a file `copy`.
-        near: from which cosine to a positive, to a mined negative or to another one of its row on it is a near-copy.
-        twin: likewise the share of text that it has in common with one of any row (Jaccard index).
-        easy: which quantile of the cosines of the row's mined negatives with the query it must reach; 0 = the lowest.
-        language: whether it must be in the language of the row's passages.
-    """
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-
-    words: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = [0.5, 2.0]
-    copied: Annotated[float, Field(gt=0, le=1)] | None = Field(default=0.8, alias="copy")
-    near: Annotated[float, Field(gt=0, le=1)] | None = 0.95
-    twin: Annotated[float, Field(gt=0, le=1)] | None = 0.9
-    easy: _Share | None = 0.0
-    language: bool = True
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.words is not None and self.words[0] > self.words[1]:
-            raise ValueError("`words` are two numbers: the least, then the most")
-        return self
-
-
-class MaxShare(Strict):
-    """The most that may be synthetic: of a row's negatives, and of all negatives of the data set."""
+@dataclass(frozen=True, slots=True, config=_KNOWN)
+class Shares:
+    """The most of the negatives that may be synthetic: of a row, and of the whole set; from 0 to 1."""
 
     row: _Share = 0.5
     data: _Share = 0.5
+
+
+@dataclass(frozen=True, slots=True, config=_KNOWN)
+class Gate:
+    """What a passage must be like before anybody is asked about it; null in place of a number = not looked at.
+
+    Attributes:
+        words: fewest and most words, as multiples of the median of the row's own passages. No length that one of these
+            has is too short or too long.
+        copy: share of its words that stand in the query, or of its text in a positive (or of that in it: containment of
+            character 5-grams), from which it is a copy.
+        near: cosine to a positive, to a mined negative or to another one of its row, from which it is a near-copy.
+        twin: share of the text that it and a mined negative of its row, or one written for any row, have in common
+            (Jaccard index of character 5-grams), from which it is a near-copy.
+        easy: the quantile of the cosines of the row's mined negatives with the query that it must reach; 0 = the
+            lowest of them, .5 = their median.
+        language: whether it must be in the language of the row's passages.
+    """
+
+    words: tuple[_Number, _Number] | None = (0.5, 2.0)
+    copy: _Number | None = 0.8
+    near: _Number | None = 0.95
+    twin: _Number | None = 0.9
+    easy: _Share | None = 0.0
+    language: bool = Field(default=True, strict=True)
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that nothing is between."""
+        if self.words is not None and self.words[0] >= self.words[1]:
+            raise ValueError("words: the fewest are not fewer than the most")
 
 
 class Settings(Strict):
@@ -65,10 +71,10 @@ class Settings(Strict):
     """
 
     written: str | None = Field(default=None, min_length=1)
-    below: int = Field(default=0, ge=0)
+    below: int = Field(default=8, ge=0)
     add: int = Field(default=0, ge=0)
-    oversample: float = Field(default=1.5, ge=1, allow_inf_nan=False)
-    max_share: MaxShare = MaxShare()
+    oversample: float = Field(default=1.5, ge=1, le=20)
+    max_share: Shares = Shares()
     alone: bool = False
     judge: str | None = Field(default=None, min_length=1)
     gate: Gate = Gate()
@@ -78,7 +84,7 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _wants(self) -> Self:
         if not (self.below or self.add):
-            raise ValueError("nothing is wanted: write `below` (fill rows up to so many) or `add` (so many to each)")
+            raise ValueError("nothing is wanted: below and add are both 0")
         return self
 
 

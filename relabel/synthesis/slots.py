@@ -26,10 +26,20 @@ UNUSED: Final = "enough in the row"
 OVER: Final = "share of the data set"
 """Why an accepted one is not used: its row has what it wants, or may have; or the whole set would have too many."""
 
+_COLUMNS: Final = (
+    "number INTEGER PRIMARY KEY, position INTEGER, recipe TEXT, query TEXT, generator TEXT,"
+    " written TEXT, difficulty REAL, "
+    + ", ".join(
+        f"{name} TEXT NOT NULL DEFAULT ''"
+        for name in ("id", "objection", "figure", "end", "reason", "why", "judge", "unused")
+    )
+)
 _LONGEST: Final = 64 * 1024 * 1024
 _BY_ID, _BY_TEXT = "id ", "text "
 _TEXTS: Final = ("query", "query_id", "recipe", "text", "title", "failure", "generator", "detail", "twin", "reply")
-_HINT: Final = 'one object a line: {"query_id" or "query", "text"}, and if known "title", "recipe", "generator", "detail"'
+_HINT: Final = (
+    'one object a line: {"query_id" or "query", "text"}, and if known "title", "recipe", "generator", "detail"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +77,15 @@ class Slots:
         self._connection = connection
 
     def add(self, written: Iterable[Written]) -> None:
-        """Take in what was written, row by row in any order; what came of one reply in its order."""
+        """Take in what was written, row by row, in an order that is the same at every execution."""
         for one in written:
             self._put(one)
 
-    def _put(self, one: Written, turn: int = 0, query: str = "") -> None:
+    def _put(self, one: Written, query: str = "") -> None:
         end, reason = ("none", one.failure) if one.failure else ("", "")
         self._connection.execute(
-            "INSERT INTO slots (position, turn, recipe, reply, query, generator, written, end, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (one.position, turn, one.recipe, one.reply, query, one.generator, json.dumps(asdict(one)), end, reason),
+            "INSERT INTO slots (position, recipe, query, generator, written, end, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (one.position, one.recipe, query, one.generator, json.dumps(asdict(one)), end, reason),
         )
 
     def read(self, path: Path, examples: Iterable[Example], wanted: Callable[[Example], int]) -> None:
@@ -91,8 +100,8 @@ class Slots:
             InputError: the file cannot be read.
             RowError: a line of it is not what it should be.
         """
-        for number, (query, one) in enumerate(_lines(path), start=1):
-            self._put(one, number, query)
+        for query, one in _lines(path):
+            self._put(one, query)
         execute = self._connection.execute
         execute("CREATE INDEX queries ON slots (query, position)")
         for example in examples:
@@ -113,13 +122,13 @@ class Slots:
         self.add([Written(position, "", failure=MISSING)] * max(0, asked - known))
 
     def of(self, position: int) -> list[Slot]:
-        """Return the slots of a row, in an order that does not depend on who answered first."""
+        """Return the slots of a row, in the order in which they were taken in."""
         return list(self._read(position))
 
     def _read(self, position: int) -> Iterator[Slot]:
         query = (
             "SELECT number, written, id, objection, figure, difficulty, end, reason, why, judge, unused"
-            " FROM slots WHERE position = ? ORDER BY turn, recipe, reply, number"
+            " FROM slots WHERE position = ? ORDER BY number"
         )
         for number, told, name, objection, figure, difficulty, *rest in self._connection.execute(query, (position,)):
             written = replace(Written(**json.loads(told)), position=position)
@@ -158,14 +167,16 @@ class Slots:
         self._connection.executemany(
             "UPDATE slots SET end = ?, reason = ?, why = ?, judge = ? WHERE number = ?",
             [
-                (end, reason, verdict.evidence, judges.get(verdict.stage, verdict.stage), slot.number)
+                (end, reason, _reasoned(verdict), judges.get(verdict.stage, verdict.stage), slot.number)
                 for slot, verdict, (end, reason) in zip(slots, verdicts, ends, strict=True)
             ],
         )
 
     def leave(self, slots: Iterable[Slot], reason: str = UNUSED) -> None:
         """Note that accepted ones are not used."""
-        self._connection.executemany("UPDATE slots SET unused = ? WHERE number = ?", [(reason, each.number) for each in slots])
+        self._connection.executemany(
+            "UPDATE slots SET unused = ? WHERE number = ?", [(reason, each.number) for each in slots]
+        )
 
     def cap(self, most: int | None, seed: int) -> None:
         """Leave out those used above so many; dice that know nothing of the order of the rows choose them."""
@@ -175,8 +186,8 @@ class Slots:
             "dice", 2, lambda position, name: chance(str(seed), str(position), name), deterministic=True
         )
         self._connection.execute(
-            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots WHERE end = 'accepted' AND unused = ''"
-            " ORDER BY dice(position, id) LIMIT -1 OFFSET ?)",
+            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots"
+            " WHERE end = 'accepted' AND unused = '' ORDER BY dice(position, id) LIMIT -1 OFFSET ?)",
             (OVER, most),
         )
 
@@ -204,8 +215,8 @@ class Slots:
     def difficulties(self) -> list[float]:
         """Return how hard those are that are used: the lowest, the quartiles, the highest; empty without any."""
         used = "FROM slots WHERE end = 'accepted' AND unused = '' AND difficulty IS NOT NULL"
-        (number,) = self._connection.execute(f"SELECT count(*) {used}").fetchone()  # noqa: S608 - text of our own
-        at = f"SELECT difficulty {used} ORDER BY difficulty LIMIT 1 OFFSET ?"  # noqa: S608 - text of our own
+        (number,) = self._connection.execute(f"SELECT count(*) {used}").fetchone()
+        at = f"SELECT difficulty {used} ORDER BY difficulty LIMIT 1 OFFSET ?"
         places = [quarter * (number - 1) // 4 for quarter in range(5)] if number else []
         return [self._connection.execute(at, (place,)).fetchone()[0] for place in places]
 
@@ -218,13 +229,8 @@ def open_slots(path: Path) -> Iterator[Slots]:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute(
-            "CREATE TABLE slots (number INTEGER PRIMARY KEY, position INTEGER, turn INTEGER, recipe TEXT, reply TEXT,"
-            " query TEXT, generator TEXT, written TEXT, id TEXT NOT NULL DEFAULT '', objection TEXT NOT NULL DEFAULT '',"
-            " figure TEXT NOT NULL DEFAULT '', difficulty REAL, end TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL"
-            " DEFAULT '', why TEXT NOT NULL DEFAULT '', judge TEXT NOT NULL DEFAULT '', unused TEXT NOT NULL DEFAULT '')"
-        )
-        connection.execute("CREATE INDEX rows ON slots (position, turn, recipe, reply, number)")
+        connection.execute(f"CREATE TABLE slots ({_COLUMNS})")
+        connection.execute("CREATE INDEX rows ON slots (position, number)")
         yield Slots(connection)
 
 
@@ -241,6 +247,12 @@ def ended(verdict: Verdict) -> tuple[End, str]:
             return "refused", "repeated"
         case "undecided":
             return "none", "undecided"
+
+
+def _reasoned(verdict: Verdict) -> str:
+    """Return what the judge gave as its reason, or why there is no verdict."""
+    said = verdict.judgment.rationale if verdict.judgment is not None else ""
+    return verdict.evidence if verdict.outcome == "undecided" else said
 
 
 def passages(slots: Iterable[Slot]) -> tuple[Passage, ...]:
@@ -271,17 +283,17 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
         raise RowError(f"not JSON in UTF-8: {error}", path=path, line=number, hint=_HINT) from error
     if not isinstance(row, dict):
         raise RowError("not an object", path=path, line=number, hint=_HINT)
-    told = {name: row.get(name) if row.get(name) is not None else "" for name in _TEXTS}
+    told = {name: row[name] for name in _TEXTS if row.get(name) is not None}
     wrong = next((name for name, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None:
         raise RowError("not text", path=path, line=number, field=wrong, hint=_HINT)
-    if not (told["query_id"] or told["query"]):
+    query_id, query = told.pop("query_id", ""), told.pop("query", "")
+    if not (query_id or query):
         raise RowError("missing", path=path, line=number, field="query_id", hint=_HINT)
-    if "text" not in row and not told["failure"]:
+    if "text" not in told and not told.get("failure"):
         raise RowError("missing", path=path, line=number, field="text", hint=_HINT)
     probability = row.get("probability")
     if not (probability is None or (isinstance(probability, int | float) and 0 <= probability <= 1)):
         raise RowError("not a number from 0 to 1", path=path, line=number, field="probability", hint=_HINT)
-    name, query = told.pop("query_id"), told.pop("query")
-    key = _BY_ID + name if name else _BY_TEXT + query
-    return key, Written(position=-1, probability=probability, **(told | {"recipe": told["recipe"] or "written"}))
+    key = _BY_ID + query_id if query_id else _BY_TEXT + query
+    return key, Written(**({"position": -1, "recipe": "written", "probability": probability} | told))

@@ -1,4 +1,4 @@
-"""How many synthetic negatives a row wants and may have, which of the accepted ones it gets, and how they stand in it."""
+"""How many synthetic negatives a row wants and may have, which of the accepted it gets, and how they stand in it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,8 @@ class Wants:
 
     Attributes:
         settings: see there.
-        thin: the share of what rows want that the data set may have at all, in [0, 1]: more is not asked for.
+        thin: the share of the rows that are filled, in [0, 1]: what all of them want would be more than the data set
+            may have, and is not asked for. Dice choose the rows.
     """
 
     settings: Settings
@@ -61,11 +62,8 @@ class Wants:
 
     def of(self, example: Example) -> int:
         """Return how many a row is to get."""
-        wanted = self.full(example)
-        if self.thin >= 1:
-            return wanted
-        dice = (chance(str(self.settings.seed), "thin", str(example.position), str(turn)) for turn in range(wanted))
-        return sum(each < self.thin for each in dice)
+        chosen_row = self.thin >= 1 or chance(str(self.settings.seed), "row", str(example.position)) < self.thin
+        return self.full(example) if chosen_row else 0
 
     def slots(self, example: Example) -> int:
         """Return how many are asked for a row."""
@@ -80,7 +78,8 @@ def chosen(accepted: Sequence[Slot], wanted: int, order: str) -> tuple[list[Slot
     """
     if order != "difficulty":
         return list(accepted[:wanted]), list(accepted[wanted:])
-    by_difficulty = sorted(accepted, key=lambda slot: slot.gated.difficulty if slot.gated.difficulty is not None else -1)
+    known = [-1.0 if slot.gated.difficulty is None else slot.gated.difficulty for slot in accepted]
+    by_difficulty = [accepted[place] for place in sorted(range(len(accepted)), key=known.__getitem__)]
     start = max(0, len(by_difficulty) - wanted)
     return by_difficulty[start:], by_difficulty[:start]
 
