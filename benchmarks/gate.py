@@ -87,8 +87,9 @@ def table(found: Iterable[Marked]) -> list[str]:
     lines += [line(f"    {reason}", [reason], [reason]) for reason in sorted({*refusals, *kinds})]
     good = sum(mark == "good" for mark, _, _ in found)
     good_kept = sum(mark == "good" and end == KEPT for mark, _, end in found)
-    lines.append(f"accepted: {ends[KEPT]}, marked good {share(good_kept, ends[KEPT])}; of {good} marked good accepted"
-                 f" {share(good_kept, good)}; no verdict: {sum(n for end, n in ends.items() if end.startswith('none'))}")  # fmt: skip
+    silent = sum(number for end, number in ends.items() if end.startswith("none"))
+    lines.append(f"accepted {ends[KEPT]}: marked good {share(good_kept, ends[KEPT])}; no verdict about {silent}")
+    lines.append(f"of {good} marked good accepted {share(good_kept, good)}")
     return lines
 
 

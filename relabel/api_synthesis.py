@@ -58,8 +58,8 @@ def synthesize(
     source = sources.open_source(path, format=format, on_error=on_error)
     folder = Path(output) if output is not None else default_folder(path)
     return synthesizing.synthesize(
-        source, chosen, folder, writer=writer, judges=judges, limits=Limits(max_usd, max_tokens), preferences=preferences,
-        progress=progress,
+        source, chosen, folder, writer=writer, judges=judges, limits=Limits(max_usd, max_tokens),
+        preferences=preferences, progress=progress,
     )  # fmt: skip
 
 

@@ -33,6 +33,10 @@ GOOD = (
     "The island has a small museum about the history of its lighthouse, which is open from Tuesday to Sunday. The"
     " climb to the lamp takes ten minutes, and children go up for free."
 )
+GERMAN = (
+    "Das Museum der Insel ist nur von Dienstag bis Sonntag offen, und es zeigt die Geschichte des Leuchtturms, der auf"
+    " dem Hügel steht und den man mit Kindern besteigen kann."
+)
 QUERY = "when does the ferry to the island leave"
 ROW = Example("q", QUERY, (Passage("p", ANSWER),), (Passage("n", MINED),))
 TEXT_ALONE = Limits(near=None, easy=None)
@@ -74,8 +78,7 @@ def look(
         (" \n", reasons.EMPTY),
         ("The ferry leaves in the morning.", reasons.SHORT),
         (f"{GOOD} {GOOD.replace('museum', 'school')} {GOOD.replace('lamp', 'roof')}", reasons.LONG),
-        ("Das Museum der Insel ist nur von Dienstag bis Sonntag offen, und es zeigt die Geschichte des Leuchtturms, der"
-         " auf dem Hügel steht und den man mit Kindern besteigen kann.", reasons.LANGUAGE),
+        (GERMAN, reasons.LANGUAGE),
         (f"{QUERY}? {QUERY}! The ferry, when does it leave, to the island? {QUERY}.", reasons.QUERY_COPY),
         (ANSWER.upper().replace(",", " -"), reasons.COPY),
         (ANSWER[:130], reasons.COPY),
@@ -148,7 +151,7 @@ def test_by_vectors(tmp_path: Path) -> None:
 def test_what_cannot_be_told_passes_and_is_counted(tmp_path: Path) -> None:
     """A text without a language, and a row without mined negatives, stop nobody."""
     row = Example("q", QUERY, ROW.positives, ())
-    names = "Aalto Bergman Celine Dvorak Elgar Fibich Grieg Hindemith Ives Janacek Kodaly Ligeti Mahler Nono Orff Parry Quantz Reger Satie Tallis"
+    names = "Alkan Antheil Bax Berg Bergman Celine Dvorak Elgar Fibich Grieg Holst Ives Janacek Kodaly Ligeti Mahler Nono Orff"
     vectors = Table({QUERY: (1, 0), ANSWER: (0.8, 0.6), names: (0.1, 0)})
     with open_twins(tmp_path / "twins.sqlite") as twins:
         gate = Gate(Limits(), twins, vectors)
@@ -196,7 +199,7 @@ def test_words_where_no_spaces_are() -> None:
 
 
 def test_changes_that_are_and_are_not_there() -> None:
-    """A change counts if the new is here alone and the old is there; the kind before it and others beside it are fine."""
+    """A change counts if the new is here alone and the old is there; kinds before and others beside it are fine."""
     assert changed_on_purpose("1987 → 1978", "built in 1978", "built in 1987")
     assert changed_on_purpose("tone: dry; date: 1987 → 1978", "built in 1978", "built in 1987")
     assert not changed_on_purpose("1987 → 1978", "built in 1978, not 1987", "built in 1978")
