@@ -16,7 +16,7 @@ FLOORS = {
     "accounting": 1, "agreement": 1, "bootstrap": 1, "bounds": 1, "calibration": 1, "cascade": 1, "certain": 1,
     "coefficients": 1, "copies": 1, "dawid_skene": 1, "diagnostics": 1, "estimates": 1, "inferring": 1, "policy": 1,
     "pooling": 1, "probes": 1, "quoting": 1, "raters": 1, "reliability": 1, "replies": 1, "reviewers": 1, "sampling": 1,
-    "template_language": 1, "turns": 1, "yamltext": 1, "engine_settings": 1, "money": 1, "tokens": 1,
+    "template_language": 1, "template_parts": 1, "turns": 1, "yamltext": 1, "engine_settings": 1, "money": 1, "tokens": 1,
     "mining.candidates": 1, "mining.filters": 1, "mining.likeness": 1, "mining.samplers": 1,
     "mining.strategies": 1, "mining.detection": 1, "mining.searching": 1, "mining.fusion": 1, "mining.figures": 1,
     "mining.tallies": 1, "formats.corpora.base": 1,
