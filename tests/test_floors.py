@@ -24,7 +24,7 @@ FLOORS = {
     "mining": 3, "formats": 3, "judges": 3, "engines": 3, "store": 3, "audit": 3, "rundir": 3, "corpus": 3, "pools": 3,
     "retrievers": 3, "reporting": 3, "web": 3, "synthesis": 3,
     "stages": 4, "building": 4, "pipeline": 4, "forecast": 4, "runs": 4, "converting": 4, "concluding": 4, "refill": 4,
-    "billing": 4, "authors": 4,
+    "billing": 4, "authors": 4, "questioning": 4,
     "recipe": 4, "material": 4, "seeking": 4, "choosing": 4, "minerun": 4, "rehearsal": 4,
     "shards": 4, "sources": 4, "merging": 4, "filtering": 4, "pairs": 4, "shaping": 4, "adapting": 4, "gold": 4,
     "asking": 4, "auditing": 4, "calibrating": 4, "comparing": 4, "diagnosing": 4, "gleaning": 4, "interview": 4,

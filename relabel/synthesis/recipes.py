@@ -20,6 +20,7 @@ how to reply; and what is varied. It may say `words`, the length of the row's ow
 the second request for the same row.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,18 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 def list_recipes() -> tuple[str, ...]:
     """Return the names of the shipped recipes, in alphabetical order; `rules` has no template."""
     return tuple(sorted(path.stem for path in (shelf() / FOLDER).glob(f"*{SUFFIX}")))
+
+
+def is_recipe(name_or_path: str) -> bool:
+    """Whether this is the name of a shipped recipe, or a file whose header says that it is for writing."""
+    if name_or_path.removeprefix(f"{FOLDER}/") in list_recipes():
+        return True
+    try:
+        lines = read_template(Path(name_or_path)).split("\n")
+        header = "\n".join(lines[: end_of_header(Path(name_or_path), lines)])
+    except TemplateError:
+        return False
+    return re.search(rf"(?m)^kind:\s*(?:{'|'.join(_KINDS)})\s*(?:#.*)?$", header) is not None
 
 
 def _parse(path: Path) -> Recipe:

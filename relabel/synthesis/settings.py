@@ -26,12 +26,13 @@ TEMPERATURE: Final = 1.0
 """Of an engine whose settings name none: who writes shall not write the same again and again."""
 
 _TAGS: Final = frozenset({"openai", "openai_batch", "scripted", "vllm"})
-_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+_KNOWN: Final = ConfigDict(extra="forbid")
 
-_Share = Annotated[float, Field(ge=0, le=1)]
+_Number = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=_KNOWN)
 class Shares:
     """The most of the negatives that may be synthetic: of a row, and of the whole set; from 0 to 1."""
 
@@ -39,7 +40,7 @@ class Shares:
     data: _Share = 0.5
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=_KNOWN)
 class Gate:
     """What a candidate must be before anybody judges it.
 
@@ -52,12 +53,12 @@ class Gate:
         language: whether it must be in the language of the row's passages.
     """
 
-    words: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
-    copy: Annotated[float, Field(gt=0)] = 0.8
-    near: Annotated[float, Field(gt=0)] = 0.95
-    twin: Annotated[float, Field(gt=0)] = 0.9
-    easy: float = 0.0
-    language: bool = True
+    words: tuple[_Number, _Number] = (0.5, 2.0)
+    copy: _Number = 0.8
+    near: _Number = 0.95
+    twin: _Number = 0.9
+    easy: float = Field(default=0.0, strict=True, allow_inf_nan=False)
+    language: bool = Field(default=True, strict=True)
 
     def __post_init__(self) -> None:
         """Refuse bounds that nothing is between."""
