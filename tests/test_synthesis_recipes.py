@@ -145,7 +145,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("mood: [", "query: [", 6, "'query' cannot be varied"),
         ("name: mine", "name: rules", 2, "'rules' is the recipe that asks nobody"),
         ("kind: write", "kind: write\nfirst: passages", 4, "a list cannot be called 'passages'"),
-        ("kind: write", "kind: write\ntwin: required", 12, "the placeholder 'twin' is missing"),
+        ("kind: write", "kind: write\ntwin: required", 13, "the placeholder 'twin' is missing"),
         ("{{ form }}", "", 12, "the placeholder 'form' is missing"),
         ("{{ form }}", "{{ forms }}", 9, "unknown placeholder 'forms'"),
         ("{{ count }}", "{{ count | shout }}", 9, "unknown filter 'shout'"),
