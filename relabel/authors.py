@@ -4,27 +4,34 @@ A folder of writing is a run directory as one of judging is: replies addressed b
 resumed by the same call, and billed over all its executions.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from relabel import billing
 from relabel.building import longest_answer, open_engine, price
+from relabel.engines.batch_ledger import BATCH_FOLDER, forget_failures
 from relabel.engines.budget import Budget, Limits, Meter
 from relabel.engines.remembering import Remembering
-from relabel.errors import BudgetReached, SettingsError
-from relabel.money import NOTHING, PICO, Bill, Price
+from relabel.errors import BudgetReached, SettingsError, TemplateError
+from relabel.money import FREE, NOTHING, PICO, Bill, Price
 from relabel.pipeline import check_folder
-from relabel.protocols import Request
+from relabel.protocols import Request, Usage
+from relabel.records import Example
 from relabel.store import Store
-from relabel.synthesis.planning import open_recipes
+from relabel.synthesis.planning import Order, open_recipes, plan
 from relabel.synthesis.queries import QUERIES, QueryWriter, open_recipe
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.writing import WRITING, Correspondence, Watch, Writer
+from relabel.tokens import tokens
 
-USUAL_TOKENS: Final = 150
+NOTE_TOKENS: Final = 40
+"""Tokens of what stands beside a text in a reply, about; of the text itself two for each word, with a title."""
+
+USUAL_TOKENS: Final = 200
 """Tokens of a passage in a reply, about; used before any was written."""
 
 
@@ -75,6 +82,58 @@ class QueryAuthor:
 
     writer: QueryWriter
     desk: Desk
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What the writing for some rows would ask; tokens are estimated, and nothing is taken as answered before.
+
+    Attributes:
+        rows: that want synthetic negatives.
+        passages: that would be asked for, by recipe, in slots.
+        requests: to the model; rows of equal content count each.
+        tokens_in: of the prompts, characters / 4.
+        tokens_out: of the replies, by the length that is asked for.
+        usd: None where the price is unknown.
+    """
+
+    rows: int
+    passages: Mapping[str, int]
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    usd: float | None
+
+
+def foresee(settings: Settings, examples: Iterable[Example]) -> Foreseen:
+    """Count what would be asked for these rows, and what it would cost; asks nobody.
+
+    Raises:
+        SettingsError: the settings cannot be used.
+    """
+    recipes = open_recipes(settings)
+    costs = price(settings.engine, settings.prices) if settings.engine is not None else FREE
+    passages: Counter[str] = Counter()
+    rows = 0
+    asked: list[int] = [0, 0, 0, 0]  # requests, tokens in, tokens out, picodollars
+    for example in examples:
+        orders = plan(example, settings, recipes)
+        rows += bool(orders)
+        for order in orders:
+            passages[order.name] += order.count
+            with suppress(TemplateError):  # too large to be asked
+                asked = [one + more for one, more in zip(asked, _taken(order, costs), strict=True)]
+    requests, tokens_in, tokens_out, pico = asked
+    usd = pico / PICO if costs is not None else None
+    return Foreseen(rows, dict(sorted(passages.items())), requests, tokens_in, tokens_out, usd)
+
+
+def _taken(order: Order, costs: Price | None) -> tuple[int, int, int, int]:
+    """Return requests, tokens in, tokens out and picodollars of an order, about."""
+    if order.recipe is None or order.asked is None:
+        return (0, 0, 0, 0)
+    usage = Usage(tokens(order.recipe.render(order.asked)), order.count * (NOTE_TOKENS + 2 * order.asked.words))
+    return (1, usage.tokens_in or 0, usage.tokens_out or 0, (costs.pico(usage) or 0) if costs is not None else 0)
 
 
 @contextmanager
@@ -132,6 +191,7 @@ def _desk(settings: Settings, stage: str, folder: Path, limits: Limits) -> Itera
             yield Desk(stage, remembering, store, costs, limits)
         except BudgetReached as error:
             raise _reached(store, {stage: costs}, limits) from error
+        forget_failures(folder / BATCH_FOLDER)
 
 
 def _usual(request: Request) -> int:

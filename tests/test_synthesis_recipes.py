@@ -16,6 +16,7 @@ from relabel import cli
 from relabel.errors import SettingsError, TemplateError
 from relabel.prompts import list_templates
 from relabel.records import Example, Passage, digest
+from relabel.sources import open_source
 from relabel.synthesis import settings as synthesis_settings
 from relabel.synthesis.planning import NO_POSITIVE, NO_TWIN, Order, open_recipes, plan, wanted, words_of
 from relabel.synthesis.recipes import Asked, Recipe, is_recipe, list_recipes, load_recipe
@@ -197,6 +198,16 @@ def test_the_command_line_lists_and_shows_recipes(tmp_path: Path) -> None:
     assert run.invoke(cli.app, ["prompts", "show", "requirement"]).output == load_recipe("requirement").content
     assert run.invoke(cli.app, ["prompts", "show", str(own(tmp_path))]).output == MINE
     assert run.invoke(cli.app, ["prompts", "show", "verdict"]).output.startswith("---\nname: verdict")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_command_line_fills_recipes_in(name: str) -> None:
+    """`relabel prompts render` shows the prompt that the first row that has what it takes would make."""
+    sample = Path(__file__).parent.parent / "data" / "sample.jsonl"
+    (example, *_) = open_source(sample).examples()
+    done = CliRunner().invoke(cli.app, ["prompts", "render", name, str(sample)])
+    assert done.exit_code == 0
+    assert (example.query if name != "query" else example.positives[0].text[:20]) in done.output
 
 
 # --- settings ---

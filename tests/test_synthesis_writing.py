@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from rows import training_file
 from server import Answer, Body, FakeServer, Plan, content_key
 
-from relabel.authors import open_author, open_query_author
+from relabel.authors import Foreseen, foresee, open_author, open_query_author
 from relabel.engines.budget import Limits
 from relabel.errors import BudgetReached, InputError, RowError, RunError, ServiceError, SettingsError
 from relabel.questioning import passages_of, write_queries
@@ -129,6 +129,26 @@ def test_the_order_is_that_of_rows_and_plan_whatever_comes_when(tmp_path: Path) 
             settings = settings_for(server)
             found.append(written_for(settings, tmp_path / str(number), ROWS))
     assert [replace(each, reply="") for each in found[0]] == [replace(each, reply="") for each in found[1]]
+
+
+def test_rows_are_drawn_as_they_are_asked_about(tmp_path: Path) -> None:
+    """When the first reply is on its way, no more rows are read than are in flight, however many there are."""
+    pulled: list[int] = []
+    ahead: list[int] = []
+
+    def rows() -> Iterator[Example]:
+        for number in range(30):
+            pulled.append(number)
+            yield example("A.", query=f"question {number}?")
+
+    def slowly(messages: Sequence[Mapping[str, str]], body: Body) -> str:
+        ahead.append(len(pulled))
+        return writing(messages, body)
+
+    with FakeServer(slowly, latency=LATENCY) as server, open_author(settings_for(server), tmp_path / "w") as author:
+        author.writer.ask(rows())
+    assert len(pulled) == 30
+    assert ahead[0] <= 4 * CONCURRENCY
 
 
 def test_rows_of_equal_content_are_written_for_once(tmp_path: Path) -> None:
@@ -345,6 +365,25 @@ def test_rules_change_a_positive_and_ask_nobody(tmp_path: Path) -> None:
     assert all(each.text != "It was built in 1889." and each.detail for each in changed)
     assert {each.failure for each in found[6:]} <= {"", "nothing to change"}
     assert [asdict(each) for each in found] == [asdict(each) for row in rows for each in author.writer.written(row)]
+
+
+def test_what_would_be_asked_is_foreseen(tmp_path: Path) -> None:
+    """Rows, passages and requests are those that are then asked for; tokens and dollars are an estimate of them."""
+    rows = [*ROWS, example("A.", query="another?"), example()]
+    with FakeServer(writing) as server:
+        settings = settings_for(server)
+        seen = foresee(settings, rows)
+        with open_author(settings, tmp_path / "w") as author:
+            requests = sum(1 for _ in author.writer.requests(rows))
+            author.writer.ask(rows)
+            found = [each for row in rows for each in author.writer.written(row)]
+            bill = author.desk.bill() if author.desk else {}
+    assert (seen.rows, seen.requests) == (6, requests)
+    assert requests == bill["asked"]
+    assert seen.passages == Counter(each.recipe for each in found)
+    assert seen.usd == pytest.approx((seen.tokens_in + 2 * seen.tokens_out) / 1e6)
+    assert 0.3 < seen.tokens_in / bill["tokens_in"] < 3
+    assert foresee(parse(""), rows) == Foreseen(6, {"rules": 5 * 5 + 2}, 0, 0, 0, 0.0)
 
 
 # --- queries ---

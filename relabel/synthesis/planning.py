@@ -109,6 +109,17 @@ def plan(example: Example, settings: Settings, recipes: Mapping[str, Recipe]) ->
     return orders
 
 
+def shown(recipe: Recipe, example: Example, settings: Settings) -> Asked | None:
+    """Return what a recipe's first request for a row would show; None where the row lacks it, see `Order.failure`."""
+    if recipe.kind == "query":
+        known = _texts(example.positives)[:1]
+        drawn = {name: values[0] for name, values in recipe.vary.items()}
+        return Asked(recipe.form(settings.queries), reference=tuple(known), drawn=drawn) if known else None
+    if _lack(recipe, example):
+        return None
+    return next(_by_model(recipe, example, settings, settings.at_once, example.query)).asked
+
+
 def _lack(recipe: Recipe | None, example: Example) -> str:
     """Say what of a row is not there that a recipe shows; None is the recipe that changes a positive by rule."""
     if (recipe is None or recipe.reference) and not _texts(example.positives):

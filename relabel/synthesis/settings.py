@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from relabel.config import anchored_engine
 from relabel.engine_settings import AnyEngine, Scripted, Strict
 from relabel.errors import SettingsError
-from relabel.synthesis.recipes import QUERY, RULES
+from relabel.synthesis.recipes import QUERY, RULES, list_recipes
 from relabel.yamltext import problems, read_yaml, text_of
 
 TEMPERATURE: Final = 1.0
@@ -162,7 +162,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     """Take paths as relative to the file, and let who writes throw dice unless told otherwise."""
 
     def placed(name: str) -> str:
-        return str((folder / name).resolve()) if "." in name and (folder / name).is_file() else name
+        shipped = name in (RULES, *list_recipes())
+        return str((folder / name).resolve()) if not shipped and (folder / name).is_file() else name
 
     update: dict[str, Any] = {
         "recipes": {placed(name): weight for name, weight in settings.recipes.items()},
