@@ -4,7 +4,6 @@ A folder of writing is a run directory as one of judging is: replies addressed b
 resumed by the same call, and billed over all its executions.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,11 +12,13 @@ from typing import Any, Final
 
 from relabel import billing
 from relabel.building import longest_answer, open_engine, price
+from relabel.engine_settings import OpenAIBatch
 from relabel.engines.batch_ledger import BATCH_FOLDER, forget_failures
 from relabel.engines.budget import Budget, Limits, Meter
 from relabel.engines.remembering import Remembering
 from relabel.errors import BudgetReached, SettingsError, TemplateError
-from relabel.money import FREE, NOTHING, PICO, Bill, Price
+from relabel.forecast import StageForecast
+from relabel.money import NOTHING, PICO, Amount, Bill, Price
 from relabel.pipeline import check_folder
 from relabel.protocols import Request, Usage
 from relabel.records import Example
@@ -26,6 +27,7 @@ from relabel.synthesis.planning import Order, open_recipes, plan
 from relabel.synthesis.queries import QUERIES, QueryWriter, open_recipe
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.writing import WRITING, Correspondence, Watch, Writer
+from relabel.synthesis.written import Written
 from relabel.tokens import tokens
 
 NOTE_TOKENS: Final = 40
@@ -59,6 +61,10 @@ class Desk:
         usd = spent.bill(priced=self.price is not None).usd
         return spent.as_dict() | {"usd": usd} | ({"engine": dict(told)} if told else {})
 
+    def spent(self) -> Amount:
+        """Return what all executions together have taken so far, at most."""
+        return _paid(self.store, {self.stage: self.price})
+
     def bill(self) -> dict[str, Any]:
         """Return what was paid in all executions together, as it stands in run.json."""
         bill, executions = billing.billed(self.store, {self.stage: self.price}).get(
@@ -70,10 +76,27 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """A writer of passages; `desk` is None where all recipes are `rules`, which cost nothing."""
+    """Who writes passages as the settings say; `desk` is None where all recipes are `rules`, which cost nothing."""
 
+    settings: Settings
     writer: Writer
     desk: Desk | None
+
+    def ask(self, examples: Iterable[Example]) -> None:
+        """Have everything written that is ordered for these rows; see `Writer.ask`."""
+        self.writer.ask(examples)
+
+    def written(self, example: Example) -> Iterator[Written]:
+        """Yield one entry for each passage that was ordered for a row; asks nobody."""
+        return self.writer.written(example)
+
+    def spent(self) -> Amount:
+        """Return what all executions together have taken so far, at most."""
+        return self.desk.spent() if self.desk is not None else NOTHING
+
+    def forecast(self, examples: Iterable[Example]) -> StageForecast | None:
+        """Estimate what would be asked for these rows; see `foresee`."""
+        return foresee(self.settings, examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,56 +107,50 @@ class QueryAuthor:
     desk: Desk
 
 
-@dataclass(frozen=True, slots=True)
-class Foreseen:
-    """What the writing for some rows would ask; tokens are estimated, and nothing is taken as answered before.
+def foresee(settings: Settings, examples: Iterable[Example]) -> StageForecast | None:
+    """Estimate what would be asked for these rows, and what it would cost, were nothing answered before; asks nobody.
 
-    Attributes:
-        rows: that want synthetic negatives.
-        passages: that would be asked for, by recipe, in slots.
-        requests: to the model; rows of equal content count each.
-        tokens_in: of the prompts, characters / 4.
-        tokens_out: of the replies, by the length that is asked for.
-        usd: None where the price is unknown.
-    """
-
-    rows: int
-    passages: Mapping[str, int]
-    requests: int
-    tokens_in: int
-    tokens_out: int
-    usd: float | None
-
-
-def foresee(settings: Settings, examples: Iterable[Example]) -> Foreseen:
-    """Count what would be asked for these rows, and what it would cost; asks nobody.
+    The forecast's `pairs` are the passages that a model would be asked for. Tokens of a prompt are its characters / 4,
+    those of a reply follow from the length that is asked for. None where nobody is asked.
 
     Raises:
         SettingsError: the settings cannot be used.
     """
-    recipes = open_recipes(settings)
-    costs = price(settings.engine, settings.prices) if settings.engine is not None else FREE
-    passages: Counter[str] = Counter()
-    rows = 0
-    asked: list[int] = [0, 0, 0, 0]  # requests, tokens in, tokens out, picodollars
+    recipes, engine = open_recipes(settings), settings.engine
+    if engine is None or not recipes:
+        return None
+    costs = price(engine, settings.prices)
+    sums = [0, 0, 0, 0, 0]  # passages, requests, tokens in, tokens out, picodollars
     for example in examples:
-        orders = plan(example, settings, recipes)
-        rows += bool(orders)
-        for order in orders:
-            passages[order.name] += order.count
+        for order in plan(example, settings, recipes):
             with suppress(TemplateError):  # too large to be asked
-                asked = [one + more for one, more in zip(asked, _taken(order, costs), strict=True)]
-    requests, tokens_in, tokens_out, pico = asked
+                sums = [one + more for one, more in zip(sums, _taken(order, costs), strict=True)]
+    passages, requests, tokens_in, tokens_out, pico = sums
     usd = pico / PICO if costs is not None else None
-    return Foreseen(rows, dict(sorted(passages.items())), requests, tokens_in, tokens_out, usd)
+    files = engine.files(requests, tokens_in) if isinstance(engine, OpenAIBatch) else 0
+    return StageForecast(
+        WRITING,
+        "llm",
+        passages,
+        requests,
+        tokens_in,
+        tokens_out,
+        usd,
+        settings.generator,
+        0,
+        usd,
+        str(costs or ""),
+        files,
+    )
 
 
-def _taken(order: Order, costs: Price | None) -> tuple[int, int, int, int]:
-    """Return requests, tokens in, tokens out and picodollars of an order, about."""
+def _taken(order: Order, costs: Price | None) -> tuple[int, int, int, int, int]:
+    """Return passages, requests, tokens in, tokens out and picodollars of an order, about."""
     if order.recipe is None or order.asked is None:
-        return (0, 0, 0, 0)
+        return (0, 0, 0, 0, 0)
     usage = Usage(tokens(order.recipe.render(order.asked)), order.count * (NOTE_TOKENS + 2 * order.asked.words))
-    return (1, usage.tokens_in or 0, usage.tokens_out or 0, (costs.pico(usage) or 0) if costs is not None else 0)
+    pico = costs.pico(usage) if costs is not None else None
+    return (order.count, 1, usage.tokens_in or 0, usage.tokens_out or 0, pico or 0)
 
 
 @contextmanager
@@ -155,10 +172,11 @@ def open_author(
     """
     recipes = open_recipes(settings)
     if not recipes:
-        yield Author(Writer(settings, recipes, None), None)
+        yield Author(settings, Writer(settings, recipes, None), None)
         return
     with _desk(settings, WRITING, folder, limits or Limits()) as desk:
-        yield Author(Writer(settings, recipes, Correspondence(desk.engine, desk.store, WRITING, watch)), desk)
+        post = Correspondence(desk.engine, desk.store, WRITING, watch)
+        yield Author(settings, Writer(settings, recipes, post), desk)
 
 
 @contextmanager
@@ -200,9 +218,13 @@ def _usual(request: Request) -> int:
 
 def _reached(store: Store, prices: Mapping[str, Price | None], limits: Limits) -> BudgetReached:
     """Say what was spent when the budget has no room for the next question."""
-    paid = sum((bill.at_most for bill, _ in billing.billed(store, prices).values()), NOTHING)
+    paid = _paid(store, prices)
     return BudgetReached(
         f"the limit of {limits} is reached; the writing has spent ${paid.pico / PICO:,.4g} and {paid.tokens:,} tokens"
         " in all its executions",
         hint="what is answered is kept, and never asked again: the same call with a higher limit goes on from here",
     )
+
+
+def _paid(store: Store, prices: Mapping[str, Price | None]) -> Amount:
+    return sum((bill.at_most for bill, _ in billing.billed(store, prices).values()), NOTHING)

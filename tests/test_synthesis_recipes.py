@@ -221,12 +221,14 @@ def test_the_file_of_the_readme_is_read(tmp_path: Path) -> None:
         "engine: {kind: openai, model: fake, api_key_file: key}\nrecipes: {mine.md: 3, mirror: 1, rules: 1}\n"
         "at_once: 3\nbelow: 8\nadd: 0\noversample: 1.5\nmax_share: {row: 0.5, data: 0.5}\nalone: false\n"
         "judge: cascade.yaml\ngate: {words: [0.5, 2.0], copy: 0.8, near: 0.95, twin: 0.9, easy: 0.0, language: true}\n"
-        "order: difficulty\nreference: 3\nquery: query\nqueries: 1\nprices: prices.yaml\nseed: 42\n",
+        "order: difficulty\nreference: 3\nquery: query\nqueries: 1\nwritten: written.jsonl\nprices: prices.yaml\n"
+        "seed: 42\n",
         "utf-8",
     )
     read = synthesis_settings.load(path)
     assert list(read.recipes) == [str(path.parent / "mine.md"), "mirror", "rules"]
-    assert (read.judge, read.prices) == (str(tmp_path / "cascade.yaml"), str(tmp_path / "prices.yaml"))
+    placed = (str(tmp_path / name) for name in ("cascade.yaml", "prices.yaml", "written.jsonl"))
+    assert (read.judge, read.prices, read.written) == tuple(placed)
     assert getattr(read.engine, "api_key_file", "") == str(tmp_path / "key")
     assert (read.generator, read.gate.copy, read.gate.words) == ("fake", 0.8, (0.5, 2.0))
     assert read.model_fields_set == set(Settings.model_fields)

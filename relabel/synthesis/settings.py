@@ -26,6 +26,7 @@ TEMPERATURE: Final = 1.0
 """Of an engine whose settings name none: who writes shall not write the same again and again."""
 
 _TAGS: Final = frozenset({"openai", "openai_batch", "scripted", "vllm"})
+_PATHS: Final = ("judge", "written", "prices")
 _KNOWN: Final = ConfigDict(extra="forbid")
 
 _Number = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
@@ -42,27 +43,31 @@ class Shares:
 
 @dataclass(frozen=True, slots=True, config=_KNOWN)
 class Gate:
-    """What a candidate must be before anybody judges it.
+    """What a passage must be like before anybody is asked about it; null in place of a number = not looked at.
 
     Attributes:
-        words: fewest and most words, as multiples of those of the row's own passages.
-        copy: share of its word sequences that stand in the query or a positive, from which it is a copy.
-        near: likeness to a positive, from which it is a near-duplicate.
-        twin: likeness to a mined or another synthetic negative, from which it is one.
-        easy: similarity to the query, of the embedding judge, below which it is too easy; 0 = none is.
+        words: fewest and most words, as multiples of the median of the row's own passages. No length that one of these
+            has is too short or too long.
+        copy: share of its words that stand in the query, or of its text in a positive (or of that in it: containment of
+            character 5-grams), from which it is a copy.
+        near: cosine to a positive, to a mined negative or to another one of its row, from which it is a near-copy.
+        twin: share of the text that it and a mined negative of its row, or one written for any row, have in common
+            (Jaccard index of character 5-grams), from which it is a near-copy.
+        easy: the quantile of the cosines of the row's mined negatives with the query that it must reach; 0 = the
+            lowest of them, .5 = their median.
         language: whether it must be in the language of the row's passages.
     """
 
-    words: tuple[_Number, _Number] = (0.5, 2.0)
-    copy: _Number = 0.8
-    near: _Number = 0.95
-    twin: _Number = 0.9
-    easy: float = Field(default=0.0, strict=True, allow_inf_nan=False)
+    words: tuple[_Number, _Number] | None = (0.5, 2.0)
+    copy: _Number | None = 0.8
+    near: _Number | None = 0.95
+    twin: _Number | None = 0.9
+    easy: _Share | None = 0.0
     language: bool = Field(default=True, strict=True)
 
     def __post_init__(self) -> None:
         """Refuse bounds that nothing is between."""
-        if self.words[0] >= self.words[1]:
+        if self.words is not None and self.words[0] >= self.words[1]:
             raise ValueError("words: the fewest are not fewer than the most")
 
 
@@ -84,6 +89,7 @@ class Settings(Strict):
         reference: how many of a row's positives are shown to who writes, the first ones.
         query: the recipe that writes queries for passages.
         queries: how many for a passage.
+        written: file of passages that somebody has already written, in place of `engine` and `recipes`.
         prices: file of what models cost, in place of list prices; the engine's own `price` goes before it.
         seed: of the dice.
     """
@@ -102,6 +108,7 @@ class Settings(Strict):
     reference: int = Field(default=3, ge=1)
     query: str = Field(default=QUERY, min_length=1)
     queries: int = Field(default=1, ge=1, le=20)
+    written: str | None = Field(default=None, min_length=1)
     prices: str | None = Field(default=None, min_length=1)
     seed: int = 42
 
@@ -109,7 +116,7 @@ class Settings(Strict):
     def _possible(self) -> Self:
         if not any(self.recipes.values()):
             raise ValueError("recipes: give one of them a weight above 0")
-        if self.engine is None and self.asks:
+        if self.engine is None and self.asks and self.written is None:
             raise ValueError(f"recipes: {self.asks[0]} asks a model, and none is named; write engine: {{…}}")
         if not self.below and not self.add:
             raise ValueError("nothing is wanted: below and add are both 0")
@@ -168,7 +175,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     update: dict[str, Any] = {
         "recipes": {placed(name): weight for name, weight in settings.recipes.items()},
         "query": placed(settings.query),
-        **{name: str((folder / path).resolve()) for name in ("judge", "prices") if (path := getattr(settings, name))},
+        **{name: str((folder / path).resolve()) for name in _PATHS if (path := getattr(settings, name))},
     }
     engine = settings.engine
     if engine is not None:
