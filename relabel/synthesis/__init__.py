@@ -1,1 +1,1 @@
-"""New hard negatives: asked for, held against cheap rules, judged like any other, and used with care."""
+"""Synthetic hard negatives: who writes them, what must be true of them, and what is done with them."""

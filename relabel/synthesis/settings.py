@@ -1,15 +1,32 @@
-"""One YAML file → checked, frozen settings of `relabel synthesize`."""
+"""How synthetic negatives are made: one YAML file → checked, frozen settings.
 
+    engine: {kind: openai, model: gpt-4o-mini}
+    recipes: {requirement: 3, mirror: 1, rules: 1}
+    at_once: 3
+    below: 8
+    judge: cascade.yaml
+
+Unknown names are refused; all problems of a file are reported at once, each with its line. Paths are relative to it.
+"""
+
+import json
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from relabel.engine_settings import Strict
+from relabel.config import anchored_engine
+from relabel.engine_settings import AnyEngine, Scripted, Strict
 from relabel.errors import SettingsError
+from relabel.synthesis.recipes import QUERY, RULES, list_recipes
 from relabel.yamltext import problems, read_yaml, text_of
 
+TEMPERATURE: Final = 1.0
+"""Of an engine whose settings name none: who writes shall not write the same again and again."""
+
+_TAGS: Final = frozenset({"openai", "openai_batch", "scripted", "vllm"})
+_PATHS: Final = ("judge", "written", "prices")
 _KNOWN: Final = ConfigDict(extra="forbid")
 
 _Number = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
@@ -58,19 +75,28 @@ class Settings(Strict):
     """A whole file.
 
     Attributes:
-        written: passages that somebody has already generated, in place of an engine; relative to the file.
+        engine: who writes; None where all recipes are `rules`. Without a temperature of its own it has `TEMPERATURE`.
+        recipes: weights by name: a shipped recipe, a template file, or `rules` (a positive, changed by rule).
+        at_once: passages asked for in one request, with stated probabilities; 1 = one.
         below: rows with fewer negatives are filled up to so many.
-        add: so many are added to every row.
-        oversample: how many are asked for, for one that is wanted.
-        max_share: see there.
-        alone: whether a row without mined negatives may get synthetic ones.
-        judge: the config of the cascade that judges, relative to the file; None = the embedded one.
-        gate: see there.
-        order: "difficulty" = the hardest are taken, and stand from easy to hard; "as written".
+        add: so many are added to every row, beside that.
+        oversample: passages asked for per one that is wanted.
+        max_share: the most that may be synthetic.
+        alone: whether a row without a mined negative may get synthetic ones.
+        judge: file of the cascade that judges; None = the embedded one.
+        gate: what a candidate must be before anybody judges it.
+        order: of a row's synthetic negatives: by difficulty, easy ones first, or as they were written.
+        reference: how many of a row's positives are shown to who writes, the first ones.
+        query: the recipe that writes queries for passages.
+        queries: how many for a passage.
+        written: file of passages that somebody has already written, in place of `engine` and `recipes`.
+        prices: file of what models cost, in place of list prices; the engine's own `price` goes before it.
         seed: of the dice.
     """
 
-    written: str | None = Field(default=None, min_length=1)
+    engine: Annotated[AnyEngine, Field(discriminator="kind")] | None = None
+    recipes: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default={RULES: 1.0})
+    at_once: int = Field(default=3, ge=1, le=20)
     below: int = Field(default=8, ge=0)
     add: int = Field(default=0, ge=0)
     oversample: float = Field(default=1.5, ge=1, le=20)
@@ -79,39 +105,81 @@ class Settings(Strict):
     judge: str | None = Field(default=None, min_length=1)
     gate: Gate = Gate()
     order: Literal["difficulty", "as written"] = "difficulty"
+    reference: int = Field(default=3, ge=1)
+    query: str = Field(default=QUERY, min_length=1)
+    queries: int = Field(default=1, ge=1, le=20)
+    written: str | None = Field(default=None, min_length=1)
+    prices: str | None = Field(default=None, min_length=1)
     seed: int = 42
 
     @model_validator(mode="after")
-    def _wants(self) -> Self:
-        if not (self.below or self.add):
+    def _possible(self) -> Self:
+        if not any(self.recipes.values()):
+            raise ValueError("recipes: give one of them a weight above 0")
+        if self.engine is None and self.asks and self.written is None:
+            raise ValueError(f"recipes: {self.asks[0]} asks a model, and none is named; write engine: {{…}}")
+        if not self.below and not self.add:
             raise ValueError("nothing is wanted: below and add are both 0")
         return self
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The recipes in use that ask a model."""
+        return tuple(name for name, weight in self.recipes.items() if weight and name != RULES)
 
-def load(path: Path) -> Settings:
-    """Read a file; paths in it are relative to it.
+    @property
+    def generator(self) -> str:
+        """Who writes, by the model's name; "rules" where nobody is asked."""
+        if self.engine is None:
+            return RULES
+        return "recorded replies" if isinstance(self.engine, Scripted) else self.engine.model
+
+
+def load(path: Path | None) -> Settings:
+    """Read a file; None = the settings that are in force where nothing else is said.
 
     Raises:
-        SettingsError: with every problem of the file, each with its line.
+        SettingsError: with every problem, each with its line.
     """
-    settings = parse(text_of(path), str(path))
-    folder = path.resolve().parent
-    found = {name: str(folder / place) for name in ("written", "judge") if (place := getattr(settings, name))}
-    return settings.model_copy(update=found)
+    if path is None:
+        return Settings()
+    return parse(text_of(path), str(path), path.resolve().parent)
 
 
-def parse(text: str, name: str = "settings") -> Settings:
-    """Read the text of a file; `name` is for messages.
+def parse(text: str, name: str = "config", folder: Path = Path()) -> Settings:
+    """Read the text of a file; `name` is for messages, paths are relative to `folder`.
 
     Raises:
         SettingsError: with every problem, each with its line.
     """
     data, tree = read_yaml(text, name)
-    if not isinstance(data, dict):
-        raise SettingsError(f"{name}: settings are a mapping that says what is wanted", hint="for example: below: 8")
+    if data is not None and not isinstance(data, dict):
+        raise SettingsError(f"{name}: settings are lines of `name: value`", hint="such as below: 8")
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate_json(json.dumps(data or {}, default=str))
     except ValidationError as error:
+        found = [dict(each) for each in error.errors()]
         raise SettingsError(
-            "\n".join(problems(error.errors(), tree, name, frozenset())), hint="README, section Synthesize, lists them"
+            "\n".join(problems(found, tree, name, _TAGS)), hint="README, section Synthesize, lists what may be written"
         ) from error
+    return _anchored(settings, folder)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """Take paths as relative to the file, and let who writes throw dice unless told otherwise."""
+
+    def placed(name: str) -> str:
+        shipped = name in (RULES, *list_recipes())
+        return str((folder / name).resolve()) if not shipped and (folder / name).is_file() else name
+
+    update: dict[str, Any] = {
+        "recipes": {placed(name): weight for name, weight in settings.recipes.items()},
+        "query": placed(settings.query),
+        **{name: str((folder / path).resolve()) for name in _PATHS if (path := getattr(settings, name))},
+    }
+    engine = settings.engine
+    if engine is not None:
+        engine = anchored_engine(engine, folder)
+        silent = not isinstance(engine, Scripted) and "temperature" not in engine.model_fields_set
+        update["engine"] = engine.model_copy(update={"temperature": TEMPERATURE}) if silent else engine
+    return settings.model_copy(update=update)
