@@ -11,7 +11,8 @@ from relabel.protocols import Judge
 from relabel.records import digest
 from relabel.synthesis import settings as files
 from relabel.synthesis.settings import Settings
-from relabel.synthesizing import Synthesized, Writer
+from relabel.synthesisdir import Writer, made_of
+from relabel.synthesizing import Synthesized
 
 AnyPath = Path | str
 
@@ -82,5 +83,5 @@ def default_folder(path: AnyPath) -> Path:
     """Name a folder after the input; one that holds what was made of another input gets a digest beside it."""
     folder = Path("synthetic") / Path(path).stem
     where = str(Path(path).resolve())
-    taken = synthesizing.made_of(folder) not in ("", where)
+    taken = made_of(folder) not in ("", where)
     return folder.with_name(f"{folder.name}-{digest(where, size=4).hex()}") if taken else folder

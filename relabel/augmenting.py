@@ -13,9 +13,10 @@ from relabel.records import Example
 from relabel.rundir import json_line, replacing
 from relabel.sources import Source
 from relabel.synthesis.gate import REASONS
+from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
-from relabel.synthesis.using import Wants, chosen, filled, most_of, preference
+from relabel.synthesis.using import Wants, chosen, filled, preference
 
 STEM: Final = "training"
 _JUDGED: Final = ("judged relevant", "judged partial", "repeated")
@@ -30,7 +31,7 @@ class Results:
 
 
 def write_results(
-    source: Source, settings: Settings, wants: Wants, slots: Slots, folder: Path, *, preferences: bool, mined: int
+    source: Source, settings: Settings, wants: Wants, slots: Slots, folder: Path, *, preferences: bool, room: int | None
 ) -> Results:
     """Choose what is used, write the training file and the ledger; each under a temporary name, then renamed.
 
@@ -41,12 +42,12 @@ def write_results(
         slots: judged.
         folder: where the files go.
         preferences: whether preference pairs are written too.
-        mined: negatives in the input.
+        room: how many the data set may get; None = any number.
 
     Raises:
         InputError: the training file would take the place of the input.
     """
-    _choose(source, settings, wants, slots, mined)
+    _choose(source, settings, wants, slots, room)
     files = {
         "training": folder / f"{STEM}{ending(source.path)}",
         "synthetic": folder / "synthetic.jsonl",
@@ -56,7 +57,7 @@ def write_results(
         raise InputError(f"{source.path} would be overwritten", hint="use another folder: -o")
     if not preferences:
         files.pop("preferences").unlink(missing_ok=True)
-    filled_rows = written_rows = 0
+    filled_rows = written_rows = negatives = made = 0
     table = is_table(source.path)
     with ExitStack() as stack:
         first = next(source.examples(lambda _: None), None) if is_csv(source.path) else None
@@ -73,24 +74,27 @@ def write_results(
             used, _ = chosen(accepted, len(accepted), settings.order)
             for out in filled(example, used, source.format, marked=not (table or is_csv(source.path))):
                 written_rows += training.write(out)
+            negatives += len(example.negatives) + len(used)
+            made += sum(is_synthetic(each) for each in example.negatives) + len(used)
             filled_rows += bool(used)
             for line in _lines(found, example):
                 ledger.write(line)
             for slot in used if pairs is not None else ():
                 if pairs is not None:
                     pairs.write(json_line(preference(example, slot)))
-    counted = _counted(slots, mined)
-    return Results(files, {"rows": {"filled": filled_rows, "written": written_rows}, **counted})
+    rows = {"filled": filled_rows, "written": written_rows}
+    share = {"of_negatives": made / negatives if negatives else 0.0, "synthetic": made, "negatives": negatives}
+    return Results(files, {"rows": rows, **_counted(slots), "share": share})
 
 
-def _choose(source: Source, settings: Settings, wants: Wants, slots: Slots, mined: int) -> None:
+def _choose(source: Source, settings: Settings, wants: Wants, slots: Slots, room: int | None) -> None:
     """Leave out what a row has no room for, then what the data set has none for."""
     slots.check()
     for example in source.examples(lambda _: None):
         accepted = [slot for slot in slots.of(example.position) if slot.end == "accepted"]
         if accepted:
             slots.leave(chosen(accepted, wants.full(example), settings.order)[1], UNUSED)
-    slots.cap(most_of(settings.max_share.data, mined), settings.seed)
+    slots.cap(room, settings.seed)
 
 
 def _lines(found: Iterable[Slot], example: Example | None) -> Iterator[str]:
@@ -105,18 +109,16 @@ def _lines(found: Iterable[Slot], example: Example | None) -> Iterator[str]:
         })  # fmt: skip
 
 
-def _counted(slots: Slots, mined: int) -> dict[str, Any]:
+def _counted(slots: Slots) -> dict[str, Any]:
     """Count slots: asked = accepted + refused by each reason + none by each; accepted = used + left out by each."""
     recipes: dict[str, dict[str, Any]] = {}
     for recipe, end, reason, unused, number in slots.counts():
         for name in ("", recipe or "(none)"):
             _add(recipes.setdefault(name, _nothing()), end, reason, unused, number)
     whole = recipes.pop("", _nothing())
-    negatives = mined + whole["used"]
     return {
         "slots": whole,
         "recipes": recipes,
-        "share": {"of_negatives": whole["used"] / negatives if negatives else 0.0, "negatives": negatives},
         "difficulty": dict(zip(("lowest", "q1", "median", "q3", "highest"), slots.difficulties(), strict=False)),
     }
 

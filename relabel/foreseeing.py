@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from relabel import forecast
+from relabel.authors import foresee as foresee_writing
 from relabel.families import warnings_of
 from relabel.forecast import Forecast, StageForecast
 from relabel.formats import FORMATS, open_writer
@@ -13,7 +14,8 @@ from relabel.records import Example, Passage
 from relabel.sources import Source, open_source
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slots, open_slots
-from relabel.synthesizing import CANDIDATES, Asked, Writer, candidate_row, cascade, look, passage_of, take_in
+from relabel.synthesisdir import Writer
+from relabel.synthesizing import CANDIDATES, Asked, candidate_row, cascade, look, passage_of, take_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Foreseen:
 def foresee(source: Source, settings: Settings, writer: Writer | None = None) -> Foreseen:
     """Count what a synthesis would ask at most; spends nothing and leaves nothing.
 
+    `writer` is one of one's own, in place of the one that the settings name.
+
     Errors: as `synthesize`, as far as they show before anybody is asked.
     """
     judge = cascade(settings)
@@ -59,15 +63,19 @@ def foresee(source: Source, settings: Settings, writer: Writer | None = None) ->
                 if negatives:
                     rows.write(candidate_row(example, negatives))
         judging = forecast.check(open_source(file, format="tevatron"), judge) if number else None
-        warnings = tuple(warnings_of(judge, slots.generators()))
+        generators = slots.generators() if settings.written is not None else [settings.generator]
+        warnings = tuple(warnings_of(judge, generators))
     given = settings.written is not None
     due = (example for example in source.examples(lambda _: None) if asked.wants.of(example))
+    writing = None
+    if not given:
+        writing = writer.forecast(due) if writer is not None else foresee_writing(settings, due)
     return Foreseen(
         asked,
         sum(asked.wants.of(example) for example in source.examples(lambda _: None)),
         number,
         f"written before, in {settings.written}" if given else "to be written",
-        writer.forecast(due) if writer is not None and not given else None,
+        writing,
         judging,
         "at most, all of them" if given else "at most, as if passages as long as the mined ones filled every slot",
         warnings,

@@ -7,74 +7,55 @@
 Everything else is a pure reading of these and the input: the same command again asks nobody twice.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-from filelock import FileLock, Timeout
+from typing import Any, Final
 
 from relabel import augmenting, config, pipeline
+from relabel.authors import Author, open_author
 from relabel.building import Opened
 from relabel.concluding import Plan
 from relabel.engines.budget import Limits
-from relabel.errors import InputError, RunError, SettingsError
+from relabel.errors import RunError
 from relabel.families import warnings_of
-from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, Reject, open_writer
 from relabel.formats.carrying import other_fields
 from relabel.judges.positives import KnownPositives
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.searching import Progress
-from relabel.money import NOTHING, PICO, Amount
+from relabel.money import NOTHING, PICO
 from relabel.protocols import Judge, Role
 from relabel.records import Example, Passage, Verdict
-from relabel.rundir import json_line, replacing, sha256_of, versions, write_json
+from relabel.rundir import json_line, replacing, sha256_of, write_json
 from relabel.sources import Source, Survey, open_source
 from relabel.store import Store
 from relabel.synthesis.gate import Gate
 from relabel.synthesis.likeness import open_twins
+from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
-from relabel.synthesis.written import Written
+from relabel.synthesisdir import (
+    CACHE,
+    MANIFEST,
+    Writer,
+    alone,
+    bill_of,
+    check_same,
+    check_unchanged,
+    execution_of,
+    manifest_of,
+)
 
 CANDIDATES: Final = "candidates.jsonl"
 JUDGING: Final = "judging"
 WRITING: Final = "writing"
-CACHE: Final = "cache"
-LOCK: Final = "synthesize.lock"
-MANIFEST: Final = "manifest.json"
 REJECTS: Final = "rejects.jsonl"
-
-
-class Writer(Protocol):
-    """Who writes passages."""
-
-    def ask(self, examples: Iterable[Example]) -> None:
-        """Have everything written that these rows want; what was answered once is not asked again.
-
-        Raises:
-            BudgetReached: the next question would exceed a limit; what was answered is kept.
-            ServiceError: the model service cannot go on; likewise.
-        """
-        ...
-
-    def written(self, example: Example) -> Iterable[Written]:
-        """Return what was written for a row, one for each slot it has; asks nobody, and is the same every time."""
-        ...
-
-    def spent(self) -> Amount:
-        """Return what all executions together have taken so far, at most."""
-        ...
-
-    def forecast(self, examples: Iterable[Example]) -> StageForecast | None:
-        """Estimate what would be asked for these rows; None where nobody is asked."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +65,24 @@ class Asked:
     Attributes:
         rows, rejected: that can be read, and that cannot.
         negatives: mined ones.
+        made: negatives that are synthetic already, and say so.
         wanting: rows that want synthetic ones, and may have them.
         wanted: how many these want together.
         sha256: of the input.
         wants: how many each row is to get.
+        room: how many the data set may get; None = any number.
         slots: asked of those who write.
     """
 
     rows: int
     rejected: int
     negatives: int
+    made: int
     wanting: int
     wanted: int
     sha256: str
     wants: Wants
+    room: int | None
     slots: int
 
 
@@ -129,7 +114,7 @@ def synthesize(
         source: the training file.
         settings: what is wanted, what the gate lets pass, who judges.
         folder: where everything goes.
-        writer: who writes; None = the settings name what somebody has written before.
+        writer: who writes; None = as the settings say: an engine, rules, or what somebody has written before.
         judges: judges of one's own, in place of those of the cascade, by the stage's name.
         limits: what writing and judging may take together, in all executions.
         preferences: whether preference pairs are written too.
@@ -144,25 +129,28 @@ def synthesize(
     """
     started, begun, limits = time.time(), time.monotonic(), limits or Limits()
     judge = cascade(settings)
-    with _alone(folder):
-        _check_same(source, folder)
+    with alone(folder):
+        check_same(source, folder)
         asked = look(source, settings, folder / REJECTS)
-        with open_slots(folder / CACHE / "slots.sqlite") as slots:
+        with ExitStack() as stack:
+            slots = stack.enter_context(open_slots(folder / CACHE / "slots.sqlite"))
+            if writer is None and settings.written is None:
+                writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
             take_in(source, settings, asked, slots, writer, progress)
             warnings = tuple(warnings_of(judge, slots.generators()))
             counted = _gate(source, settings, judge, slots, folder, progress)
             judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
             results = augmenting.write_results(
-                source, settings, asked.wants, slots, folder, preferences=preferences, mined=asked.negatives
+                source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
-        _check_unchanged(source, asked)
-        seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "wanting", "wanted")}
+            spent = bill_of(writer)
+        check_unchanged(source, asked.sha256)
+        seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "made", "wanting", "wanted")}
         statistics = {"input": seen, **results.statistics, "let_pass": dict(counted), "warnings": list(warnings)}
-        spent = writer.spent() if writer is not None else NOTHING
-        execution = _execution(statistics, judged, spent, started, time.monotonic() - begun)
+        execution = execution_of(statistics, spent, judged, started, time.monotonic() - begun)
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "run.json", execution)
-        write_json(folder / MANIFEST, _manifest(source, settings, judge, asked, results.files))
+        write_json(folder / MANIFEST, manifest_of(source, settings, judge, asked.sha256, results.files))
     return Synthesized(folder, results.files, statistics, execution, warnings)
 
 
@@ -182,7 +170,7 @@ def cascade(settings: Settings) -> config.Settings:
 def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
     """Read the input once: every broken row is found before anything is spent."""
     full = Wants(settings)
-    rows = negatives = wanting = wanted = rejected = 0
+    rows = negatives = made = wanting = wanted = rejected = 0
     with ExitStack() as stack:
         lines = stack.enter_context(replacing(rejects)) if rejects is not None else None
 
@@ -194,14 +182,30 @@ def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
 
         for example in source.examples(reject):
             rows += 1
-            negatives += len(example.negatives)
+            synthetic = sum(is_synthetic(each) for each in example.negatives)
+            made += synthetic
+            negatives += len(example.negatives) - synthetic
             wanting += bool(number := full.full(example))
             wanted += number
     most = most_of(settings.max_share.data, negatives)
+    most = None if most is None else max(0, most - made)
     thin = settings.written is None and most is not None and wanted > most
     wants = Wants(settings, most / wanted if thin and most is not None else 1.0)
     asked = sum(wants.slots(example) for example in source.examples(lambda _: None))
-    return Asked(rows, rejected, negatives, wanting, wanted, sha256_of(source.path), wants, asked)
+    return Asked(rows, rejected, negatives, made, wanting, wanted, sha256_of(source.path), wants, most, asked)
+
+
+@contextmanager
+def _author(settings: Settings, folder: Path, limits: Limits, asked: Asked, progress: Progress) -> Iterator[Author]:
+    """Open who writes as the settings say."""
+    answered = count(0)
+
+    def watch(stage: str, _: int, done: int) -> None:
+        for _ in range(done):
+            progress(stage, next(answered) + 1, asked.slots)
+
+    with open_author(settings, folder / WRITING, limits=limits, watch=watch) as author:
+        yield author
 
 
 def take_in(
@@ -212,11 +216,9 @@ def take_in(
     def rows() -> Iterator[Example]:
         return source.examples(lambda _: None)
 
-    if settings.written is not None:
-        slots.read(Path(settings.written), rows(), asked.wants.of)
-        return
     if writer is None:
-        raise SettingsError("nobody is named who writes", hint="write `engine:`, or `written: FILE.jsonl`, or `rules`")
+        slots.read(Path(settings.written or ""), rows(), asked.wants.of)
+        return
     writer.ask(example for example in rows() if asked.wants.of(example))
     for example in rows():
         if number := asked.wants.slots(example):
@@ -364,91 +366,3 @@ class _Told:
         """Count on; called from the stages' threads, each with its own stage."""
         self.done[stage] = self.done.get(stage, 0) + asked + passed
         self.progress(f"judging: {stage}", self.done[stage], self.pairs)
-
-
-# -- the folder, and what an execution took --------------------------------------------------------------------
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other processes from working in it.
-
-    Raises:
-        RunError: it holds something else, is in use, or cannot be made.
-    """
-    hint = "name another folder: -o"
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file", hint=hint)
-    held = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
-    if held and not held & {LOCK, CACHE, MANIFEST}:
-        raise RunError(f"{folder} holds other files ({min(held)}), and no synthesis", hint=hint)
-    lock = FileLock(folder / LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"another relabel process works in {folder}", hint="wait for it, or use -o") from None
-    except OSError as error:
-        raise RunError(f"{folder} cannot be used: {error.strerror or error}", hint=hint) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def made_of(folder: Path) -> str:
-    """Return the path of the input of which a finished synthesis was made; "" where there is none."""
-    try:
-        return str(json.loads((folder / MANIFEST).read_text("utf-8"))["input"]["path"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or nothing that can be read
-        return ""
-
-
-def _check_same(source: Source, folder: Path) -> None:
-    """Refuse a folder that holds the synthesis of another file: its results would be gone."""
-    told = made_of(folder)
-    if told not in ("", str(source.path.resolve())):
-        raise RunError(f"{folder} holds what was made of {told}", hint="name another folder: -o")
-
-
-def _check_unchanged(source: Source, asked: Asked) -> None:
-    if sha256_of(source.path) != asked.sha256:
-        raise InputError(
-            f"{source.path} has changed while it was read: what was written is of neither state",
-            hint="let the file be, and type the same command again: what is answered is not asked again",
-        )
-
-
-def _manifest(
-    source: Source, settings: Settings, judge: config.Settings, asked: Asked, files: Mapping[str, Path]
-) -> dict[str, Any]:
-    written = {"sha256_of_written": sha256_of(Path(settings.written))} if settings.written is not None else {}
-    return {
-        "input": {
-            "path": str(source.path.resolve()), "sha256": asked.sha256, "format": source.format.name,
-            "on_error": source.on_error,
-        },
-        "settings": settings.model_dump(mode="json", by_alias=True),
-        **written,
-        "judge": judge.model_dump(mode="json"),
-        "files": {path.name: sha256_of(path) for path in files.values()},
-        "versions": versions(),
-    }  # fmt: skip
-
-
-def _execution(
-    statistics: Mapping[str, Any], judged: Mapping[str, Any], spent: Amount, started: float, seconds: float
-) -> dict[str, Any]:
-    """Say what it took: writing and judging, in all executions; dollars are None where a price is unknown."""
-    accepted = statistics["slots"]["accepted"]
-    judging = judged.get("usd") if judged else 0.0
-    usd = None if judging is None else judging + spent.pico / PICO
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(seconds, 3),
-        "writing": {"tokens": spent.tokens, "usd": spent.pico / PICO},
-        "judging": dict(judged),
-        "usd": usd,
-        "usd_per_accepted": usd / accepted if usd is not None and accepted else None,
-        "versions": versions(),
-    }

@@ -42,7 +42,9 @@ def test_every_candidate_is_marked_and_counted() -> None:
 @pytest.mark.embedding
 def test_the_gate_finds_what_was_marked() -> None:
     """Run as a benchmark, the gate lets few bad ones pass and keeps most good ones; the table has every reason."""
-    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "gate.py")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gate.py")], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.strip()[:26].strip(): line[28:].split() for line in done.stdout.splitlines()}
     refused, bad, _, marked = map(int, lines["all"][:4])

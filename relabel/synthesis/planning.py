@@ -15,6 +15,7 @@ from typing import Final
 
 from relabel.errors import SettingsError
 from relabel.records import Example, Passage, chance, digest
+from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.recipes import RULES, Asked, Recipe, load_recipe
 from relabel.synthesis.settings import Settings
 
@@ -70,14 +71,16 @@ def open_recipes(settings: Settings) -> Mapping[str, Recipe]:
 def wanted(example: Example, settings: Settings) -> int:
     """Return how many synthetic negatives a row may use: fewer than `below` lacks, plus `add`, within its share.
 
-    With m mined ones and at most the share s, m · s / (1 − s). A row without mined ones gets none, unless `alone`.
+    With m mined ones and at most the share s, m · s / (1 − s), less those that it holds already and that say so. A row
+    without mined ones gets none, unless `alone`.
     """
-    mined = len(example.negatives)
-    want = max(0, settings.below - mined) + settings.add
+    made = sum(is_synthetic(each) for each in example.negatives)
+    mined = len(example.negatives) - made
+    want = max(0, settings.below - len(example.negatives)) + settings.add
     share = settings.max_share.row
     if not mined:
         return want if settings.alone else 0
-    return want if share >= 1 else min(want, math.floor(mined * share / (1 - share) + 1e-9))
+    return want if share >= 1 else max(0, min(want, math.floor(mined * share / (1 - share) + 1e-9) - made))
 
 
 def plan(example: Example, settings: Settings, recipes: Mapping[str, Recipe]) -> list[Order]:

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from relabel.records import Example, Passage, chance
 from relabel.synthesis.marks import MARK
+from relabel.synthesis.planning import wanted
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot
 
@@ -53,12 +54,7 @@ class Wants:
 
     def full(self, example: Example) -> int:
         """Return how many a row wants and may have, were it alone in the data set."""
-        mined, settings = len(example.negatives), self.settings
-        if not mined and not settings.alone:
-            return 0
-        wanted = max(0, settings.below - mined) + settings.add
-        most = most_of(settings.max_share.row, mined) if mined else None
-        return wanted if most is None else min(wanted, most)
+        return wanted(example, self.settings)
 
     def of(self, example: Example) -> int:
         """Return how many a row is to get."""
@@ -70,17 +66,17 @@ class Wants:
         return math.ceil(self.of(example) * self.settings.oversample - _ROUNDING)
 
 
-def chosen(accepted: Sequence[Slot], wanted: int, order: str) -> tuple[list[Slot], list[Slot]]:
+def chosen(accepted: Sequence[Slot], number: int, order: str) -> tuple[list[Slot], list[Slot]]:
     """Return which accepted ones a row gets, in the order in which they go into it, and which are left.
 
     By difficulty the hardest are taken, and stand from easy to hard, so that a trainer that takes the first ones first
     has a curriculum; those of unknown difficulty come first. As written, the first are taken.
     """
     if order != "difficulty":
-        return list(accepted[:wanted]), list(accepted[wanted:])
+        return list(accepted[:number]), list(accepted[number:])
     known = [-1.0 if slot.gated.difficulty is None else slot.gated.difficulty for slot in accepted]
     by_difficulty = [accepted[place] for place in sorted(range(len(accepted)), key=known.__getitem__)]
-    start = max(0, len(by_difficulty) - wanted)
+    start = max(0, len(by_difficulty) - number)
     return by_difficulty[start:], by_difficulty[:start]
 
 
