@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from relabel.errors import InputError
@@ -13,12 +14,17 @@ from relabel.records import Example
 from relabel.rundir import json_line, replacing
 from relabel.sources import Source
 from relabel.synthesis.gate import REASONS
-from relabel.synthesis.marks import is_synthetic
+from relabel.synthesis.marks import MARK, is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
 from relabel.synthesis.using import Wants, chosen, filled, preference
 
 STEM: Final = "training"
+NOTES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
+    MARK: MappingProxyType({"recipe": "", "generator": "", "judge": "", "difficulty": 0.0})
+})  # fmt: skip
+"""What a synthetic negative says of itself, for files whose columns have types."""
+
 _JUDGED: Final = ("judged relevant", "judged partial", "repeated")
 
 
@@ -58,12 +64,13 @@ def write_results(
     if not preferences:
         files.pop("preferences").unlink(missing_ok=True)
     filled_rows = written_rows = negatives = made = 0
-    table = is_table(source.path)
     with ExitStack() as stack:
         first = next(source.examples(lambda _: None), None) if is_csv(source.path) else None
         columns = list(rows_of(first.row, first.layout)[0]) if first else None
-        like = source.path if table else None
-        training = stack.enter_context(open_writer(files["training"], source.format, columns=columns, like=like))
+        like = source.path if is_table(source.path) else None
+        training = stack.enter_context(
+            open_writer(files["training"], source.format, columns=columns, like=like, notes=NOTES)
+        )
         ledger = stack.enter_context(replacing(files["synthetic"]))
         pairs = stack.enter_context(replacing(files["preferences"])) if preferences else None
         for line in _lines(slots.of(-1), None):
@@ -72,7 +79,7 @@ def write_results(
             found = slots.of(example.position)
             accepted = [slot for slot in found if slot.used]
             used, _ = chosen(accepted, len(accepted), settings.order)
-            for out in filled(example, used, source.format, marked=not (table or is_csv(source.path))):
+            for out in filled(example, used, source.format, marked=not is_csv(source.path)):
                 written_rows += training.write(out)
             negatives += len(example.negatives) + len(used)
             made += sum(is_synthetic(each) for each in example.negatives) + len(used)

@@ -16,12 +16,16 @@ class _Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the word in front that most calls leave out."""
-        if args and args[0] not in self.commands:
+        if args and args[0] not in (*self.commands, "--help"):
             args = [FILL, *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_Group, no_args_is_help=True, help="Synthetic hard negatives, each one proved: fill rows.")
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    help="Synthetic hard negatives, each one proved. `relabel synthesize INPUT -c FILE` is `relabel synthesize fill …`.",
+)
 
 
 @app.command(FILL)

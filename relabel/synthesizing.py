@@ -7,7 +7,6 @@
 Everything else is a pure reading of these and the input: the same command again asks nobody twice.
 """
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -312,10 +311,9 @@ def _judge(
     progress: Progress,
 ) -> Mapping[str, Any]:
     """Have the candidates judged as any other negatives are; return what the judging took."""
-    source = open_source(folder / CANDIDATES, format="tevatron", source_field=judge.source_field)
-    if next(source.examples(), None) is None:  # nothing passed: nobody is asked
-        shutil.rmtree(folder / JUDGING, ignore_errors=True)
+    if next(_passed(slots), None) is None:  # nobody is asked; what was answered before stays
         return {}
+    source = open_source(folder / CANDIDATES, format="tevatron", source_field=judge.source_field)
     told = _Told(progress)
     summary = pipeline.run(
         source, judge, folder / JUDGING, judges=judges, watch=told.watch, begin=told.begin, limits=limits

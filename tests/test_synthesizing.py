@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server import FakeServer
+from server import Body, FakeServer, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
 from relabel.errors import BudgetReached, InputError, RunError, SettingsError
@@ -239,6 +239,16 @@ def test_every_format_gets_rows_it_can_read_back(tmp_path: Path, form: str) -> N
     assert {pair["rejected"]: pair["prompt"] for pair in pairs} == texts
 
 
+@pytest.mark.parametrize("form", ["dpr", "labeled-pairs"])
+def test_provenance_in_typed_columns(tmp_path: Path, form: str) -> None:
+    """A Parquet file of objects gets a column, or a field in them, for what a synthetic negative says of itself."""
+    source = write(tmp_path / "rows.parquet", [2, 2], form)
+    done = run(tmp_path, source, chosen(tmp_path, "add: 1"), writer=Scripted({0: [Written(0, "r", text(70))]}))
+    (made,) = [each for row in api.read(done.files["training"]) for each in row.negatives if is_synthetic(each)]
+    assert made.text == text(70)
+    assert made.item["synthetic"] == {"recipe": "r", "generator": "", "judge": "said", "difficulty": None}
+
+
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".json", ".jsonl.gz"])
 def test_every_container(tmp_path: Path, ending: str) -> None:
     """The training file is of the input's kind, typed columns and compressed ones too."""
@@ -247,8 +257,11 @@ def test_every_container(tmp_path: Path, ending: str) -> None:
     rows = {position: [Written(position, "r", text(70 + position))] for position in range(4)}
     done = run(tmp_path, source, chosen(tmp_path, "add: 1\noversample: 1.0"), writer=Scripted(rows))
     assert done.files["training"].name == f"training{ending}"
-    found = [each.text for row in api.read(done.files["training"]) for each in row.negatives]
-    assert {text(70), text(71)} <= set(found)
+    found = {each.text: each for row in api.read(done.files["training"]) for each in row.negatives}
+    assert {text(70), text(71)} <= found.keys()
+    if ending != ".csv":
+        assert {name for name, each in found.items() if is_synthetic(each)} == {text(70), text(71)}
+        assert found[text(70)].item["synthetic"]["recipe"] == "r"
 
 
 def test_the_hardest_are_taken_and_stand_from_easy_to_hard() -> None:
@@ -259,6 +272,20 @@ def test_the_hardest_are_taken_and_stand_from_easy_to_hard() -> None:
     used, left = using.chosen(slots, 2, "difficulty")
     assert ([each.number for each in used], [each.number for each in left]) == ([2, 0], [1])
     assert [each.number for each in using.chosen(slots, 2, "as written")[0]] == [0, 1]
+
+
+def test_what_is_synthetic_already_counts_as_such(tmp_path: Path) -> None:
+    """A file that was filled before gets no more than its shares allow: its synthetic negatives are not mined ones."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    used = []
+    for turn in range(3):
+        (tmp_path / str(turn)).mkdir()
+        writer = Scripted({0: [Written(0, "r", text(turn)), Written(0, "r", text(10 + turn))]})
+        done = run(tmp_path / str(turn), source, chosen(tmp_path / str(turn), "add: 1"), writer=writer)
+        source = done.files["training"]
+        used.append((done.statistics["input"]["made"], done.statistics["slots"]["used"]))
+    assert used == [(0, 1), (1, 1), (2, 0)]
+    assert done.statistics["share"] == {"of_negatives": 0.5, "synthetic": 2, "negatives": 4}
 
 
 def test_written_before(tmp_path: Path) -> None:
@@ -350,52 +377,64 @@ stages:
 """
 
 
-def typed(folder: Path, url: str, source: Path, written: Path) -> tuple[list[str], dict[str, str]]:
+ENGINE = (
+    "{{kind: openai, model: other-1, base_url: '{url}', concurrency: 2, price: {{input: 1.0, output: 1.0}}}}"
+    "\nrecipes: {{requirement: 1}}\nat_once: 2"
+)
+
+
+def typed(folder: Path, url: str, source: Path, who: str) -> tuple[list[str], dict[str, str]]:
     """Return the command that synthesizes with a judge behind a socket, and its environment."""
     (folder / "cascade.yaml").write_text(CASCADE.format(url=url), "utf-8")
-    (folder / "made.yaml").write_text(f"{PLAIN}add: 2\nwritten: {written}\njudge: cascade.yaml\n", "utf-8")
-    words = [
-        "synthesize",
-        str(source),
-        "-c",
-        str(folder / "made.yaml"),
-        "-o",
-        str(folder / "out"),
-        "-q",
-        "--preferences",
-    ]
-    return [sys.executable, "-m", "relabel", *words], os.environ | {"OPENAI_API_KEY": "sk-test"}
+    (folder / "made.yaml").write_text(f"{PLAIN}add: 2\n{who}\njudge: cascade.yaml\n", "utf-8")
+    words = ["synthesize", str(source), "-c", str(folder / "made.yaml"), "-o", str(folder / "out"), "-q"]
+    return [sys.executable, "-m", "relabel", *words, "--preferences"], os.environ | {"OPENAI_API_KEY": "sk-test"}
 
 
-def test_killed_and_typed_again(tmp_path: Path) -> None:
-    """After SIGKILLs while judges answer, the bytes are those of an unbroken synthesis; little is asked twice."""
+def answering(messages: Sequence[Mapping[str, str]], body: Body) -> "str | Body":
+    """Write as many passages as the schema wants, or judge one, by what was asked alone."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    if "passages" not in schema.get("properties", {}):
+        return oracle(messages, body)
+    entry = schema["properties"]["passages"]
+    key = int(content_key(messages)[:8], 16)
+    fields = [each for each in entry["items"]["properties"] if each not in ("probability", "text", "passage", "title")]
+
+    def passage(place: int) -> dict[str, Any]:
+        written = {each: text(key + place) for each in entry["items"]["properties"] if each in ("text", "passage")}
+        return written | dict.fromkeys(fields, "one") | {"probability": 0.5, "title": ""}
+
+    rest = {name: ["one"] for name in schema["properties"] if name != "passages"}
+    return json.dumps(rest | {"passages": [passage(place) for place in range(entry["minItems"])]})
+
+
+@pytest.mark.parametrize("who", ["written", "engine"])
+def test_killed_and_typed_again(tmp_path: Path, who: str) -> None:
+    """After SIGKILLs while models write and judge, the bytes are those of an unbroken run; little is asked twice."""
     source = write(tmp_path / "rows.jsonl", [3] * 30)
-    file = candidates(
-        tmp_path / "written.jsonl",
-        *[
-            {"query_id": f"q{row}", "text": text(10 * row + each), "generator": "g"}
-            for row in range(30)
-            for each in (1, 2)
-        ],
-    )
-    with FakeServer(latency=0.05) as server:
-        results = []
+    rows = [{"query_id": f"q{row}", "text": text(10 * row + n), "generator": "g"} for row in range(30) for n in (1, 2)]
+    file = candidates(tmp_path / "written.jsonl", *rows)
+    results = []
+    with FakeServer(answering, latency=0.05) as server:
+        engine = "engine: " + ENGINE.format(url=server.url)
         for name, kills in (("unbroken", 0), ("killed", 3)):
             (tmp_path / name).mkdir()
-            command, environment = typed(tmp_path / name, server.url, source, file)
+            command, environment = typed(
+                tmp_path / name, server.url, source, f"written: {file}" if who == "written" else engine
+            )
             server.asked.clear()
             for kill in range(kills):
                 with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-                    while process.poll() is None and server.total < 10 * (kill + 1):
+                    while process.poll() is None and server.total < 20 * (kill + 1):
                         time.sleep(0.005)
                     process.kill()
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             assert (done.returncode, done.stderr) == (0, "")
             results.append({each: (tmp_path / name / "out" / each).read_bytes() for each in FILES})
-            assert len(server.asked) == 60
-            assert server.total <= 60 + kills * 4
-        assert results[0] == results[1]
-    assert "60 asked = " in done.stdout
+            assert server.total <= len(server.asked) + kills * 4
+        assert len(server.asked) >= 60
+    assert results[0] == results[1]
+    assert f"{60 if who == 'written' else 90} asked = " in done.stdout
     assert "for one accepted" in done.stdout
 
 
@@ -404,7 +443,7 @@ def test_a_limit_is_kept(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.jsonl", [3] * 8)
     file = candidates(tmp_path / "w.jsonl", *[{"query_id": f"q{row}", "text": text(row)} for row in range(8)])
     with FakeServer() as server:
-        command, environment = typed(tmp_path, server.url, source, file)
+        command, environment = typed(tmp_path, server.url, source, f"written: {file}")
         stopped = subprocess.run(
             [*command, "--max-usd", "0.0004"], env=environment, capture_output=True, text=True, check=False
         )
@@ -451,3 +490,13 @@ def test_relatives_are_told() -> None:
     assert "of one family, gpt" in told
     (told,) = warnings_of(config.load(None), [])
     assert "no language model judges" in told
+
+
+def test_help_says_both_ways_to_type_it() -> None:
+    """The short form is the long one: `synthesize INPUT` and `synthesize fill INPUT`."""
+    for words, told in (([], "fill"), (["--help"], "fill"), (["fill", "--help"], "--preferences")):
+        command = [sys.executable, "-m", "relabel", "synthesize", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+        assert told in done.stdout
+    done = subprocess.run([*command[:4], "nowhere.jsonl"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "--config" in done.stderr) == (2, True)

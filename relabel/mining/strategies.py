@@ -112,7 +112,7 @@ def apply_filters(pool: Pool, filters: Iterable[Filter], exempt: Collection[str]
     synthetic = {id(candidate) for candidate in pool.candidates if is_synthetic(candidate.passage)}
     for label, each in labelled(filters):
         kept = []
-        made = synthetic if each.spares or isinstance(each, RankWindow) else frozenset()
+        made = synthetic if each.spares or isinstance(each, RankWindow | Consistency) else frozenset()
         held = [candidate for candidate in pool.candidates if id(candidate) not in made]
         spared[label] += len(pool.candidates) - len(held)
         reasons = iter(each.reasons(pool.left_with(held) if made else pool))

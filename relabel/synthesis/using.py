@@ -101,7 +101,8 @@ def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool)
         example: the row.
         slots: what it gets, in order.
         form: its format.
-        marked: whether the file can hold a field that its other rows lack; a passage that is an object gets provenance.
+        marked: whether the file can hold a field that its other rows lack; a passage that is an object says then where
+            it is from.
     """
     if not slots:
         return [example]
