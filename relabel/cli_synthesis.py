@@ -24,7 +24,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    help="Synthetic hard negatives, each one proved. `relabel synthesize INPUT -c FILE` is `relabel synthesize fill …`.",
+    help="Synthetic hard negatives, each one proved. synthesize INPUT … is short for synthesize fill INPUT ….",
 )
 
 

@@ -497,6 +497,6 @@ def test_help_says_both_ways_to_type_it() -> None:
     for words, told in (([], "fill"), (["--help"], "fill"), (["fill", "--help"], "--preferences")):
         command = [sys.executable, "-m", "relabel", "synthesize", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
-        assert told in done.stdout
+        assert told in done.stdout + done.stderr
     done = subprocess.run([*command[:4], "nowhere.jsonl"], capture_output=True, text=True, check=False)
     assert (done.returncode, "--config" in done.stderr) == (2, True)
