@@ -54,15 +54,7 @@ def write_results(
         InputError: the training file would take the place of the input.
     """
     _choose(source, settings, wants, slots, room)
-    files = {
-        "training": folder / f"{STEM}{ending(source.path)}",
-        "synthetic": folder / "synthetic.jsonl",
-        "preferences": folder / "preferences.jsonl",
-    }
-    if source.path.resolve() in [file.resolve() for file in files.values()]:
-        raise InputError(f"{source.path} would be overwritten", hint="use another folder: -o")
-    if not preferences:
-        files.pop("preferences").unlink(missing_ok=True)
+    files = _files(source, folder, preferences=preferences)
     filled_rows = written_rows = negatives = made = 0
     with ExitStack() as stack:
         first = next(source.examples(lambda _: None), None) if is_csv(source.path) else None
@@ -92,6 +84,20 @@ def write_results(
     rows = {"filled": filled_rows, "written": written_rows}
     share = {"of_negatives": made / negatives if negatives else 0.0, "synthetic": made, "negatives": negatives}
     return Results(files, {"rows": rows, **_counted(slots), "share": share})
+
+
+def _files(source: Source, folder: Path, *, preferences: bool) -> dict[str, Path]:
+    """Name the files that are written; preference pairs of an earlier call that are not wanted now go."""
+    files = {
+        "training": folder / f"{STEM}{ending(source.path)}",
+        "synthetic": folder / "synthetic.jsonl",
+        "preferences": folder / "preferences.jsonl",
+    }
+    if source.path.resolve() in [file.resolve() for file in files.values()]:
+        raise InputError(f"{source.path} would be overwritten", hint="use another folder: -o")
+    if not preferences:
+        files.pop("preferences").unlink(missing_ok=True)
+    return files
 
 
 def _choose(source: Source, settings: Settings, wants: Wants, slots: Slots, room: int | None) -> None:

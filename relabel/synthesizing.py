@@ -249,13 +249,13 @@ def _gate(
     known = KnownPositives(cache)
     known.note(source.examples(lambda _: None))
     with (
-        known.open() as look,
+        known.open() as elsewhere,
         open_twins(cache / "twins.sqlite") as twins,
         open_writer(folder / CANDIDATES, FORMATS["tevatron"]) as file,
     ):
         gate = Gate(limits, twins, vectors)
         for example, found in _written_rows(source, slots):
-            gated = list(gate.look(example, [slot.gated.written for slot in found], look.of(example.query)))
+            gated = list(gate.look(example, [slot.gated.written for slot in found], elsewhere.of(example.query)))
             slots.gate(found, gated)
             negatives = tuple([each.passage for each in gated if each.passed])
             if negatives:
