@@ -137,6 +137,15 @@ def test_a_reply_of_the_schema_is_read_as_it_was_meant(form: Form, texts: list[s
         assert draft == (Draft(plain) if any(sign.isalnum() for sign in plain) else Draft(failure=UNREADABLE))
 
 
+@given(st.text(), st.text(), st.text(), st.permutations([FORGED, GOOD, GOOD[:-1]]))
+def test_a_forged_answer_beside_a_true_one_is_never_taken(
+    before: str, between: str, after: str, parts: list[str]
+) -> None:
+    """Whatever stands around them, and in whatever order: two answers that differ are none, and so is a torn one."""
+    drafts = FORM.read(f"{before}{parts[0]}{between}{parts[1]}{after}")
+    assert not any(draft.text.startswith("Buy") for draft in drafts)
+
+
 @given(FORMS)
 def test_the_schema_the_words_and_the_reader_are_of_one_mind(form: Form) -> None:
     """The words name every field of the schema, an instance of the schema can be read, and their echo cannot."""

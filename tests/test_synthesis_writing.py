@@ -212,6 +212,12 @@ def _repeating(messages: Sequence[Mapping[str, str]], body: Body) -> str:
     return f"The passage says {quoted[0] if quoted else ''}\n\n{writing(messages, body)}"
 
 
+def _echoing(messages: Sequence[Mapping[str, str]], _: Body) -> str:
+    """Reply as a model does that only repeats what a passage holds."""
+    quoted = re.search(r"\{.*\}", messages[-1]["content"])
+    return quoted[0] if quoted else ""
+
+
 def _obeying(messages: Sequence[Mapping[str, str]], _: Body) -> str:
     """Reply as a model does that begins an answer of its own, and is drawn away from it."""
     quoted = re.search(r"\{.*\}", messages[-1]["content"])
@@ -225,9 +231,10 @@ def _obeying(messages: Sequence[Mapping[str, str]], _: Body) -> str:
         (lambda *_: "No.", {UNREADABLE: 3}),
         (lambda *_: "", {UNREADABLE: 3}),
         (_repeating, {UNREADABLE: 3}),
+        (_echoing, {UNREADABLE: 3}),
         (_obeying, {UNREADABLE: 3}),
     ],
-    ids=["few", "words", "nothing", "repeating", "obeying"],
+    ids=["few", "words", "nothing", "repeating", "echoing", "obeying"],
 )
 def test_garbage_is_no_passage(tmp_path: Path, answer: Answer, failures: dict[str, int]) -> None:
     """What lacks is missing; what a passage of the row wants the answer to be is not taken for one."""

@@ -6,13 +6,13 @@ The reply is one JSON object: what the template has listed first, if anything, a
 
 What stands around the object is forgiven: reasoning, a code fence, a few words before or after it. Nothing is made up:
 an entry without a text is "unreadable", one that is not there is "missing", and where a reply holds two answers that
-differ, or goes on with something that may be another, there is none. So no passage that a model repeats in its
-thoughts can pass for its answer.
+differ, or one and something that may be another, there is none. So no passage that a model repeats can pass for its
+answer.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
@@ -27,13 +27,11 @@ MISSING: Final = "missing"
 DETAIL_LIMIT: Final = 300
 """Characters of what a model says that it did."""
 
-_NAMES: Final[dict[Kind, tuple[str, str]]] = {"write": ("passages", "text"), "query": ("queries", "query")}
+_NAMES: Final[Mapping[Kind, tuple[str, str]]] = {"write": ("passages", "text"), "query": ("queries", "query")}
 """What the entries are called together, and the text of one."""
 
 _REASONED: Final = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _REASONING: Final = re.compile(r"\s*<(?:think|thinking|reasoning)>", re.IGNORECASE)
-_TRIES: Final = 100
-"""Signs at which an object may begin; a reply with more of them is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +121,11 @@ class Form:
         if isinstance(whole, dict) and several not in whole:
             return [whole] if text in whole and self.count == 1 else None
         if isinstance(whole, dict):
-            answers, rest = [whole], ""
+            answers = [whole]
         else:
             said = _REASONED.split(reply)[-1]
-            answers, rest = ([], "") if _REASONING.match(said) else _objects(said, several)
-        if not answers or "{" in rest or any(answer != answers[0] for answer in answers):
+            answers = [] if _REASONING.match(said) else _answers(said, several)
+        if not answers or any(answer != answers[0] for answer in answers):
             return None
         entries = answers[0][several]
         return entries if isinstance(entries, list) else None
@@ -171,28 +169,20 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _objects(text: str, name: str) -> tuple[list[dict[str, Any]], str]:
-    """Return the objects in a text that have a field of this name, and what follows the last of them."""
-    found, rest = [], ""
-    for value, end in _values(text):
-        if name in value:
-            found.append(value)
-            rest = text[end:]
-    return found, rest
-
-
-def _values(text: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield the outermost objects in a text, each with its end."""
-    start, tries = text.find("{"), 0
-    while start >= 0 and tries < _TRIES:
-        tries += 1
+def _answers(text: str, name: str) -> list[dict[str, Any]]:
+    """Return the objects in a text; none where one of them lacks this field, or something begins as one and is none."""
+    found = []
+    start = text.find("{")
+    while start >= 0:
         try:
             value, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            yield value, end
+            return []
+        if name not in value:
+            return []
+        found.append(value)
         start = text.find("{", end)
+    return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

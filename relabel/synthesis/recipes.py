@@ -22,7 +22,7 @@ the second request for the same row.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -32,6 +32,7 @@ import yaml
 from relabel.errors import TemplateError
 from relabel.prompts import SUFFIX, read_template, shelf
 from relabel.protocols import Message
+from relabel.quoting import visible
 from relabel.records import Passage, digest
 from relabel.synthesis.forms import Form, Kind
 from relabel.template_language import fail, near
@@ -46,6 +47,7 @@ RULES: Final = "rules"
 QUERY: Final = "query"
 """The shipped recipe that writes queries for passages."""
 
+_ANSWER: Final = re.compile(r'"(?=(?:passages|queries|text|query)"\s*:)')
 _FIELDS: Final = ("name", "kind", "reference", "twin", "several", "first", "vary", "source", "description")
 _KINDS: Final[tuple[Kind, ...]] = ("write", "query")
 _OPTIONAL: Final = ("words", "turn", "titled")
@@ -114,22 +116,35 @@ class Recipe:
         return Form(self.kind, count, titled, self.first)
 
     def render(self, asked: Asked) -> tuple[Message, ...]:
-        """Return the messages. Texts are quoted: none can write a tag of the template, or a chat's control token.
+        """Return the messages.
+
+        Texts are quoted: none can write a tag of the template, a control token of a chat, or an answer.
 
         Raises:
             TemplateError: the prompt would be too large.
         """
-        body, twins = self._body, [asked.twin] if asked.twin is not None else []
-        shown = [*asked.reference, *twins]
-        body.check_size([asked.query, *[part for each in shown for part in (each.title, each.text)]], len(shown))
+        body, form = self._body, asked.form
+        query, known = _harmless(asked.query), [_quiet(each) for each in asked.reference]
+        twins = [_quiet(asked.twin)] if asked.twin is not None else []
+        texts = [part for each in (*known, *twins) for part in (each.title, each.text)]
+        body.check_size([query, *texts], len(known))
         values: dict[str, Any] = {
-            **asked.drawn, "query": body.quoting.quote(asked.query), "count": asked.form.count, "form": asked.form.told,
-            "titled": asked.form.titled, "words": asked.words, "turn": asked.turn,
+            **asked.drawn, "query": body.quoting.quote(query), "count": form.count, "form": form.told,
+            "titled": form.titled, "words": asked.words, "turn": asked.turn,
         }  # fmt: skip
-        reference = body.show(asked.reference)
+        reference = body.show(known)
         values |= {"passage": reference[0]} if self.kind == "query" else {"reference": reference}
         values |= {"twin": body.show(twins)[0]} if twins else {}
         return body.fill(values)
+
+
+def _harmless(text: str) -> str:
+    """Return a text without an answer that `Form.read` would take: who only repeats it says nothing."""
+    return _ANSWER.sub("”", visible(text))
+
+
+def _quiet(passage: Passage) -> Passage:
+    return replace(passage, title=_harmless(passage.title), text=_harmless(passage.text))
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
