@@ -64,7 +64,7 @@ def synthesize(
     )  # fmt: skip
 
 
-def foresee(
+def rehearse_synthesis(
     path: AnyPath,
     config: Settings | AnyPath,
     *,

@@ -51,7 +51,7 @@ def fill(
 
     if dry_run:
         screen_synthesis.foreseen(
-            open_console(), api_synthesis.foresee(input, config, format=format, on_error=on_error)
+            open_console(), api_synthesis.rehearse_synthesis(input, config, format=format, on_error=on_error)
         )
         return
     with screen_mined.Bars(quiet=quiet) as bars, stopping.announced(bars.say):
