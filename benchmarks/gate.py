@@ -72,7 +72,7 @@ def table(found: Iterable[Marked]) -> list[str]:
         bad = sum(mark == "bad" for mark, _, _ in refused)
         same = sum(kind == end for _, kind, end in refused)
         so = [(kind, end) for _, kind, end in found if kind in kinds]
-        kept_out = sum(end in refusals for _, end in so)
+        kept_out = sum(end != KEPT for _, end in so)
         return (
             f"{name:28}{len(refused):8}{bad:6}{same:11}{len(so):11}  {share(bad, len(refused)):18}"
             f" {share(kept_out, len(so))}"
