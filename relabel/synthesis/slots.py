@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from relabel.errors import InputError, RowError
 from relabel.records import NOTHING, Example, Passage, Verdict, chance
@@ -283,7 +283,7 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
         raise RowError(f"not JSON in UTF-8: {error}", path=path, line=number, hint=_HINT) from error
     if not isinstance(row, dict):
         raise RowError("not an object", path=path, line=number, hint=_HINT)
-    told = {name: row[name] for name in _TEXTS if row.get(name) is not None}
+    told: dict[str, Any] = {name: row[name] for name in _TEXTS if row.get(name) is not None}
     wrong = next((name for name, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None:
         raise RowError("not text", path=path, line=number, field=wrong, hint=_HINT)
@@ -296,4 +296,5 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
     if not (probability is None or (isinstance(probability, int | float) and 0 <= probability <= 1)):
         raise RowError("not a number from 0 to 1", path=path, line=number, field="probability", hint=_HINT)
     key = _BY_ID + query_id if query_id else _BY_TEXT + query
-    return key, Written(**({"position": -1, "recipe": "written", "probability": probability} | told))
+    told.setdefault("recipe", "written")
+    return key, Written(position=-1, probability=probability, **told)
