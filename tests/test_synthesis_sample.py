@@ -39,6 +39,7 @@ def test_every_candidate_is_marked_and_counted() -> None:
     assert f"{told}, and {len(LINES) - len(written)} requests that brought nothing" in README
 
 
+@pytest.mark.slow
 @pytest.mark.embedding
 def test_the_gate_finds_what_was_marked() -> None:
     """Run as a benchmark, the gate lets few bad ones pass and keeps most good ones; the table has every reason."""
