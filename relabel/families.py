@@ -39,8 +39,8 @@ def warnings_of(judge: config.Settings, generators: Sequence[str]) -> Iterator[s
     }
     if not models:
         yield (
-            "no language model judges: rules and embeddings take a near miss for an answer, and refuse near-copies such as"
-            " the rule-made ones; name a cascade with an LLM stage: `judge: FILE`"
+            "no language model judges: rules and embeddings take a near miss for an answer, and refuse near-copies,"
+            " rule-made ones too; name a cascade with an LLM stage: `judge: FILE`"
         )
     for name, model in models.items():
         for generator in generators:
