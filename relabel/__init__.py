@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         show,
         stats,
     )
+    from relabel.api_synthesis import rehearse_synthesis, synthesize
     from relabel.api_trust import (
         audit_estimate,
         audit_sample,
@@ -77,6 +78,7 @@ _HOME: Final = {
         "audit_estimate", "audit_sample", "audit_serve", "calibrate", "compare_prompts", "diagnose",
         "rehearse_compare_prompts", "rehearse_diagnose", "report",
     ),
+    "api_synthesis": ("rehearse_synthesis", "synthesize"),
     "promised": ("Calibration",),
     "comparing": ("Comparison",),
     "config": ("Settings",),
@@ -104,7 +106,7 @@ __all__ = [
     "audit_import", "audit_sample", "audit_serve", "calibrate", "check", "compare_prompts", "convert", "diagnose",
     "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
     "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts", "rehearse_diagnose",
-    "rehearse_mining", "report", "run", "show", "stats",
+    "rehearse_mining", "rehearse_synthesis", "report", "run", "show", "stats", "synthesize",
 ]  # fmt: skip
 
 

@@ -96,14 +96,16 @@ def reckon(
     for name, spent in spending.items():
         bill, executions = whole.pop(name, (Bill(pico=None if prices.get(name) is None else 0), 0))
         told = {"stage": name, "price": str(prices.get(name) or "unknown"), "pairs": store.spent(numbers[name]).pairs}
-        stages.append(told | {"estimate": _estimate(spent, prices.get(name)), "executions": executions} | _told(bill))
+        stages.append(
+            told | {"estimate": _estimate(spent, prices.get(name)), "executions": executions} | told_bill(bill)
+        )
     usd = _sum([stage["usd"] for stage in stages])
     judged = max((stage["pairs"] for stage in stages), default=0)
     return {
         "limits": {"usd": limits.usd, "tokens": limits.tokens},
         "stages": stages,
         "others": [
-            {"stage": name, "executions": executions} | _told(bill) for name, (bill, executions) in whole.items()
+            {"stage": name, "executions": executions} | told_bill(bill) for name, (bill, executions) in whole.items()
         ],
         "usd": usd,
         "usd_per_judged_pair": usd / judged if usd is not None and judged else None,
@@ -112,7 +114,7 @@ def reckon(
     }
 
 
-def _told(bill: Bill) -> dict[str, Any]:
+def told_bill(bill: Bill) -> dict[str, Any]:
     """Return a bill as it stands in run.json."""
     return {
         "asked": bill.asked,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from relabel import cli_mining, cli_trust, stopping
+from relabel import cli_mining, cli_synthesis, cli_trust, stopping
 from relabel.errors import BudgetReached, Detached, RelabelError, SettingsError, typed
 from relabel.options import (
     OUTPUTS,
@@ -63,6 +63,7 @@ audit_app = typer.Typer(help="Flagged pairs to a CSV for people, and back.", no_
 prompts_app = typer.Typer(help="The prompt templates.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(cli_synthesis.app, name="synthesize")
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -323,14 +324,21 @@ def prompts_list() -> None:
     for name in prompts.list_templates():
         template = prompts.load_template(name)
         typer.echo(f"{name:12} {template.spec.kind:6} {template.spec.form:8} {template.description}")
+    from relabel.synthesis import recipes
+
+    typer.echo("\nthat write, for relabel synthesize:")
+    for name in recipes.list_recipes():
+        recipe = recipes.load_recipe(name)
+        typer.echo(f"{name:12} {recipe.kind:6} {'json':8} {recipe.description}")
 
 
 @prompts_app.command("show")
 def prompts_show(name: Annotated[str, typer.Argument(help="Name or file.")]) -> None:
     """Print a template as it stands in its file: copy, change, and use it by --prompt FILE."""
     from relabel import prompts, screen
+    from relabel.synthesis import recipes
 
-    content = prompts.load_template(name).content
+    content = (recipes.load_recipe(name) if recipes.is_recipe(name) else prompts.load_template(name)).content
     # into a file, its very bytes: nothing lost to the terminal's encoding
     typer.echo(screen.printable(content) if sys.stdout.isatty() else content.encode(), nl=False)
 

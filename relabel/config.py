@@ -450,16 +450,22 @@ def anchored(settings: Settings, folder: Path) -> Settings:
         elif isinstance(stage, LLM):
             if (folder / stage.prompt).is_file():
                 update["prompt"] = str(folder / stage.prompt)
-            if isinstance(stage.engine, Endpoint) and stage.engine.api_key_file is not None:
-                held = str(folder / stage.engine.api_key_file)
-                update["engine"] = stage.engine.model_copy(update={"api_key_file": held})
-            if isinstance(stage.engine, Scripted):
-                update["engine"] = stage.engine.model_copy(update={"replies": str(folder / stage.engine.replies)})
-            if isinstance(stage.engine, VLLM):
-                update["engine"] = stage.engine.model_copy(update=_found(stage.engine, folder))
+            update["engine"] = anchored_engine(stage.engine, folder)
         stages.append(stage.model_copy(update=update) if update else stage)
     placed = {name: str((folder / path).resolve()) for name in ("pool", "prices") if (path := getattr(settings, name))}
     return settings.model_copy(update={"stages": stages, **placed})
+
+
+def anchored_engine(engine: AnyEngine, folder: Path) -> AnyEngine:
+    """Take the paths in an engine's settings as relative to this folder."""
+    update: dict[str, Any] = {}
+    if isinstance(engine, Endpoint) and engine.api_key_file is not None:
+        update = {"api_key_file": str(folder / engine.api_key_file)}
+    elif isinstance(engine, Scripted):
+        update = {"replies": str(folder / engine.replies)}
+    elif isinstance(engine, VLLM):
+        update = _found(engine, folder)
+    return engine.model_copy(update=update) if update else engine
 
 
 def _found(engine: VLLM, folder: Path) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class FilterDone:
         kept: of them, written.
         removed: of them, by filter in the list's order, then `NOT_DRAWN`.
         silent: for how many each filter had no word, since a score is unknown.
+        spared: how many synthetic negatives each filter passed over.
         scores: "in the rows", the model that embedded them, or "none needed".
         output: the file.
         ledger: what was removed, by what and why; with it the output gives the input back.
@@ -79,6 +80,7 @@ class FilterDone:
     ledger: Path
     detection: tuple[Detection, ...] = ()
     gold: Mapping[str, int] = field(default_factory=lambda: NOTHING)
+    spared: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(slots=True)
@@ -253,6 +255,7 @@ def _write(source: Source, selection: Selection, output: Path, pool_of: Callable
     ledger = output.with_name(output.name + ".changes.jsonl")
     counts: Counter[str] = Counter()
     silent: Counter[str] = Counter()
+    spared: Counter[str] = Counter()
     removed = Counter({label: 0 for label, _ in labelled(selection.filters)})
     first = next(source.examples(lambda _: None), None) if is_csv(source.path) else None
     columns = list(rows_of(first.row, first.layout)[0]) if first is not None else None
@@ -261,8 +264,9 @@ def _write(source: Source, selection: Selection, output: Path, pool_of: Callable
         writer = stack.enter_context(open_writer(output, source.format, columns=columns, like=like))
         lines = stack.enter_context(replacing(ledger))
         for example in source.examples(lambda _: None):
-            out, dropped, words = _chosen(pool_of(example), selection)
+            out, dropped, words, passed_over = _chosen(pool_of(example), selection)
             silent.update(words)
+            spared.update(passed_over)
             removed.update(each.by for each in dropped)
             kept, changes = _edited(example, out, dropped, emptied=source.format.holds_emptied)
             for change in changes:
@@ -282,12 +286,15 @@ def _write(source: Source, selection: Selection, output: Path, pool_of: Callable
     return FilterDone(
         rows=counts["rows"], rejected=0, written=counts["written"], gone=counts["gone"], emptied=counts["emptied"],
         short=counts["short"], negatives=counts["negatives"], kept=counts["kept"], removed=dict(removed),
-        silent=dict(silent), scores="", output=output, ledger=ledger,
+        silent=dict(silent), scores="", output=output, ledger=ledger, spared=dict(spared),
     )  # fmt: skip
 
 
-def _chosen(pool: Pool, selection: Selection) -> tuple[set[int], list[Removed], Mapping[str, int]]:
-    """Return the numbers of the candidates that stay, what went and why, and how often a filter had no word."""
+def _chosen(pool: Pool, selection: Selection) -> tuple[set[int], list[Removed], Mapping[str, int], Mapping[str, int]]:
+    """Return the numbers of the candidates that stay, what went and why.
+
+    And how often a filter had no word, and how many synthetic ones it passed over.
+    """
     done = apply_filters(pool, selection.filters, selection.exempt)
     left, dropped = done.kept.candidates, list(done.removed)
     if selection.num_negatives is not None and len(left) > selection.num_negatives:
@@ -297,7 +304,12 @@ def _chosen(pool: Pool, selection: Selection) -> tuple[set[int], list[Removed], 
         dropped += [Removed(each, NOT_DRAWN, selection.sampler.name) for each in left if id(each) not in drawn]
         left = tuple([each for each in left if id(each) in drawn])
     staying = {id(each) for each in left}
-    return {index for index, each in enumerate(pool.candidates) if id(each) in staying}, dropped, done.silent
+    return (
+        {index for index, each in enumerate(pool.candidates) if id(each) in staying},
+        dropped,
+        done.silent,
+        done.spared,
+    )
 
 
 def _edited(

@@ -22,6 +22,9 @@ from relabel.prompts import Template, load_template
 from relabel.protocols import Message, Request, Usage
 from relabel.records import Case, Judgment
 from relabel.sources import Source, Survey, survey
+from relabel.synthesis.planning import shown
+from relabel.synthesis.recipes import Recipe, is_recipe, load_recipe
+from relabel.synthesis.settings import Settings
 from relabel.tokens import cached_tokens, output_tokens, tokens
 
 WHYS: Final = 100
@@ -222,9 +225,21 @@ def render(name: str, source: Source, query: str | None = None) -> tuple[Message
     Raises:
         InputError: no such row, or none with a negative.
     """
+    if is_recipe(name):
+        return _written(load_recipe(name), source, query)
     template = load_template(name)
     for example in source.examples():
         if example.negatives and query in (None, example.id):
             candidates = example.negatives[:1] if template.spec.kind == "pair" else example.negatives
             return template.render(example.query, example.positives, candidates)
     raise InputError(f"{source.path}: no row with negatives{f' and the query id {query!r}' if query else ''}")
+
+
+def _written(recipe: Recipe, source: Source, query: str | None) -> tuple[Message, ...]:
+    for example in source.examples():
+        if query in (None, example.id) and (asked := shown(recipe, example, Settings())) is not None:
+            return recipe.render(asked)
+    raise InputError(
+        f"{source.path}: no row{f' with the query id {query!r}' if query else ''} has what {recipe.name} shows",
+        hint="it needs a positive, or a mined negative to mirror",
+    )

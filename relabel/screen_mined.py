@@ -1,6 +1,7 @@
 """What people see of choosing negatives: how far a mining is, what came of it, what filters removed."""
 
 import shlex
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -53,6 +54,13 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars, or where there are none."""
+        if self._console.quiet:
+            print(line, file=sys.__stderr__, flush=True)  # a quiet console would swallow it
+        else:
+            put_line(self._console, line)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far something is; a total of 0 is not known."""
@@ -243,6 +251,8 @@ def filtered(console: Console, done: FilterDone) -> None:
     console.print(table)
     put_line(console, f"scores    {done.scores}")
     put_line(console, f"negatives {done.negatives:,} in = {done.kept:,} kept + {sum(done.removed.values()):,} removed")
+    for label, number in done.spared.items():
+        put_line(console, f"spared    {number:,} synthetic negatives, which {label} passes over")
     rejected = f", {done.rejected:,} could not be read" if done.rejected else ""
     put_line(console, f"rows      {done.rows:,} in = {done.written:,} written + {done.gone:,} removed whole{rejected}")
     if done.emptied or done.short:

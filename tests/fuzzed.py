@@ -16,10 +16,11 @@ from typing import Any, Final
 from attacks import attacks
 
 from relabel.errors import TemplateError
-from relabel.prompts import OUTPUT_LIMIT, load_template
+from relabel.prompts import load_template
 from relabel.quoting import Quoting, as_quoted, skeleton
 from relabel.records import LABELS, Label, Passage
 from relabel.replies import RATIONALE_LIMIT, UNREADABLE, UNSUPPORTED, Answer, ReplySpec, read_reply
+from relabel.template_parts import OUTPUT_LIMIT
 
 SPECS: Final = (
     ReplySpec("group", "tagged", {"better": "relevant", "worse": "partial", "neither": "irrelevant"}),

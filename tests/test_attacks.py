@@ -10,10 +10,11 @@ import pytest
 from attacks import Attack, attacks
 
 from relabel.errors import TemplateError
-from relabel.prompts import OUTPUT_LIMIT, Template, list_templates, load_template
+from relabel.prompts import Template, list_templates, load_template
 from relabel.quoting import Quoting, as_quoted
 from relabel.records import Label, Passage
 from relabel.replies import ReplySpec, read_reply
+from relabel.template_parts import OUTPUT_LIMIT
 
 GROUP = """---
 name: ours

@@ -114,6 +114,33 @@ def test_scores_in_tevatrons_passages(save: Save, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_model")
+def test_synthetic_negatives_are_passed_over(save: Save, tmp_path: Path) -> None:
+    """Rules by score and rank neither remove nor count a synthetic negative, however it is known; copies go."""
+    row = {
+        "query": "q",
+        "positive_passages": [{"docid": "p", "title": "", "text": "known", "score": 0.9}],
+        "negative_passages": [
+            {"docid": "a", "title": "", "text": "marked", "score": 0.99, "synthetic": {"recipe": "r"}},
+            {"docid": "synthetic-0123", "title": "", "text": "by its id", "score": 0.98},
+            {"docid": "synthetic-4567", "title": "", "text": "Known.", "score": 0.97},
+            {"docid": "b", "title": "", "text": "mined, near", "score": 0.89},
+            {"docid": "c", "title": "", "text": "mined, far", "score": 0.2},
+            {"docid": "d", "title": "", "text": "mined, farther", "score": 0.1},
+        ],
+    }
+    done = relabel.filter_negatives(save(row), tmp_path / "out.jsonl", relative_margin=0.05, range_max=1)
+    (left,) = rows(done.output)
+    assert [each["docid"] for each in left["negative_passages"]] == ["a", "synthetic-0123", "c"]
+    assert done.spared == {"relative_margin": 2, "rank_window": 2}
+    assert {name: number for name, number in done.removed.items() if number} == {
+        "copy_of_positive": 1, "relative_margin": 1, "rank_window": 1,
+    }  # fmt: skip
+    listed = CAT | {"neg_sources": ["mined", "mined", "synthetic", "mined"]}
+    done = relabel.filter_negatives(save(listed), tmp_path / "listed.jsonl", relative_margin=0.05)
+    assert rows(done.output)[0]["neg"] == ["a dog barks", "cats are felines", "the moon"]
+
+
+@pytest.mark.usefixtures("no_model")
 def test_positives_of_other_rows(save: Save, tmp_path: Path) -> None:
     """The same query's are always removed, other queries' where that is asked for."""
     path = save(

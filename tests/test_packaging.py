@@ -45,8 +45,8 @@ def test_the_wheel_holds_prompts_types_and_nothing_else(wheel: Path) -> None:
     """Templates, pages and py.typed are in the wheel; tests, data and benchmarks are not."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {"relabel/reporting/page.html", "relabel/reporting/page.css"} <= set(names)
-    for prompt in (ROOT / "prompts").iterdir():
-        assert f"relabel/_prompts/{prompt.name}" in names
+    for prompt in (ROOT / "prompts").rglob("*.md"):
+        assert f"relabel/_prompts/{prompt.relative_to(ROOT / 'prompts')}" in names
     for folder in ("templates", "static"):
         for page in (ROOT / "relabel" / "web" / folder).iterdir():
             assert f"relabel/web/{folder}/{page.name}" in names

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from relabel import prompts
 from relabel.errors import TemplateError
-from relabel.prompts import OUTPUT_LIMIT, Template, list_templates, load_template
+from relabel.prompts import Template, list_templates, load_template
 from relabel.records import Passage
 from relabel.replies import read_reply
+from relabel.template_parts import OUTPUT_LIMIT
 
 SHIPPED = ("answer", "relevance", "rlhn", "umbrela", "verdict")
 

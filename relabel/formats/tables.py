@@ -269,6 +269,32 @@ def widened(schema: "pa.Schema", twins: Sequence[tuple[str, str]]) -> "pa.Schema
     return schema.with_metadata(notes or None)
 
 
+def noted(schema: "pa.Schema", notes: Mapping[str, Mapping[str, Any]], within: str | None) -> "pa.Schema":
+    """Return a schema in which objects may have further fields, null where they lack them.
+
+    Args:
+        schema: of the rows.
+        notes: an object of the field's type, by its name.
+        within: the objects are those in the lists of all columns with this in their name; None = the rows themselves.
+    """
+    import pyarrow as pa
+    from pyarrow import types
+
+    more = [pa.field(name, pa.array([dict(value)]).type) for name, value in notes.items()]
+    fields = []
+    for column in schema:
+        kind = column.type
+        lists = types.is_list(kind) or types.is_large_list(kind)
+        if within is not None and within in column.name and lists and types.is_struct(kind.value_type):
+            known = list(kind.value_type)
+            inner = pa.struct([*known, *[each for each in more if each.name not in {one.name for one in known}]])
+            column = column.with_type(pa.large_list(inner) if types.is_large_list(kind) else pa.list_(inner))  # noqa: PLW2901
+        fields.append(column)
+    fields += [each for each in more if within is None and each.name not in schema.names]
+    kept = {key: note for key, note in (schema.metadata or {}).items() if key != b"huggingface"}
+    return pa.schema(fields, metadata=kept or None)
+
+
 def _unified(known: "pa.Schema | None", rows: Sequence[Mapping[str, Any]], path: Path) -> "pa.Schema":
     """Return the schema that holds the rows and what was known before, columns in the order in which they came."""
     import pyarrow as pa

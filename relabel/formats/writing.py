@@ -12,12 +12,15 @@ from relabel.formats.endings import is_csv, is_json, is_table
 from relabel.formats.exporting import Export
 from relabel.formats.hub import Remote, card, repo_of
 from relabel.formats.known import format_for
+from relabel.formats.labeled import LabeledPairs
 from relabel.formats.saved import saved_folder, wants_folder
 from relabel.formats.streams import open_output
-from relabel.formats.tables import TableWriter, schema_of, widened
+from relabel.formats.tables import TableWriter, noted, schema_of, widened
 from relabel.formats.twolists import TwoLists
 from relabel.formats.whole import TO_JSON, json_bytes, told
-from relabel.records import Example
+from relabel.records import NOTHING, Example
+
+_Notes = Mapping[str, Mapping[str, Any]]
 
 
 class RowWriter:
@@ -47,6 +50,7 @@ def open_writer(
     *,
     columns: Sequence[str] | None = None,
     like: Path | None = None,
+    notes: Mapping[str, Mapping[str, Any]] = NOTHING,
     public: bool = False,
     made: str = "",
 ) -> Iterator[Writer]:
@@ -60,6 +64,8 @@ def open_writer(
         format: the shape of the rows, or an export.
         columns: columns of a CSV file and their order; by default the keys of the first row.
         like: a Parquet file or saved data set whose schema typed columns keep; by default one that holds the rows.
+        notes: objects that some negatives have and those of `like` may lack, by the name of their field; their types
+            are those of the values given here.
         public: whether everybody may see a data set that is made on the hub.
         made: how the data was made, as a sentence for the card of a data set on the hub.
 
@@ -78,9 +84,9 @@ def open_writer(
     elif repo is not None:
         opened = _published(repo, format, like, made, public=public)
     elif wants_folder(path):
-        opened = _saved(Path(path), format, like)
+        opened = _saved(Path(path), format, like, notes)
     else:
-        opened = _file(Path(path), format, columns, like)
+        opened = _file(Path(path), format, columns, like, notes)
     with opened as writer:
         yield writer
 
@@ -96,13 +102,19 @@ def _published(repo: str, format: Format, like: Path | None, made: str, *, publi
 
 
 @contextmanager
-def _saved(path: Path, format: Format, like: Path | None) -> Iterator[RowWriter]:  # noqa: A002
-    with saved_folder(path) as data, _table(path, data, format, like, stream=True) as put:
+def _saved(path: Path, format: Format, like: Path | None, notes: _Notes) -> Iterator[RowWriter]:  # noqa: A002
+    with saved_folder(path) as data, _table(path, data, format, like, notes, stream=True) as put:
         yield RowWriter(put, format.render)
 
 
 @contextmanager
-def _file(path: Path, format: Format, columns: Sequence[str] | None, like: Path | None) -> Iterator[RowWriter]:  # noqa: A002
+def _file(
+    path: Path,
+    format: Format,  # noqa: A002
+    columns: Sequence[str] | None,
+    like: Path | None,
+    notes: _Notes = NOTHING,
+) -> Iterator[RowWriter]:
     format_for(path, format.name)
     if path.name.lower().endswith((".parquet.gz", ".parquet.zst")):
         raise InputError(f"{path}: Parquet is compressed inside", hint="Name a file that ends in .parquet.")
@@ -114,7 +126,7 @@ def _file(path: Path, format: Format, columns: Sequence[str] | None, like: Path 
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error}", hint="Make the folder, or name another.") from error
     try:
-        opened = _table(path, temporary, format, like) if is_table(path) else _lines(path, temporary, columns)
+        opened = _table(path, temporary, format, like, notes) if is_table(path) else _lines(path, temporary, columns)
         with opened as put:
             yield RowWriter(put, format.render)
         with told(path):
@@ -130,12 +142,15 @@ def _table(
     temporary: Path,
     format: Format,  # noqa: A002
     like: Path | None,
+    notes: _Notes,
     *,
     stream: bool = False,
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     schema = schema_of(like) if like is not None else None
     if isinstance(format, TwoLists) and schema is not None:
         schema = widened(schema, format.twins(schema.names))
+    if notes and schema is not None:
+        schema = noted(schema, notes, None if isinstance(format, LabeledPairs) else "negative")
     with told(path):
         writer = TableWriter(path, temporary, schema, stream=stream)
 

@@ -10,7 +10,7 @@ whatever counts ranks therefore says something else at the head of the list than
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from relabel.copies import marks_of
@@ -28,6 +28,8 @@ from relabel.mining.filters import (
 )
 from relabel.mining.likeness import CopyOfPositive, CrossRowPositive, NearDuplicate, Repeated, SiblingPositive
 from relabel.mining.samplers import MarginBalanced, Random, RankBands, SimANS, Softmax, Star, Top
+from relabel.records import NOTHING
+from relabel.synthesis.marks import is_synthetic
 
 FILTERS: Final[tuple[type[Filter], ...]] = (
     CopyOfPositive, SiblingPositive, CrossRowPositive, Repeated, NearDuplicate, Consistency, AbsoluteMargin,
@@ -59,11 +61,13 @@ class Filtered:
         kept: the pool with the candidates that are left, in the order they came in.
         removed: the others, each with the first filter that removed it, in the order they went.
         silent: by filter, for how many candidates it had no word since a score is unknown.
+        spared: by filter, how many synthetic candidates it passed over.
     """
 
     kept: Pool
     removed: tuple[Removed, ...]
     silent: Mapping[str, int]
+    spared: Mapping[str, int] = field(default_factory=lambda: NOTHING)
 
     @property
     def counts(self) -> Counter[str]:
@@ -94,6 +98,9 @@ def labelled(filters: Iterable[Filter]) -> Iterator[tuple[str, Filter]]:
 def apply_filters(pool: Pool, filters: Iterable[Filter], exempt: Collection[str] = ()) -> Filtered:
     """Apply filters in their order, each to what the ones before have left.
 
+    Candidates that say they are synthetic are passed over by rules by score, likeness and rank: a near-copy of the
+    positive made on purpose always scores high. Ranks are counted without them.
+
     Args:
         pool: one query's.
         filters: the list.
@@ -101,16 +108,23 @@ def apply_filters(pool: Pool, filters: Iterable[Filter], exempt: Collection[str]
     """
     removed: list[Removed] = []
     silent: Counter[str] = Counter()
+    spared: Counter[str] = Counter()
+    synthetic = {id(candidate) for candidate in pool.candidates if is_synthetic(candidate.passage)}
     for label, each in labelled(filters):
         kept = []
-        for candidate, reason in zip(pool.candidates, each.reasons(pool), strict=True):
+        made = synthetic if each.spares or isinstance(each, RankWindow | Consistency) else frozenset()
+        held = [candidate for candidate in pool.candidates if id(candidate) not in made]
+        spared[label] += len(pool.candidates) - len(held)
+        reasons = iter(each.reasons(pool.left_with(held) if made else pool))
+        for candidate in pool.candidates:
+            reason = "" if id(candidate) in made else next(reasons)
             if not reason or (each.spares and candidate.source in exempt):
                 kept.append(candidate)
                 silent[label] += reason is None
             else:
                 removed.append(Removed(candidate, label, reason))
         pool = pool.left_with(kept)
-    return Filtered(pool, tuple(removed), dict(+silent))
+    return Filtered(pool, tuple(removed), dict(+silent), dict(+spared))
 
 
 def sample(pool: Pool, sampler: Sampler, count: int, *, seed: int) -> tuple[Candidate, ...]:

@@ -1,0 +1,102 @@
+"""What people see of a synthesis: what would be asked, and what came of every slot."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from relabel import screen_money
+from relabel.foreseeing import Foreseen
+from relabel.screen import as_text, percent, put_line
+from relabel.synthesizing import Synthesized
+
+
+def synthesized(console: Console, done: Synthesized) -> None:
+    """Show the accounting: rows, slots by their end, what it cost, where the files are."""
+    figures, execution = done.statistics, done.execution
+    rows, slots, read = figures["rows"], figures["slots"], figures["input"]
+    rejected = f", {read['rejected']:,} could not be read" if read["rejected"] else ""
+    put_line(
+        console,
+        f"rows      {read['rows']:,} in, {read['wanting']:,} wanted {read['wanted']:,} synthetic negatives,"
+        f" {rows['filled']:,} got some{rejected}",
+    )
+    refused, none = _some(slots["refused"]), _some(slots["none"])
+    put_line(
+        console,
+        f"slots     {slots['asked']:,} asked = {slots['accepted']:,} accepted + {sum(refused.values()):,} refused"
+        f" + {sum(none.values()):,} none",
+    )
+    for name, reasons in (("refused", refused), ("none", none)):
+        if reasons:
+            put_line(console, f"{name:9} " + ", ".join(f"{number:,} {reason}" for reason, number in reasons.items()))
+    left = ", ".join(f"{number:,} left: {reason}" for reason, number in _some(slots["left"]).items())
+    share = figures["share"]
+    put_line(
+        console,
+        f"accepted  {slots['used']:,} used{' + ' + left if left else ''};"
+        f" {percent(share['of_negatives'])} of {share['negatives']:,} negatives are synthetic",
+    )
+    if len(figures["recipes"]) > 1:
+        console.print(_recipes(figures["recipes"]))
+    passed = ", ".join(f"{number:,} {reason}" for reason, number in _some(figures["let_pass"]).items())
+    if passed:
+        put_line(console, f"let pass  {passed}")
+    put_line(console, f"cost      {_cost(execution, slots['accepted'])}")
+    for warning in done.warnings:
+        put_line(console, as_text(f"warning   {warning}", "yellow"))
+    put_line(console, "files     " + " · ".join(str(path) for path in done.files.values()))
+
+
+def _cost(execution: Mapping[str, Any], accepted: int) -> str:
+    usd, each = execution["usd"], execution["usd_per_accepted"]
+    if usd is None:
+        return "unknown: a model has no known price (say it by `price:` in its engine)"
+    per = f", ${each:,.4g} for one accepted" if each is not None and accepted else ""
+    return f"${usd:,.4g} in all executions{per}"
+
+
+def _some(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: number for name, number in counts.items() if number}
+
+
+def _recipes(recipes: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("recipe", overflow="fold")
+    for name in ("asked", "accepted", "used", "refused", "none"):
+        table.add_column(name, justify="right")
+    for name, each in recipes.items():
+        numbers = (
+            *[each[what] for what in ("asked", "accepted", "used")],
+            *[sum(each[what].values()) for what in ("refused", "none")],
+        )
+        table.add_row(as_text(name), *[f"{number:,}" for number in numbers])
+    return table
+
+
+def foreseen(console: Console, found: Foreseen) -> None:
+    """Show what a synthesis would ask, of those who write and of those who judge."""
+    asked = found.asked
+    put_line(
+        console,
+        f"rows      {asked.rows:,} can be read, {asked.rejected:,} cannot; {asked.wanting:,} want"
+        f" {asked.wanted:,} synthetic negatives, {found.wanted:,} of them within max_share of the data set",
+    )
+    put_line(console, f"slots     {found.slots:,} {found.origin}")
+    if found.writing is not None:
+        each = found.writing
+        usd = "at an unknown price" if each.usd is None else f"${each.usd:,.4g}"
+        put_line(
+            console,
+            f"writing   {each.model}: {each.requests:,} requests, some {each.tokens_in:,} tokens in and"
+            f" {each.tokens_out:,} out, {usd}",
+        )
+    for warning in found.warnings:
+        put_line(console, as_text(f"warning   {warning}", "yellow"))
+    if found.judging is None:
+        put_line(console, "judging   nothing to judge")
+        return
+    put_line(console, f"judging   {found.stand_in}:")
+    screen_money.forecast(console, found.judging)

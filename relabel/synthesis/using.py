@@ -1,0 +1,134 @@
+"""How many synthetic negatives a row wants and may have, which of the accepted it gets, and how they stand in it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from relabel.records import Example, Passage, chance
+from relabel.synthesis.marks import MARK
+from relabel.synthesis.planning import wanted
+from relabel.synthesis.settings import Settings
+from relabel.synthesis.slots import Slot
+
+_ROUNDING: Final = 1e-9
+
+
+class Form(Protocol):
+    """What is needed of a format of training rows; see `relabel.formats.Format`."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def place(self, example: Example, passage: Passage) -> tuple[int, Passage]:
+        """Return where a passage from elsewhere goes, and as what."""
+        ...
+
+    def passage(self, item: Any, beside: Mapping[str, Any]) -> Passage:
+        """Build a passage from what stands in the list and beside it."""
+        ...
+
+
+def most_of(share: float, mined: int) -> int | None:
+    """Return how many synthetic ones so many mined ones may have beside them; None = any number.
+
+    The largest k with k ≤ share · (mined + k).
+    """
+    return None if share >= 1 else math.floor(share * mined / (1 - share) + _ROUNDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """How much is asked for.
+
+    Attributes:
+        settings: see there.
+        thin: the share of the rows that are filled, in [0, 1]: what all of them want would be more than the data set
+            may have, and is not asked for. Dice choose the rows.
+    """
+
+    settings: Settings
+    thin: float = 1.0
+
+    def full(self, example: Example) -> int:
+        """Return how many a row wants and may have, were it alone in the data set."""
+        return wanted(example, self.settings)
+
+    def of(self, example: Example) -> int:
+        """Return how many a row is to get."""
+        chosen_row = self.thin >= 1 or chance(str(self.settings.seed), "row", str(example.position)) < self.thin
+        return self.full(example) if chosen_row else 0
+
+    def slots(self, example: Example) -> int:
+        """Return how many are asked for a row."""
+        return math.ceil(self.of(example) * self.settings.oversample - _ROUNDING)
+
+
+def chosen(accepted: Sequence[Slot], number: int, order: str) -> tuple[list[Slot], list[Slot]]:
+    """Return which accepted ones a row gets, in the order in which they go into it, and which are left.
+
+    By difficulty the hardest are taken, and stand from easy to hard, so that a trainer that takes the first ones first
+    has a curriculum; those of unknown difficulty come first. As written, the first are taken.
+    """
+    if order != "difficulty":
+        return list(accepted[:number]), list(accepted[number:])
+    known = [-1.0 if slot.gated.difficulty is None else slot.gated.difficulty for slot in accepted]
+    by_difficulty = [accepted[place] for place in sorted(range(len(accepted)), key=known.__getitem__)]
+    start = max(0, len(by_difficulty) - number)
+    return by_difficulty[start:], by_difficulty[:start]
+
+
+def provenance(slot: Slot) -> dict[str, Any]:
+    """Return what a training file says of a synthetic negative, where it can."""
+    written = slot.gated.written
+    return {
+        "recipe": written.recipe,
+        "generator": written.generator,
+        "judge": slot.judge,
+        "difficulty": slot.gated.difficulty,
+    }
+
+
+def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool) -> list[Example]:
+    """Return the rows to write for a row that gets synthetic negatives: it itself, with them, in its own format.
+
+    They stand behind the mined ones. Triplets make a row for each. N-tuples, whose columns are fixed, make one further
+    row, which begins with the synthetic ones and goes on with the row's own.
+
+    Args:
+        example: the row.
+        slots: what it gets, in order.
+        form: its format.
+        marked: whether the file can hold a field that its other rows lack; a passage that is an object says then where
+            it is from.
+    """
+    if not slots:
+        return [example]
+    out = example
+    new: list[Passage] = []
+    for slot in slots:
+        beside = {"source": MARK, "score": None}
+        place, passage = form.place(out, replace(slot.gated.passage, beside=beside))
+        if marked and isinstance(passage.item, dict):
+            passage = form.passage({**passage.item, MARK: provenance(slot)}, passage.beside)
+        new.append(passage)
+        out = replace(out, negatives=(*out.negatives[:place], passage, *out.negatives[place:]))
+    return [example, replace(example, negatives=(*new, *example.negatives))] if form.name == "n-tuples" else [out]
+
+
+def preference(example: Example, slot: Slot) -> dict[str, Any]:
+    """Return a preference pair: the row's first positive is chosen, the synthetic negative rejected.
+
+    The three texts stand under the names that preference trainers read (TRL: prompt, chosen, rejected).
+    """
+    return {
+        "prompt": example.query,
+        "chosen": example.positives[0].full_text,
+        "rejected": slot.gated.passage.full_text,
+        "query_id": example.id,
+        "chosen_id": example.positives[0].id,
+        "rejected_id": slot.gated.id,
+        **provenance(slot),
+    }

@@ -1,0 +1,151 @@
+"""The folder of a synthesis: whose it is, what it was made of, and what its executions took."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from filelock import FileLock, Timeout
+
+from relabel import config
+from relabel.authors import Author
+from relabel.errors import InputError, RunError
+from relabel.forecast import StageForecast
+from relabel.money import PICO, Amount
+from relabel.records import Example
+from relabel.rundir import sha256_of, versions
+from relabel.sources import Source
+from relabel.synthesis.settings import Settings
+from relabel.synthesis.written import Written
+
+MANIFEST: Final = "manifest.json"
+CACHE: Final = "cache"
+LOCK: Final = "synthesize.lock"
+
+
+class Writer(Protocol):
+    """Who writes passages."""
+
+    def ask(self, examples: Iterable[Example]) -> None:
+        """Have everything written that these rows want; what was answered once is not asked again.
+
+        Raises:
+            BudgetReached: the next question would exceed a limit; what was answered is kept.
+            ServiceError: the model service cannot go on; likewise.
+        """
+        ...
+
+    def written(self, example: Example) -> Iterable[Written]:
+        """Return what was written for a row, one for each slot it has; asks nobody, and is the same every time."""
+        ...
+
+    def spent(self) -> Amount:
+        """Return what all executions together have taken so far, at most."""
+        ...
+
+    def forecast(self, examples: Iterable[Example]) -> StageForecast | None:
+        """Estimate what would be asked for these rows; None where nobody is asked."""
+        ...
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from working in it.
+
+    Raises:
+        RunError: it holds something else, is in use, or cannot be made.
+    """
+    hint = "name another folder: -o"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file", hint=hint)
+    held = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
+    if held and not held & {LOCK, CACHE, MANIFEST}:
+        raise RunError(f"{folder} holds other files ({min(held)}), and no synthesis", hint=hint)
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another relabel process works in {folder}", hint="wait for it, or use -o") from None
+    except OSError as error:
+        raise RunError(f"{folder} cannot be used: {error.strerror or error}", hint=hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def made_of(folder: Path) -> str:
+    """Return the path of the input of which a finished synthesis was made; "" where there is none."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text("utf-8"))["input"]["path"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or nothing that can be read
+        return ""
+
+
+def check_same(source: Source, folder: Path) -> None:
+    """Refuse a folder that holds the synthesis of another file: its results would be gone."""
+    told = made_of(folder)
+    if told not in ("", str(source.path.resolve())):
+        raise RunError(f"{folder} holds what was made of {told}", hint="name another folder: -o")
+
+
+def check_unchanged(source: Source, sha256: str) -> None:
+    """Refuse results of an input that was another as it was read for the last time than for the first."""
+    if sha256_of(source.path) != sha256:
+        raise InputError(
+            f"{source.path} has changed while it was read: what was written is of neither state",
+            hint="let the file be, and type the same command again: what is answered is not asked again",
+        )
+
+
+def manifest_of(
+    source: Source, settings: Settings, judge: config.Settings, sha256: str, files: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Say what was made of what, and how."""
+    written = {"sha256_of_written": sha256_of(Path(settings.written))} if settings.written is not None else {}
+    return {
+        "input": {
+            "path": str(source.path.resolve()), "sha256": sha256, "format": source.format.name,
+            "on_error": source.on_error,
+        },
+        "settings": settings.model_dump(mode="json", by_alias=True),
+        **written,
+        "judge": judge.model_dump(mode="json"),
+        "files": {path.name: sha256_of(path) for path in files.values()},
+        "versions": versions(),
+    }  # fmt: skip
+
+
+def bill_of(writer: Writer | None) -> dict[str, Any]:
+    """Return what writing took, in all executions; dollars are None where a price is unknown."""
+    if writer is None:
+        return {"usd": 0.0}
+    if isinstance(writer, Author) and writer.desk is not None:
+        return writer.desk.bill()
+    spent = writer.spent()
+    return {"usd": spent.pico / PICO, "tokens": spent.tokens}
+
+
+def execution_of(
+    statistics: Mapping[str, Any],
+    written: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    started: float,
+    seconds: float,
+) -> dict[str, Any]:
+    """Say what it took: writing and judging, in all executions; dollars are None where a price is unknown."""
+    accepted = statistics["slots"]["accepted"]
+    both = written["usd"], judged.get("usd", 0.0)
+    usd = None if None in both else sum(both)
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(seconds, 3),
+        "writing": dict(written),
+        "judging": dict(judged),
+        "usd": usd,
+        "usd_per_accepted": usd / accepted if usd is not None and accepted else None,
+        "versions": versions(),
+    }

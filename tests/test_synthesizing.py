@@ -1,0 +1,504 @@
+"""From written passages to a training file: what is accepted, used, counted, in every format, however it is stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from server import Body, FakeServer, content_key, oracle
+
+from relabel import api, api_synthesis, config, foreseeing, sources
+from relabel.errors import BudgetReached, InputError, RunError, SettingsError
+from relabel.families import family, warnings_of
+from relabel.forecast import StageForecast
+from relabel.formats import FORMATS, get_format, open_writer
+from relabel.money import NOTHING, Amount
+from relabel.records import Case, Example, Judgment, Passage, chance
+from relabel.synthesis import using
+from relabel.synthesis.gate import Gated
+from relabel.synthesis.marks import is_synthetic
+from relabel.synthesis.settings import Settings, parse
+from relabel.synthesis.slots import Slot
+from relabel.synthesis.written import Written
+from relabel.synthesizing import Synthesized
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+PLAIN = "gate: {near: null, easy: null, language: false}\norder: as written\nbelow: 0\n"
+"""Without embeddings: these tests care what becomes of slots, not how near texts are."""
+
+JUDGED = "stages: [{judge: rules, name: said}]"
+FILES = ("training.jsonl", "synthetic.jsonl", "statistics.json", "preferences.jsonl")
+
+
+class Said:
+    """A judge that says of a passage the word with which it ends, and nothing of others."""
+
+    def judge(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Judge each case as it comes."""
+        words: Mapping[str, Judgment] = {
+            "yes": Judgment("relevant"), "no": Judgment("irrelevant"), "half": Judgment("partial"),
+        }  # fmt: skip
+        for case in cases:
+            last = [pair.candidate.text.split()[-1] for pair in case.pairs]
+            yield case.judged(tuple([words.get(word, Judgment(None, "unreadable")) for word in last]))
+
+
+class Scripted:
+    """A writer that writes what it was given, by row."""
+
+    def __init__(self, by_row: Mapping[int, Sequence[Written]]) -> None:
+        self._by_row, self.asked = by_row, 0
+
+    def ask(self, examples: Iterable[Example]) -> None:
+        """Count the rows."""
+        self.asked += sum(1 for _ in examples)
+
+    def written(self, example: Example) -> Sequence[Written]:
+        """Return what there is for a row."""
+        return self._by_row.get(example.position, ())
+
+    def spent(self) -> Amount:
+        """It costs nothing."""
+        return NOTHING
+
+    def forecast(self, examples: Iterable[Example]) -> StageForecast:
+        """One request a row."""
+        rows = sum(1 for _ in examples)
+        return StageForecast("writing", "llm", rows, rows, 100 * rows, 50 * rows, 0.25, "scripted")
+
+
+def text(number: int, word: str = "no", length: int = 9) -> str:
+    """Return a text that is like no other and ends with a word."""
+    return " ".join([*(f"w{chance(str(number), str(place)):.9f}"[3:] for place in range(length)), word])
+
+
+def examples(rows: Sequence[int]) -> list[Example]:
+    """Make rows with so many mined negatives each."""
+    return [
+        Example(
+            f"q{row}",
+            f"what is {row}?",
+            (Passage(f"p{row}", text(1000 + row)),),
+            tuple([Passage(f"n{row}-{each}", text(10_000 + 100 * row + each)) for each in range(count)]),
+            row={"query_id": f"q{row}"},
+            position=row,
+        )
+        for row, count in enumerate(rows)
+    ]
+
+
+def write(path: Path, rows: Sequence[int], form: str = "tevatron") -> Path:
+    """Write rows in a format."""
+    with open_writer(path, get_format(form)) as writer:
+        for example in examples(rows):
+            writer.write(example)
+    return path
+
+
+def candidates(path: Path, *rows: Mapping[str, Any]) -> Path:
+    """Write what somebody has written before."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def chosen(folder: Path, more: str = "add: 2", written: Path | None = None) -> Settings:
+    """Make settings whose judge is the one above."""
+    (folder / "judge.yaml").write_text(JUDGED, "utf-8")
+    found = parse(PLAIN + more)
+    return found.model_copy(update={"judge": str(folder / "judge.yaml"), "written": str(written) if written else None})
+
+
+def run(folder: Path, source: Path, settings: Settings, **more: Any) -> Synthesized:
+    """Synthesize with the judge above."""
+    return api_synthesis.synthesize(source, settings, output=folder / "out", judges={"said": Said()}, **more)
+
+
+def ledger(done: Synthesized) -> list[dict[str, Any]]:
+    """Read what became of every slot."""
+    with done.files["synthetic"].open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def check_accounts(done: Synthesized, asked: int) -> None:
+    """See that every slot ends once, in the figures and in the ledger alike, as a whole and by recipe."""
+    lines = ledger(done)
+    assert len(lines) == done.statistics["slots"]["asked"] == asked
+    for figures in (done.statistics["slots"], *done.statistics["recipes"].values()):
+        refused, none = sum(figures["refused"].values()), sum(figures["none"].values())
+        assert figures["asked"] == figures["accepted"] + refused + none
+        assert figures["accepted"] == figures["used"] + sum(figures["left"].values())
+    for name in ("asked", "accepted", "used"):
+        assert done.statistics["slots"][name] == sum(each[name] for each in done.statistics["recipes"].values())
+    ends = Counter(line["end"] for line in lines)
+    assert ends["accepted"] == done.statistics["slots"]["accepted"]
+    reasons = Counter((line["end"], line["reason"]) for line in lines if line["reason"])
+    for end in ("refused", "none"):
+        assert {name: n for name, n in done.statistics["slots"][end].items() if n} == {
+            reason: n for (which, reason), n in reasons.items() if which == end
+        }
+
+
+WORDS = st.sampled_from(["yes", "no", "half", "hm"])
+ONE = st.one_of(
+    st.builds(lambda number, word: Written(0, "made", text(number, word)), st.integers(0, 30), WORDS),
+    st.builds(lambda why: Written(0, "other", failure=why), st.sampled_from(["refused", "cut off", "missing"])),
+    st.builds(lambda short: Written(0, "other", short), st.text(max_size=12)),
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.lists(ONE, max_size=6)), min_size=1, max_size=4),
+    st.sampled_from(
+        ["add: 2", "add: 1\nmax_share: {row: 1.0, data: 0.2}", "add: 3\nalone: true\nmax_share: {row: 0.4}"]
+    ),
+)
+def test_every_slot_ends_once(rows: list[tuple[int, list[Written]]], more: str) -> None:
+    """Asked = accepted + refused by each reason + none by each, whatever is written; and only a "no" is used."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = write(folder / "rows.jsonl", [count for count, _ in rows])
+        wanted = chosen(folder, more)
+        done = run(folder, source, wanted, writer=Scripted({row: each for row, (_, each) in enumerate(rows)}))
+        found = {line["id"]: line for line in ledger(done)}
+        check_accounts(done, len(ledger(done)))
+        before, after = list(api.read(source)), list(api.read(done.files["training"]))
+        assert len(after) == len(before)
+        new = [each for row in after for each in row.negatives if is_synthetic(each)]
+        assert all(each.text.endswith(" no") and found[each.id]["used"] for each in new)
+        assert len(new) == done.statistics["slots"]["used"]
+        shares = wanted.max_share
+        mined = sum(len(row.negatives) for row in before)
+        assert len(new) <= shares.data * (mined + len(new)) + 1e-6
+        for old, out in zip(before, after, strict=True):
+            assert out.negatives[: len(old.negatives)] == old.negatives
+            added = len(out.negatives) - len(old.negatives)
+            assert added <= wanted.add
+            if old.negatives:
+                assert added <= shares.row * len(out.negatives) + 1e-6
+            else:
+                assert wanted.alone or not added
+
+
+def test_no_verdict_never_becomes_a_negative(tmp_path: Path) -> None:
+    """Of passages that nobody could judge none is accepted; each is none, with the reason why."""
+    source = write(tmp_path / "rows.jsonl", [4])
+    words = ["no", "hm", "yes", "half"]
+    written = [Written(0, "r", text(number, word)) for number, word in enumerate(words)]
+    done = run(tmp_path, source, chosen(tmp_path, "add: 4\nmax_share: {row: 1.0, data: 1.0}\noversample: 1.0"),
+               writer=Scripted({0: written}))  # fmt: skip
+    assert [(line["end"], line["reason"], line["why"]) for line in ledger(done)] == [
+        ("accepted", "", ""), ("none", "undecided", "unreadable"), ("refused", "judged relevant", ""),
+        ("refused", "judged partial", ""),
+    ]  # fmt: skip
+    (row,) = api.read(done.files["training"])
+    assert [each.text for each in row.negatives[4:]] == [text(0, "no")]
+
+
+def test_what_nobody_wrote_is_missing(tmp_path: Path) -> None:
+    """A slot that a writer says nothing about is counted as missing."""
+    source = write(tmp_path / "rows.jsonl", [4, 0])
+    done = run(tmp_path, source, chosen(tmp_path), writer=Scripted({0: [Written(0, "r", text(1))]}))
+    assert done.statistics["slots"]["none"] == {"missing": 2}
+    check_accounts(done, 3)
+
+
+@pytest.mark.parametrize("form", list(FORMATS))
+def test_every_format_gets_rows_it_can_read_back(tmp_path: Path, form: str) -> None:
+    """Each format takes synthetic negatives, keeps the mined ones, and says what it can of where they are from."""
+    source = write(tmp_path / "rows.jsonl", [3, 3], form)
+    before = list(api.read(source))
+    accepted = {row.position: [Written(row.position, "r", text(50 + row.position), generator="m")] for row in before}
+    wanted = chosen(tmp_path, "add: 1\noversample: 1.0\nmax_share: {row: 1.0, data: 1.0}")
+    done = run(tmp_path, source, wanted, writer=Scripted(accepted), preferences=True)
+    after = list(api.read(done.files["training"], format=form))
+    number = len(before)
+    assert done.statistics["slots"]["used"] == number
+    kept = Counter((row.query, each.text) for row in after for each in row.negatives)
+    assert all(kept[row.query, each.text] for row in before for each in row.negatives)
+    texts = {text(50 + row.position): row.query for row in before}
+    assert all(kept[query, made] == 1 for made, query in texts.items())
+    marked = [
+        each for row in after for each in row.negatives if isinstance(each.item, dict) and "synthetic" in each.item
+    ]
+    holds = form in ("tevatron", "dpr", "labeled-pairs")
+    assert len(marked) == (number if holds else 0)
+    assert all(
+        each.item["synthetic"] == {"recipe": "r", "generator": "m", "judge": "said", "difficulty": None}
+        for each in marked
+    )
+    pairs = [json.loads(line) for line in done.files["preferences"].read_text("utf-8").splitlines()]
+    assert {pair["rejected"]: pair["prompt"] for pair in pairs} == texts
+
+
+@pytest.mark.parametrize("form", ["dpr", "labeled-pairs"])
+def test_provenance_in_typed_columns(tmp_path: Path, form: str) -> None:
+    """A Parquet file of objects gets a column, or a field in them, for what a synthetic negative says of itself."""
+    source = write(tmp_path / "rows.parquet", [2, 2], form)
+    done = run(tmp_path, source, chosen(tmp_path, "add: 1"), writer=Scripted({0: [Written(0, "r", text(70))]}))
+    (made,) = [each for row in api.read(done.files["training"]) for each in row.negatives if is_synthetic(each)]
+    assert made.text == text(70)
+    assert made.item["synthetic"] == {"recipe": "r", "generator": "", "judge": "said", "difficulty": None}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".json", ".jsonl.gz"])
+def test_every_container(tmp_path: Path, ending: str) -> None:
+    """The training file is of the input's kind, typed columns and compressed ones too."""
+    form = "triplets" if ending == ".csv" else "tevatron"
+    source = write(tmp_path / f"rows{ending}", [2, 2], form)
+    rows = {position: [Written(position, "r", text(70 + position))] for position in range(4)}
+    done = run(tmp_path, source, chosen(tmp_path, "add: 1\noversample: 1.0"), writer=Scripted(rows))
+    assert done.files["training"].name == f"training{ending}"
+    found = {each.text: each for row in api.read(done.files["training"]) for each in row.negatives}
+    assert {text(70), text(71)} <= found.keys()
+    if ending != ".csv":
+        assert {name for name, each in found.items() if is_synthetic(each)} == {text(70), text(71)}
+        assert found[text(70)].item["synthetic"]["recipe"] == "r"
+
+
+def test_the_hardest_are_taken_and_stand_from_easy_to_hard() -> None:
+    """By difficulty the easiest of three accepted ones is left, the others stand in ascending order."""
+    slots = [
+        Slot(n, Gated(Written(0, "r", "x"), "i", difficulty=d), "accepted", "") for n, d in enumerate([0.9, 0.2, 0.5])
+    ]
+    used, left = using.chosen(slots, 2, "difficulty")
+    assert ([each.number for each in used], [each.number for each in left]) == ([2, 0], [1])
+    assert [each.number for each in using.chosen(slots, 2, "as written")[0]] == [0, 1]
+
+
+def test_what_is_synthetic_already_counts_as_such(tmp_path: Path) -> None:
+    """A file that was filled before gets no more than its shares allow: its synthetic negatives are not mined ones."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    used = []
+    for turn in range(3):
+        (tmp_path / str(turn)).mkdir()
+        writer = Scripted({0: [Written(0, "r", text(turn)), Written(0, "r", text(10 + turn))]})
+        done = run(tmp_path / str(turn), source, chosen(tmp_path / str(turn), "add: 1"), writer=writer)
+        source = done.files["training"]
+        used.append((done.statistics["input"]["made"], done.statistics["slots"]["used"]))
+    assert used == [(0, 1), (1, 1), (2, 0)]
+    assert done.statistics["share"] == {"of_negatives": 0.5, "synthetic": 2, "negatives": 4}
+
+
+def test_written_before(tmp_path: Path) -> None:
+    """Lines are found by query id or query; those of no row, or of one that wants none, are counted apart."""
+    source = write(tmp_path / "rows.jsonl", [2, 0])
+    file = candidates(
+        tmp_path / "written.jsonl",
+        {"query_id": "q0", "text": text(1), "mine": 7}, {"query": "what is 0?", "text": text(2), "recipe": "mirror"},
+        {"query_id": "q9", "text": text(3)}, {"query_id": "q1", "text": text(4)},
+        {"query_id": "q0", "failure": "refused"},
+    )  # fmt: skip
+    done = run(tmp_path, source, chosen(tmp_path, written=file))
+    assert done.statistics["slots"]["none"] == {"no such row": 1, "not wanted": 1, "refused": 1}
+    check_accounts(done, 5)
+    first, _ = api.read(done.files["training"])
+    assert [each.text for each in first.negatives[2:]] == [text(1), text(2)]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"text": "a"}', "query_id"),
+        ('{"query_id": "q"}', "text"),
+        ('{"query_id": "q", "text": 3}', "text"),
+        ('{"query_id": "q", "text": "a", "probability": 2}', "probability"),
+        ("[]", "object"),
+        ("{", "JSON"),
+    ],
+)
+def test_lines_that_cannot_be_used(tmp_path: Path, line: str, words: str) -> None:
+    """What was written before is checked line by line; the message names file, line and field."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    (tmp_path / "written.jsonl").write_text(f"\n{line}\n", "utf-8")
+    with pytest.raises(InputError, match=rf"written.jsonl, line 2: .*{words}"):
+        run(tmp_path, source, chosen(tmp_path, written=tmp_path / "written.jsonl"))
+
+
+def test_what_cannot_be(tmp_path: Path) -> None:
+    """A folder of something else, another input, and settings that want nothing are refused in words."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    file = candidates(tmp_path / "written.jsonl", {"query_id": "q0", "text": text(1)})
+    run(tmp_path, source, chosen(tmp_path, written=file))
+    with pytest.raises(RunError, match="holds what was made of"):
+        run(tmp_path, write(tmp_path / "other.jsonl", [2]), chosen(tmp_path, written=file))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(RunError, match=r"other files \(thesis.txt\)"):
+        api_synthesis.synthesize(source, chosen(tmp_path, written=file), output=tmp_path / "mine")
+    with pytest.raises(SettingsError, match=r"line 3: gate.nera"):
+        parse("below: 8\ngate:\n  nera: 0.9\n")
+    with pytest.raises(SettingsError, match="nothing is wanted"):
+        parse("below: 0")
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+    """Rows, slots and requests are known before anything is asked, and no file is left."""
+    source = write(tmp_path / "rows.jsonl", [4, 1, 0])
+    wanted = chosen(tmp_path, "add: 2\nmax_share: {data: 1.0}")
+    there = sorted(tmp_path.iterdir())
+    found = foreseeing.foresee(sources.open_source(source), wanted, Scripted({}))
+    assert (found.asked.rows, found.asked.wanting, found.asked.wanted, found.slots) == (3, 2, 3, 5)
+    assert found.writing is not None
+    assert found.writing.requests == 2
+    assert found.judging is not None
+    assert found.judging.survey.pairs == 5
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_of_more_than_the_data_set_may_have_no_more_is_asked(tmp_path: Path) -> None:
+    """Where max_share of the data set is small, only some of the rows are asked for, and the cap holds in the end."""
+    source = write(tmp_path / "rows.jsonl", [4] * 40)
+    wanted = chosen(tmp_path, "add: 2\noversample: 1.0\nmax_share: {row: 0.5, data: 0.1}")
+    writer = Scripted(
+        {row: [Written(row, "r", text(3 * row)), Written(row, "r", text(3 * row + 1))] for row in range(40)}
+    )
+    done = run(tmp_path, source, wanted, writer=writer)
+    assert 2 <= writer.asked <= 20
+    assert done.statistics["slots"]["used"] <= 17  # a tenth of 160 + 17
+    assert done.statistics["share"]["of_negatives"] <= 0.1
+
+
+CASCADE = """\
+stages:
+  - judge: rules
+  - judge: llm
+    name: proof
+    prompt: relevance
+    engine: {{kind: openai, model: fake-1, base_url: "{url}", concurrency: 2, price: {{input: 1.0, output: 1.0}}}}
+"""
+
+
+ENGINE = (
+    "{{kind: openai, model: other-1, base_url: '{url}', concurrency: 2, price: {{input: 1.0, output: 1.0}}}}"
+    "\nrecipes: {{requirement: 1}}\nat_once: 2"
+)
+
+
+def typed(folder: Path, url: str, source: Path, who: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that synthesizes with a judge behind a socket, and its environment."""
+    (folder / "cascade.yaml").write_text(CASCADE.format(url=url), "utf-8")
+    (folder / "made.yaml").write_text(f"{PLAIN}add: 2\n{who}\njudge: cascade.yaml\n", "utf-8")
+    words = ["synthesize", str(source), "-c", str(folder / "made.yaml"), "-o", str(folder / "out"), "-q"]
+    return [sys.executable, "-m", "relabel", *words, "--preferences"], os.environ | {"OPENAI_API_KEY": "sk-test"}
+
+
+def answering(messages: Sequence[Mapping[str, str]], body: Body) -> "str | Body":
+    """Write as many passages as the schema wants, or judge one, by what was asked alone."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    if "passages" not in schema.get("properties", {}):
+        return oracle(messages, body)
+    entry = schema["properties"]["passages"]
+    key = int(content_key(messages)[:8], 16)
+    fields = [each for each in entry["items"]["properties"] if each not in ("probability", "text", "passage", "title")]
+
+    def passage(place: int) -> dict[str, Any]:
+        written = {each: text(key + place) for each in entry["items"]["properties"] if each in ("text", "passage")}
+        return written | dict.fromkeys(fields, "one") | {"probability": 0.5, "title": ""}
+
+    rest = {name: ["one"] for name in schema["properties"] if name != "passages"}
+    return json.dumps(rest | {"passages": [passage(place) for place in range(entry["minItems"])]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["written", "engine"])
+def test_killed_and_typed_again(tmp_path: Path, who: str) -> None:
+    """After SIGKILLs while models write and judge, the bytes are those of an unbroken run; little is asked twice."""
+    source = write(tmp_path / "rows.jsonl", [3] * 30)
+    rows = [{"query_id": f"q{row}", "text": text(10 * row + n), "generator": "g"} for row in range(30) for n in (1, 2)]
+    file = candidates(tmp_path / "written.jsonl", *rows)
+    results = []
+    with FakeServer(answering, latency=0.05) as server:
+        engine = "engine: " + ENGINE.format(url=server.url)
+        for name, kills in (("unbroken", 0), ("killed", 3)):
+            (tmp_path / name).mkdir()
+            command, environment = typed(
+                tmp_path / name, server.url, source, f"written: {file}" if who == "written" else engine
+            )
+            server.asked.clear()
+            for kill in range(kills):
+                with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+                    while process.poll() is None and server.total < 20 * (kill + 1):
+                        time.sleep(0.005)
+                    process.kill()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+            results.append({each: (tmp_path / name / "out" / each).read_bytes() for each in FILES})
+            assert server.total <= len(server.asked) + kills * 4
+        assert len(server.asked) >= 60
+    assert results[0] == results[1]
+    assert f"{60 if who == 'written' else 90} asked = " in done.stdout
+    assert "for one accepted" in done.stdout
+
+
+def test_a_limit_is_kept(tmp_path: Path) -> None:
+    """With a limit in dollars the judging stops before it; nothing is written, and the next call goes on from there."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    file = candidates(tmp_path / "w.jsonl", *[{"query_id": f"q{row}", "text": text(row)} for row in range(8)])
+    with FakeServer() as server:
+        command, environment = typed(tmp_path, server.url, source, f"written: {file}")
+        stopped = subprocess.run(
+            [*command, "--max-usd", "0.0004"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (stopped.returncode, "--max-usd 0.0008" in stopped.stderr) == (5, True)
+        assert not (tmp_path / "out" / "training.jsonl").exists()
+        asked = server.total
+        assert 0 < asked < 8
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, server.total) == (0, 8)
+    told = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))
+    accepted = json.loads((tmp_path / "out" / "statistics.json").read_text("utf-8"))["slots"]["accepted"]
+    assert told["usd"] > 0
+    assert told["usd_per_accepted"] == (told["usd"] / accepted if accepted else None)
+
+
+class Dear(Scripted):
+    """A writer that has taken a dollar."""
+
+    def spent(self) -> Amount:
+        """Return it."""
+        return Amount(100, 10**12)
+
+
+def test_what_judging_may_take_is_what_writing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing and judging share the limits: a writer that took all leaves nothing for judges."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    source = write(tmp_path / "rows.jsonl", [3])
+    with FakeServer() as server:
+        (tmp_path / "cascade.yaml").write_text(CASCADE.format(url=server.url), "utf-8")
+        wanted = chosen(tmp_path).model_copy(update={"judge": str(tmp_path / "cascade.yaml")})
+        dear = Dear({0: [Written(0, "r", text(1))]})
+        with pytest.raises(BudgetReached):
+            api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=dear, max_usd=0.5)
+        assert server.total == 0
+
+
+def test_relatives_are_told() -> None:
+    """A judge of the generator's family, and a cascade without a language model, bring a warning."""
+    names = ("gpt-4o-mini", "openai/o3", "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "7b")
+    assert [family(name) for name in names] == ["gpt", "gpt", "llama", "qwen", ""]
+    judge = config.parse(CASCADE.format(url="http://127.0.0.1:1/v1").replace("fake-1", "gpt-5"))
+    assert [*warnings_of(judge, ["Qwen/Qwen3-8B", "rules"])] == []
+    (told,) = warnings_of(judge, ["gpt-4o-mini", "rules"])
+    assert "of one family, gpt" in told
+    (told,) = warnings_of(config.load(None), [])
+    assert "no language model judges" in told
+
+
+def test_help_says_both_ways_to_type_it() -> None:
+    """The short form is the long one: `synthesize INPUT` and `synthesize fill INPUT`."""
+    for words, told in (([], "fill"), (["--help"], "fill"), (["fill", "--help"], "--preferences")):
+        command = [sys.executable, "-m", "relabel", "synthesize", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+        assert told in done.stdout + done.stderr
+    done = subprocess.run([*command[:4], "nowhere.jsonl"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "--config" in done.stderr) == (2, True)
