@@ -156,6 +156,6 @@ def test_the_schema_the_words_and_the_reader_are_of_one_mind(form: Form) -> None
     assert all(f'"{each}"' in form.told for each in (*schema["properties"], *entry["properties"]))
     assert ("probability" in entry["properties"]) == (form.count > 1)
     values = {each: "word" if kind["type"] == "string" else 0.5 for each, kind in entry["properties"].items()}
-    whole = {each: [] for each in schema["properties"]} | {name: [values] * form.count}
+    whole: dict[str, Any] = {each: [] for each in schema["properties"]} | {name: [values] * form.count}
     assert [draft.failure for draft in form.read(json.dumps(whole))] == [""] * form.count
     assert {draft.failure for draft in form.read(form.told)} == {UNREADABLE}

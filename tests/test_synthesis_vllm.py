@@ -29,11 +29,11 @@ engine:
   enforce_eager: true
   max_model_len: 1536
   max_num_seqs: 8
-  max_tokens: 256
+  max_tokens: 96
   temperature: 0.3
 recipes: {{requirement: 1, mirror: 1, query-only: 1}}
 at_once: 1
-add: 2
+add: 1
 below: 0
 oversample: 1
 """
@@ -55,12 +55,12 @@ def test_a_small_model_writes(tmp_path: Path) -> None:
     """Every passage that was ordered is there or says why not; some are there; a second time no model is loaded."""
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(tmp_path)], check=True)
     settings = parse(SETTINGS.format(model=tmp_path / "smol"))
-    rows = [row for row, _ in zip(open_source(ROOT / "data" / "sample.jsonl").examples(), range(4), strict=False)]
+    rows = [row for row, _ in zip(open_source(ROOT / "data" / "sample.jsonl").examples(), range(3), strict=False)]
     with open_author(settings, tmp_path / "writing") as author:
         author.ask(rows)
         first = [each for row in rows for each in author.written(row)]
         assert author.desk is not None
-        assert author.desk.spending()["asked"] == len({each.reply for each in first}) == len(first) == 8
+        assert author.desk.spending()["asked"] == len({each.reply for each in first}) == len(first) == 3
     with open_author(settings, tmp_path / "writing") as author:
         author.ask(rows)
         assert [each for row in rows for each in author.written(row)] == first
