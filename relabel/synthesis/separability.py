@@ -187,6 +187,11 @@ def separability(
     )
 
 
+def luck(query: str, seed: int) -> tuple[float, str]:
+    """Return what decides which queries are looked at, where there are too many: those with the lowest."""
+    return chance("separability", str(seed), query), query
+
+
 def _written(auc: Figure) -> str:
     ends = "" if auc.low is None else f" ({auc.low:.2f}–{auc.high:.2f})"
     return f"{auc.value:.2f}{ends}"
@@ -198,7 +203,7 @@ def _chosen(texts: Sequence[str], queries: Sequence[str], most: int, seed: int) 
     for place, query in enumerate(queries):
         drawn.setdefault(query, []).append(place)
     chosen: list[int] = []
-    for query in sorted(drawn, key=lambda query: (chance("separability", str(seed), query), query)):
+    for query in sorted(drawn, key=lambda query: luck(query, seed)):
         if chosen and len(chosen) + len(drawn[query]) > most:
             break
         chosen += sorted(drawn[query], key=lambda place: texts[place])
