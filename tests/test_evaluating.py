@@ -14,8 +14,11 @@ THINGS = ["apple", "bridge", "candle", "dragon", "engine", "forest", "guitar", "
           "ladder", "mirror", "needle", "orange", "pencil", "rocket", "saddle", "tunnel", "violin"]  # fmt: skip
 
 
-def collection(folder: Path) -> Path:
-    """Make a BEIR folder: a passage on the colour of each thing and one on its weight; dev queries ask for colours."""
+def collection(folder: Path, *, train: bool = False) -> Path:
+    """Make a BEIR folder: a passage on the colour of each thing and one on its weight; dev queries ask for colours.
+
+    Queries for training ask for weights.
+    """
     (folder / "qrels").mkdir(parents=True)
     corpus, queries, qrels = [], [], ["query-id\tcorpus-id\tscore"]
     for number, thing in enumerate(THINGS):
@@ -27,6 +30,10 @@ def collection(folder: Path) -> Path:
         qrels.append(f"q{number}\tc{number}\t1")
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if train:
+        weights = [f"v{number}\tw{number}\t1" for number in range(len(THINGS))]
+        queries += [{"_id": f"v{number}", "text": f"how heavy is the {thing}?"} for number, thing in enumerate(THINGS)]
+        (folder / "qrels" / "train.tsv").write_text("\n".join([qrels[0], *weights]) + "\n", encoding="utf-8")
     (folder / "qrels" / "dev.tsv").write_text("\n".join(qrels) + "\n", encoding="utf-8")
     return folder
 
