@@ -141,8 +141,8 @@ def splits(rows: Sequence[Row], count: int) -> bool:
     print(
         f"{count} random splits: AUC {mean:.3f} on average ({min(values):.2f} to {max(values):.2f}); interval"
         f" {sum(widths) / count:.2f} wide; .5 in {held} of {count} intervals = {held / count:.1%}"
-        f" ({share.low:.1%}–{share.high:.1%}); warnings {warned}; splits with a word that gives away {words} (5 % at most"
-        f" are expected); {(time.perf_counter() - began) / count:.2f} s a split"
+        f" ({share.low:.1%}–{share.high:.1%}); warnings {warned}; splits with a word that gives away {words} (5 %"
+        f" at most are expected); {(time.perf_counter() - began) / count:.2f} s a split"
     )
     return bool(share.low <= 0.95 <= share.high or held / count >= 0.95)
 

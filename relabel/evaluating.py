@@ -44,7 +44,7 @@ LEAST_ROWS: Final = 8
 LEAST_QUERIES: Final = 2
 _BLOCK: Final = 4096  # passages that are scored at once
 _ASKED: Final = 256  # queries that are asked at once
-_KNOWN: Final = 4  # random passages a row has to draw from, as multiples of what is drawn
+_POOL: Final = 4  # random passages that a row has to draw from, as multiples of what is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ def _rows(drawn: Sequence[_Given], corpus: Corpus, trial: Trial) -> tuple[_Texts
 def _random(given: _Given, corpus: Corpus, trial: Trial) -> list[str]:
     """Draw passages of the collection that are no positives of a query."""
     found: dict[str, None] = {}
-    wanted = min(_KNOWN * trial.budget, max(0, corpus.documents - len(given.positives)))
+    wanted = min(_POOL * trial.budget, max(0, corpus.documents - len(given.positives)))
     turn = 0
     while len(found) < wanted and turn < 20 * wanted:
         places = [

@@ -151,4 +151,4 @@ def test_at_most_so_many_rows(tmp_path: Path) -> None:
 def test_settings_that_cannot_work_are_refused(name: str) -> None:
     """Nothing below 1."""
     with pytest.raises(SettingsError, match=f"{name} cannot be 0"):
-        Trial(**{name: 0})
+        Trial(**dict[str, Any]({name: 0}))
