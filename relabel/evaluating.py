@@ -374,13 +374,15 @@ class _Bench:
             some = self.asked[start : start + _ASKED]
             queries = embedded.queries(np.array([each.number for each in some]))
             queries = head.queries(queries) if head is not None else queries
-            scores, numbers = np.empty((len(some), 0)), np.empty((len(some), 0), dtype=np.int64)
+            scores: NDArray[Any] = np.empty((len(some), 0))
+            numbers: NDArray[Any] = np.empty((len(some), 0), dtype=np.int64)
             for first in range(0, self.corpus.documents, _BLOCK):
                 last = min(first + _BLOCK, self.corpus.documents)
                 block = queries @ turned(embedded.documents(first, last)).T
                 scores = np.hstack([scores, block])
                 numbers = np.hstack([numbers, np.tile(np.arange(first, last), (len(some), 1))])
                 places = best(scores, numbers, CUTOFF)
-                scores, numbers = (np.take_along_axis(each, places, axis=1) for each in (scores, numbers))
+                scores = np.take_along_axis(scores, places, axis=1)
+                numbers = np.take_along_axis(numbers, places, axis=1)
             found += [gains(row, each.positives) for row, each in zip(numbers.tolist(), some, strict=True)]
         return np.array(found)

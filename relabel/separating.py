@@ -36,7 +36,7 @@ def separate(
     """
     kept, seen = _kept(_negatives(str(mined), str(synthetic or mined)), most, seed)
     rows = [(text, mark, query) for query, texts in sorted(kept.items()) for text, mark in sorted(texts.items())]
-    texts, marks, queries = ([row[column] for row in rows] for column in range(3))
+    texts, marks = [text for text, _, _ in rows], [mark for _, mark, _ in rows]
     if len(set(marks)) < 2:
         lacking = "mined" if any(marks) else "synthetic"
         raise InputError(
@@ -49,7 +49,7 @@ def separate(
 
         windows = Encoder(encoder).embed([("document", text) for text in texts])
         vectors = np.stack([each.astype(np.float64).mean(axis=0) for each in windows])
-    found = separability(texts, marks, queries, vectors=vectors, seed=seed, most=most)
+    found = separability(texts, marks, [query for _, _, query in rows], vectors=vectors, seed=seed, most=most)
     return replace(found, left_out=seen - found.synthetic - found.mined)
 
 

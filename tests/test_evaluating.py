@@ -141,8 +141,8 @@ def test_at_most_so_many_rows(tmp_path: Path) -> None:
     from relabel.evaluating import _drawn
 
     rows = [row(number % 20) | {"query": f"query {number}"} for number in range(100)]
-    first = _drawn(*[str(saved(tmp_path / "a.jsonl", rows))] * 2, Trial(rows=10))
-    second = _drawn(*[str(saved(tmp_path / "b.jsonl", rows[::-1]))] * 2, Trial(rows=10))
+    one, other = str(saved(tmp_path / "a.jsonl", rows)), str(saved(tmp_path / "b.jsonl", rows[::-1]))
+    first, second = _drawn(one, one, Trial(rows=10)), _drawn(other, other, Trial(rows=10))
     assert len(first) == 10
     assert [each.query for each in first] == [each.query for each in second]
 

@@ -167,7 +167,7 @@ def test_auc_is_the_share_of_pairs_won(rows: list[tuple[float, bool, int]]) -> N
     assert result.value == pytest.approx(np.mean(pairs))
     mirrored = clustered_auc(scores, ~kinds, clusters, folds)
     assert mirrored.value == pytest.approx(1 - np.mean(pairs))
-    if result.low is not None and result.high is not None:
+    if result.value is not None and result.low is not None and result.high is not None:
         assert 0 <= result.low <= result.value <= result.high <= 1
 
 
