@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         show,
         stats,
     )
-    from relabel.api_synthesis import rehearse_synthesis, synthesize
+    from relabel.api_synthesis import evaluate_synthesis, rehearse_synthesis, separate, synthesize, write_queries
     from relabel.api_trust import (
         audit_estimate,
         audit_sample,
@@ -78,7 +78,7 @@ _HOME: Final = {
         "audit_estimate", "audit_sample", "audit_serve", "calibrate", "compare_prompts", "diagnose",
         "rehearse_compare_prompts", "rehearse_diagnose", "report",
     ),
-    "api_synthesis": ("rehearse_synthesis", "synthesize"),
+    "api_synthesis": ("evaluate_synthesis", "rehearse_synthesis", "separate", "synthesize", "write_queries"),
     "promised": ("Calibration",),
     "comparing": ("Comparison",),
     "config": ("Settings",),
@@ -101,12 +101,13 @@ _WHERE: Final = {name: module for module, names in _HOME.items() for name in nam
 __all__ = [
     "Adapted", "Calibration", "Case", "Change", "Comparison", "Diagnosis", "Diagnostic", "Engine", "Example",
     "Finding", "Forecast", "InputError", "Judge", "Judgment", "Mined", "MissingPart", "Pair", "Passage",
-    "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings", "SettingsError", "Summary",
-    "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply", "audit_estimate", "audit_export",
-    "audit_import", "audit_sample", "audit_serve", "calibrate", "check", "compare_prompts", "convert", "diagnose",
-    "filter_negatives", "flips", "list_templates", "load_config", "load_template", "merge", "mine",
-    "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts", "rehearse_diagnose",
-    "rehearse_mining", "rehearse_synthesis", "report", "run", "show", "stats", "synthesize",
+    "RelabelError", "Reply", "Request", "RowError", "RunError", "ServiceError", "Settings", "SettingsError",
+    "Summary", "Template", "TemplateError", "Verdict", "adapt_hard_negatives", "apply", "audit_estimate",
+    "audit_export", "audit_import", "audit_sample", "audit_serve", "calibrate", "check", "compare_prompts", "convert",
+    "diagnose", "evaluate_synthesis", "filter_negatives", "flips", "list_templates", "load_config", "load_template",
+    "merge", "mine", "mine_hard_negatives", "read", "rebuild", "refresh", "rehearse_compare_prompts",
+    "rehearse_diagnose", "rehearse_mining", "rehearse_synthesis", "report", "run", "separate", "show", "stats",
+    "synthesize", "write_queries",
 ]  # fmt: skip
 
 

@@ -8,8 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from relabel import screen_money
+from relabel.errors import typed
+from relabel.evaluating import EVALUATION, Evaluation
 from relabel.foreseeing import Foreseen
-from relabel.screen import as_text, percent, put_line
+from relabel.questioning import Questioned
+from relabel.screen import as_text, interval, percent, put_line
+from relabel.synthesis.separability import Separability
 from relabel.synthesizing import Synthesized
 
 
@@ -44,10 +48,83 @@ def synthesized(console: Console, done: Synthesized) -> None:
     passed = ", ".join(f"{number:,} {reason}" for reason, number in _some(figures["let_pass"]).items())
     if passed:
         put_line(console, f"let pass  {passed}")
+    put_line(console, f"apart     {_apart(figures['separability'])}")
     put_line(console, f"cost      {_cost(execution, slots['accepted'])}")
     for warning in done.warnings:
         put_line(console, as_text(f"warning   {warning}", "yellow"))
     put_line(console, "files     " + " · ".join(str(path) for path in done.files.values()))
+
+
+def _apart(found: Mapping[str, Any]) -> str:
+    auc = found["auc"]
+    if auc["value"] is None:
+        return str(found["note"])
+    note = f" ({found['note']})" if found["note"] else ""
+    kinds = f"{found['synthetic']:,} synthetic and {found['mined']:,} mined negatives, without the query"
+    return f"AUC {number(auc['value'])} ({interval(auc, number)}) of {kinds}; .5 is chance{note}"
+
+
+def separated(console: Console, found: Separability) -> None:
+    """Show how well synthetic negatives are told from mined ones, and by what."""
+    told = found.to_json()
+    put_line(console, _apart(told))
+    if found.warning:
+        put_line(console, as_text(f"warning: {found.warning}", "yellow"))
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, title="Style: medians, and the AUC of that figure alone", title_justify="left"
+    )
+    for name in ("figure", "synthetic", "mined", "AUC", "95 %"):
+        table.add_column(name, justify="left" if name == "figure" else "right")
+    for each in told["style"]:
+        low = interval(each["auc"], number)
+        table.add_row(
+            each["name"], f"{each['synthetic']:.3g}", f"{each['mined']:.3g}", number(each["auc"]["value"]), low
+        )
+    console.print(table)
+    for word in found.artefacts:
+        shares = f"{percent(word.synthetic)} of the synthetic, {percent(word.mined)} of the mined"
+        put_line(console, as_text(f"gives away: {word.word!r}, in {shares} (z {word.z:.1f}, corrected p {word.p:.2g})"))
+
+
+def evaluated(console: Console, done: Evaluation) -> None:
+    """Show what a small retriever learns from each kind of negatives."""
+    left = ", ".join(f"{count:,} {why}" for why, count in done.left_out.items() if count)
+    put_line(
+        console,
+        f"{done.rows:,} training rows{f' (left out: {left})' if left else ''}, {done.trial.budget} negatives each;"
+        f" {done.queries:,} dev queries, {done.documents:,} passages",
+    )
+    for title, arms in (("A head on frozen embeddings", done.arms), ("The whole model, one seed", done.full)):
+        if not arms:
+            continue
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        for name in ("negatives", "nDCG@10", "to mined", "95 %", "by seed"):
+            table.add_column(name, justify="left" if name == "negatives" else "right")
+        for arm in arms:
+            told = arm.to_json()
+            to, seeds = told["difference"], " ".join(number(each) for each in told["by_seed"])
+            apart = (number(to["value"]), interval(to, number)) if to else ("", "")
+            table.add_row(arm.name, number(told["ndcg"]["value"]), *apart, seeds)
+        console.print(table)
+    put_line(console, "an interval that includes 0: no difference is shown, either way")
+    put_line(console, f"files     {done.folder / EVALUATION}")
+
+
+def questioned(console: Console, done: Questioned) -> None:
+    """Show how many queries were written for passages."""
+    none = "".join(f", {count:,} {why}" for why, count in done.none.items())
+    empty = f" ({done.empty:,} empty)" if done.empty else ""
+    put_line(console, f"passages  {done.passages:,}{empty}")
+    put_line(
+        console, f"queries   {done.asked:,} asked = {done.written:,} written + {done.asked - done.written:,} none{none}"
+    )
+    put_line(console, f"files     {done.rows}")
+    put_line(console, f"next      relabel mine, or: {typed('synthesize', done.rows)} -c a config with alone: true")
+
+
+def number(value: float | None) -> str:
+    """Show a figure with three decimals."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _cost(execution: Mapping[str, Any], accepted: int) -> str:

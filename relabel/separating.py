@@ -34,17 +34,36 @@ def separate(
         InputError: no negative is marked, or all are.
         MissingPart: an encoder is asked for, and sentence-transformers is not installed.
     """
-    kept, seen = _kept(_negatives(str(mined), str(synthetic or mined)), most, seed)
-    rows = [(text, mark, query) for query, texts in sorted(kept.items()) for text, mark in sorted(texts.items())]
-    texts, marks = [text for text, _, _ in rows], [mark for _, mark, _ in rows]
-    if len(set(marks)) < 2:
-        lacking = "mined" if any(marks) else "synthetic"
+    found = told_apart(_negatives(str(mined), str(synthetic or mined)), encoder=encoder, most=most, seed=seed)
+    if not found.synthetic or not found.mined:
+        lacking = "mined" if found.synthetic else "synthetic"
         raise InputError(
             f"{synthetic if synthetic and lacking == 'synthetic' else mined}: there is no {lacking} negative",
             hint='an id that begins with "synthetic-", or a field "synthetic", marks a synthetic one',
         )
+    return found
+
+
+def told_apart(
+    negatives: Iterator[tuple[str, str, bool]],
+    *,
+    encoder: EncoderSettings | None = None,
+    most: int = MOST,
+    seed: int = 42,
+) -> Separability:
+    """Tell synthetic negatives from mined ones by their text alone.
+
+    Args:
+        negatives: (query, text, whether it is synthetic).
+        encoder: see `separate`.
+        most: see `separate`.
+        seed: of the dice.
+    """
+    kept, seen = _kept(negatives, most, seed)
+    rows = [(text, mark, query) for query, texts in sorted(kept.items()) for text, mark in sorted(texts.items())]
+    texts, marks = [text for text, _, _ in rows], [mark for _, mark, _ in rows]
     vectors = None
-    if encoder is not None:
+    if encoder is not None and texts:
         import numpy as np
 
         windows = Encoder(encoder).embed([("document", text) for text in texts])

@@ -19,6 +19,7 @@ from relabel import augmenting, config, pipeline
 from relabel.authors import Author, open_author
 from relabel.building import Opened
 from relabel.concluding import Plan
+from relabel.copies import normalise
 from relabel.engines.budget import Limits
 from relabel.errors import RunError
 from relabel.families import warnings_of
@@ -31,6 +32,7 @@ from relabel.money import NOTHING, PICO
 from relabel.protocols import Judge, Role
 from relabel.records import Example, Passage, Verdict
 from relabel.rundir import json_line, replacing, sha256_of, write_json
+from relabel.separating import told_apart
 from relabel.sources import Source, Survey, open_source
 from relabel.store import Store
 from relabel.synthesis.gate import Gate
@@ -142,10 +144,13 @@ def synthesize(
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
+            apart = told_apart(_told(source, slots), seed=settings.seed)
             spent = bill_of(writer)
         check_unchanged(source, asked.sha256)
         seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "made", "wanting", "wanted")}
-        statistics = {"input": seen, **results.statistics, "let_pass": dict(counted), "warnings": list(warnings)}
+        warnings += (apart.warning,) if apart.warning else ()
+        told = {"let_pass": dict(counted), "separability": apart.to_json(), "warnings": list(warnings)}
+        statistics = {"input": seen, **results.statistics, **told}
         execution = execution_of(statistics, spent, judged, started, time.monotonic() - begun)
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "run.json", execution)
@@ -232,6 +237,17 @@ def _written_rows(source: Source, slots: Slots) -> Iterator[tuple[Example, list[
         found = [slot for slot in slots.of(example.position) if not slot.end]
         if found:
             yield example, found
+
+
+def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:
+    """Yield the negatives of the rows that got synthetic ones: (query, text, whether it is synthetic)."""
+    for example in source.examples(lambda _: None):
+        used = [passage_of(slot).full_text for slot in slots.of(example.position) if slot.used]
+        for text in used:
+            yield normalise(example.query), text, True
+        for negative in example.negatives if used else ():
+            if not is_synthetic(negative):
+                yield normalise(example.query), negative.full_text, False
 
 
 # -- the gate --------------------------------------------------------------------------------------------------
