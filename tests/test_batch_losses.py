@@ -345,6 +345,10 @@ def test_lines_of_nonsense(tmp_path: Path, kind: str) -> None:
         server.line = lambda place, line: changed(line, **STRANGE[kind]) if place == 0 else line
         got = answers(engine(server, tmp_path, max_retries=0).answer(map(asked, range(8))))
         assert sorted(reply.failure for reply in got.values()) == [""] * 7 + ["failed"]
+        has_status = (
+            isinstance(STRANGE[kind]["response"], dict) and 100 < STRANGE[kind]["response"]["status_code"] < 999
+        )
+        assert billed_by(list(got.values())) == (not has_status)  # the service counts it as answered
         for reply in got.values():
             reply.detail.encode()
 

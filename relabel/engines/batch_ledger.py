@@ -220,7 +220,8 @@ class Ledger:
 
         Of the requests that are in no result, `owed` are counted by the service as answered. Where these are all of
         them, they fail, and may have been billed. Else nobody knows which they are: then all are submitted again, and
-        so many stand for those that may have been billed.
+        so many stand for those that may have been billed. More than these are others that are submitted again: the
+        service counts them as answered, and says otherwise in their lines.
 
         Args:
             part: its number.
@@ -244,6 +245,11 @@ class Ledger:
             self._db.execute(
                 "UPDATE requests SET outcome = ?, failure = ?, detail = ? WHERE part = ? AND outcome = ''",
                 ("failed", "failed", UNREAD, part) if lost else ("again", "", missing, part),
+            )
+            self._db.execute(
+                "UPDATE requests SET unsure = 1 WHERE address IN"
+                " (SELECT address FROM requests WHERE part = ? AND outcome = 'again' AND unsure = 0 LIMIT ?)",
+                (part, max(0, owed - len(silent))),
             )
             self._db.execute(
                 "UPDATE requests SET outcome = 'failed', failure = 'failed',"
