@@ -91,7 +91,8 @@ def run(options: argparse.Namespace, work: Path) -> None:
     with other.open("w", encoding="utf-8") as file:
         for row in rows:
             made = list(rule_made(row, options.of, 2 * options.budget))
-            file.write(json.dumps(row | {"negative_passages": made}) + "\n")
+            kept = {name: row[name] for name in ("query_id", "query", "positive_passages")}
+            file.write(json.dumps(kept | {"negative_passages": made}) + "\n")
     print(f"{time.perf_counter() - began:.0f} s for mining and perturbing", file=sys.stderr)
     apart = separate(train, other)
     trial = Trial(
