@@ -44,20 +44,25 @@ def rule_made(row: Row, of: str, most: int) -> Iterator[Row]:
                 yield {"docid": f"synthetic-{name}", "title": passage.get("title", ""), "text": text}
 
 
+class Told:
+    """Says on stderr what is done now, each thing when it begins."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Tell of something new."""
+        if what != self._last:
+            self._last = what
+            print(f"  {what}: {done:,} of {total:,} …", file=sys.stderr)
+
+
 def mined(folder: Path, work: Path, negatives: int) -> Path:
     """Mine negatives for the training queries; return the training file."""
     import relabel
 
-    told = ""
-
-    def progress(what: str, done: int, total: int) -> None:
-        nonlocal told
-        if what != told:
-            told = what
-            print(f"  {what}: {done:,} of {total:,} …", file=sys.stderr)
-
     options: Row = {"retriever": "dense", "num_negatives": negatives, "relative_margin": 0.05}
-    return relabel.mine(folder, work, progress=progress, **options).rows
+    return relabel.mine(folder, work, progress=Told(), **options).rows
 
 
 def written(figure: Figure | None) -> str:
@@ -68,6 +73,13 @@ def written(figure: Figure | None) -> str:
         "" if figure.low is None or figure.high is None else f" ({100 * figure.low:+.1f} to {100 * figure.high:+.1f})"
     )
     return f"{100 * figure.value:+.1f}{ends}"
+
+
+def shown(auc: Figure) -> str:
+    """Return an AUC with its interval; "unknown" where there are too few passages."""
+    if auc.value is None or auc.low is None or auc.high is None:
+        return "unknown"
+    return f"{auc.value:.2f} ({auc.low:.2f}–{auc.high:.2f})"
 
 
 def table(arms: Any) -> None:
@@ -91,7 +103,8 @@ def run(options: argparse.Namespace, work: Path) -> None:
     with other.open("w", encoding="utf-8") as file:
         for row in rows:
             made = list(rule_made(row, options.of, 2 * options.budget))
-            file.write(json.dumps(row | {"negative_passages": made}) + "\n")
+            kept = {name: row[name] for name in ("query_id", "query", "positive_passages")}
+            file.write(json.dumps(kept | {"negative_passages": made}) + "\n")
     print(f"{time.perf_counter() - began:.0f} s for mining and perturbing", file=sys.stderr)
     apart = separate(train, other)
     trial = Trial(
@@ -99,19 +112,21 @@ def run(options: argparse.Namespace, work: Path) -> None:
         seeds=options.seeds,
         rows=options.rows,
         head=Schedule(learning_rate=options.learning_rate),
-        full=replace(FULL, max_tokens=options.max_tokens) if options.full else None,
     )
-    done = evaluate(train, other, dev=options.folder, output=work, split=options.split, trial=trial)
+    places: Row = {"dev": options.folder, "output": work, "split": options.split, "progress": Told()}
+    done = evaluate(train, other, trial=trial, **places)
     left_out = ", ".join(f"{count} {why}" for why, count in done.left_out.items())
     print(
         f"{options.folder.name}: {done.rows:,} training rows (left out: {left_out}),"
         f" {options.budget} negatives each; {done.queries:,} {options.split} queries, {done.documents:,} passages\n"
-        f"rule-made of {options.of}s; told from mined ones by text alone: AUC {apart.auc.value:.2f}"
-        f" ({apart.auc.low:.2f}–{apart.auc.high:.2f})\n"
+        f"rule-made of {options.of}s; told from mined ones by text alone: AUC {shown(apart.auc)}\n"
     )
     print(f"frozen all-MiniLM-L6-v2, a trained head, {options.seeds} seeds; intervals over seeds and queries")
     table(done.arms)
-    if done.full:
+    if options.full:
+        sys.stdout.flush()
+        whole = replace(trial, seeds=1, full=replace(FULL, max_tokens=options.max_tokens))
+        done = evaluate(train, other, trial=whole, **places)
         print(f"\nthe whole model, one seed, {options.max_tokens} tokens a text; intervals over queries")
         table(done.full)
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes in all")

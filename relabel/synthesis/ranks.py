@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     Numbers = NDArray[int64]
 
 
-def clustered_auc(scores: "Floats", positive: "Flags", clusters: "Numbers", folds: "Numbers") -> Figure:
+def clustered_auc(
+    scores: "Floats", positive: "Flags", clusters: "Numbers", folds: "Numbers", *, wider: float = 1.0
+) -> Figure:
     """Return the AUC with its 95 % interval over clusters.
 
     Numbers are compared within a fold only, since each fold has a classifier of its own; folds are averaged with the
@@ -33,6 +35,7 @@ def clustered_auc(scores: "Floats", positive: "Flags", clusters: "Numbers", fold
         positive: whether it is of the first kind, shape (n,).
         clusters: its cluster (query), shape (n,); a cluster lies in one fold.
         folds: its fold, shape (n,).
+        wider: what the variance is multiplied by; more than 1 where the numbers of the folds hang together.
 
     Returns:
         A value in [0, 1]; None where no fold has both kinds. No interval for fewer than two clusters.
@@ -50,7 +53,7 @@ def clustered_auc(scores: "Floats", positive: "Flags", clusters: "Numbers", fold
         return Figure(None)
     pairs, values, variances, freedom = (np.array(each, dtype=np.float64) for each in zip(*parts, strict=True))
     shares = pairs / pairs.sum()
-    value, variance = float(shares @ values), float(shares**2 @ variances)
+    value, variance = float(shares @ values), wider * float(shares**2 @ variances)
     if freedom.sum() < 1 or not np.isfinite(variance):
         return Figure(value)
     if value in {0.0, 1.0}:

@@ -29,6 +29,12 @@ LIMIT: Final = 0.65
 """The AUC above which there is a warning."""
 
 FOLDS: Final = 5
+WIDER: Final = 1 + FOLDS / (FOLDS - 1)
+"""What the variance of a cross-validated AUC is multiplied by (Nadeau & Bengio 2003, Inference for the Generalization
+Error, Machine Learning 52, 239–281: 1 / k + n_test / n_train in place of 1 / k). Folds are no independent trials, since
+each trains on the others: where there is nothing to learn, whatever two passages of different folds have in common
+counts twice, once either way, so that the variance is about 2 times that of independent folds."""
+
 LEAST: Final = 10
 """Passages of each kind, and queries, below which nothing is said."""
 
@@ -258,7 +264,7 @@ def _cross_validated(design: Any, flags: "Flags", clusters: "NDArray[int64]", fo
         training, test = folds != fold, folds == fold
         if test.any() and len(set(flags[training].tolist())) == 2:
             scores[test] = design[test] @ _weights(design[training], flags[training])
-    return clustered_auc(scores, flags, clusters, folds)
+    return clustered_auc(scores, flags, clusters, folds, wider=WIDER)
 
 
 def _weights(design: Any, flags: "Flags") -> "Floats":
