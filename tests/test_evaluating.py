@@ -28,12 +28,12 @@ def collection(folder: Path, *, train: bool = False) -> Path:
         ]
         queries.append({"_id": f"q{number}", "text": f"which colour has the {thing}?"})
         qrels.append(f"q{number}\tc{number}\t1")
-    for name, rows in (("corpus", corpus), ("queries", queries)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     if train:
         weights = [f"v{number}\tw{number}\t1" for number in range(len(THINGS))]
         queries += [{"_id": f"v{number}", "text": f"how heavy is the {thing}?"} for number, thing in enumerate(THINGS)]
         (folder / "qrels" / "train.tsv").write_text("\n".join([qrels[0], *weights]) + "\n", encoding="utf-8")
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "qrels" / "dev.tsv").write_text("\n".join(qrels) + "\n", encoding="utf-8")
     return folder
 
