@@ -85,10 +85,15 @@ def train_head(queries: "Floats", passages: "Floats", lessons: Sequence[Lesson],
         vectors = sides[side][torch.tensor(numbers)]
         return torch.nn.functional.normalize(vectors + vectors @ weights[side], dim=1)
 
-    for batch in _batches(lessons, schedule, seed):
-        optimizer.zero_grad()
-        _loss(batch, encoded, schedule.temperature).backward()
-        optimizer.step()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrices are small: several threads take many times as long waiting for one another
+    try:
+        for batch in _batches(lessons, schedule, seed):
+            optimizer.zero_grad()
+            _loss(batch, encoded, schedule.temperature).backward()
+            optimizer.step()
+    finally:
+        torch.set_num_threads(threads)
     return Head(weights[0].detach().numpy(), weights[1].detach().numpy())
 
 
