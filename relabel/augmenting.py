@@ -71,7 +71,9 @@ def write_results(
             found = slots.of(example.position)
             accepted = [slot for slot in found if slot.used]
             used, _ = chosen(accepted, len(accepted), settings.order)
-            for out in filled(example, used, source.format, marked=not is_csv(source.path)):
+            for out in filled(
+                example, used, source.format, marked=not is_csv(source.path), share=settings.max_share.row
+            ):
                 written_rows += training.write(out)
             negatives += len(example.negatives) + len(used)
             made += sum(is_synthetic(each) for each in example.negatives) + len(used)

@@ -12,21 +12,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from relabel.authors import open_query_author
 from relabel.engines.budget import Limits
-from relabel.errors import InputError, RowError
+from relabel.errors import InputError, RowError, RunError
 from relabel.formats.base import content_id
 from relabel.formats.corpora import open_documents
 from relabel.formats.endings import plain_name
 from relabel.formats.lines import read_lines, too_long
 from relabel.formats.streams import existing
-from relabel.records import Passage
-from relabel.rundir import json_line, replacing, versions, write_json
+from relabel.records import Passage, digest
+from relabel.rundir import json_line, read_json, replacing, versions, write_json
 from relabel.synthesis.queries import Question
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.writing import Watch
+
+REPEATED: Final = "repeated"
+OWN: Final = ("rows.jsonl", "none.jsonl", "statistics.json", "run.json", "writing")
+"""What lies in a folder of queries; files that were being written when it was killed begin so too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +91,26 @@ def write_queries(
     rows = folder / "rows.jsonl"
     if Path(collection).exists() and Path(collection).resolve() == rows.resolve():
         raise InputError(f"{collection} would be overwritten", hint="name another folder: -o")
-    next(passages(), None)  # what cannot be read at all is told before a folder is made
+    if next(passages(), None) is None:  # what cannot be read at all is told before a folder is made
+        raise InputError(f"{collection}: holds no passages", hint="name a file with a text in each row")
+    _check(collection, folder)
     with open_query_author(settings, folder / "writing", limits=limits, watch=watch) as author:
         author.writer.ask(passages())
         counts: Counter[str] = Counter()
         none: Counter[str] = Counter()
+        known: set[bytes] = set()
         with replacing(rows) as file, replacing(folder / "none.jsonl") as rest:
             for passage in passages():
                 counts["passages"] += 1
                 counts["empty"] += not passage.text.strip()
                 for question in author.writer.written(passage):
                     counts["asked"] += 1
-                    if question.failure:
-                        none[question.failure] += 1
-                        rest.write(json_line(_missed(question)))
+                    key = digest(passage.title, passage.text, question.query)
+                    failure = question.failure or (REPEATED if key in known else "")
+                    known.add(key)
+                    if failure:
+                        none[failure] += 1
+                        rest.write(json_line(_missed(question, failure)))
                     else:
                         counts["written"] += 1
                         file.write(json_line(question.row()))
@@ -109,14 +119,29 @@ def write_queries(
         rows, counts["passages"], counts["empty"], counts["asked"], counts["written"], dict(sorted(none.items())), bill
     )
     write_json(folder / "statistics.json", done.statistics())
-    told = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))}
+    told = {"collection": _where(collection), "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))}
     seconds = {"seconds": round(time.monotonic() - begun, 3)}
     write_json(folder / "run.json", told | seconds | {"spending": spending, "bill": bill, "versions": versions()})
     return done
 
 
-def _missed(question: Question) -> dict[str, Any]:
-    return {"docid": question.passage.id, "why": question.failure, "reply": question.reply}
+def _missed(question: Question, failure: str) -> dict[str, Any]:
+    return {"docid": question.passage.id, "why": failure, "reply": question.reply}
+
+
+def _check(collection: Path | str, folder: Path) -> None:
+    """Refuse a folder that holds something else than what this made of the same collection."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if strange := [each.name for each in folder.iterdir() if not each.name.lstrip(".").startswith(OWN)]:
+        raise RunError(f"{folder} holds other files ({min(strange)})", hint="name another folder: -o")
+    made = read_json(folder, "run.json").get("collection") if (folder / "run.json").exists() else None
+    if (folder / "rows.jsonl").exists() and made != _where(collection):
+        raise RunError(f"{folder} holds what was made of {made or 'something else'}", hint="name another folder: -o")
+
+
+def _where(collection: Path | str) -> str:
+    return str(Path(collection).resolve()) if Path(collection).exists() else str(collection)
 
 
 def passages_of(collection: Path | str) -> Callable[[], Iterator[Passage]]:

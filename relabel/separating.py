@@ -39,7 +39,8 @@ def separate(
         lacking = "mined" if found.synthetic else "synthetic"
         raise InputError(
             f"{synthetic if synthetic and lacking == 'synthetic' else mined}: there is no {lacking} negative",
-            hint='an id that begins with "synthetic-", or a field "synthetic", marks a synthetic one',
+            hint='an id that begins with "synthetic-", or a field "synthetic", marks a synthetic one; where the format'
+            " holds neither, name synthesize's candidates.jsonl as the second file",
         )
     return found
 

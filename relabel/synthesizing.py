@@ -139,6 +139,9 @@ def synthesize(
                 writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
             take_in(source, settings, asked, slots, writer, progress)
             warnings = tuple(warnings_of(judge, slots.generators()))
+            if asked.wanted and not asked.room and asked.room is not None:
+                beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
+                warnings += (f"max_share.data leaves no room beside {beside}",)
             counted = _gate(source, settings, judge, slots, folder, progress)
             judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
             results = augmenting.write_results(
@@ -191,7 +194,8 @@ def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
             negatives += len(example.negatives) - synthetic
             wanting += bool(number := full.full(example))
             wanted += number
-    most = most_of(settings.max_share.data, negatives)
+    bare = settings.alone and not negatives  # a share of nothing is no limit
+    most = None if bare else most_of(settings.max_share.data, negatives)
     most = None if most is None else max(0, most - made)
     thin = settings.written is None and most is not None and wanted > most
     wants = Wants(settings, most / wanted if thin and most is not None else 1.0)

@@ -435,6 +435,34 @@ def test_queries_that_are_not_there_are_listed(tmp_path: Path) -> None:
     assert done.rows.read_bytes() == b""
 
 
+def test_the_same_query_counts_once(tmp_path: Path) -> None:
+    """A passage that stands twice, or a query that is written twice, makes one row; the rest is none."""
+    (tmp_path / "p.txt").write_text("One passage.\nOne passage.\nAnother.\n", "utf-8")
+    with FakeServer(lambda *_: json.dumps({"queries": [{"query": "what?", "probability": 0.5}] * 2})) as server:
+        done = write_queries(tmp_path / "p.txt", settings_for(server, queries=2), tmp_path / "q")
+    rows = list(open_source(done.rows).examples())
+    assert (done.asked, done.written) == (6, len(rows)) == (6, 2)
+    assert done.none == {"repeated": 4}
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    """Rows that were made of something else, or files of somebody's own, are not written over."""
+    (tmp_path / "p.txt").write_text("One passage.\n", "utf-8")
+    (tmp_path / "other.txt").write_text("Another.\n", "utf-8")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("mine", "utf-8")
+    with FakeServer(writing) as server:
+        settings = settings_for(server, queries=1)
+        with pytest.raises(RunError, match="holds other files"):
+            write_queries(tmp_path / "p.txt", settings, tmp_path / "own")
+        write_queries(tmp_path / "p.txt", settings, tmp_path / "q")
+        with pytest.raises(RunError, match="holds what was made of"):
+            write_queries(tmp_path / "other.txt", settings, tmp_path / "q")
+        (tmp_path / "none.txt").write_text("\n", "utf-8")
+        with pytest.raises(InputError, match="holds no passages"):
+            write_queries(tmp_path / "none.txt", settings, tmp_path / "n")
+
+
 def test_passages_of_a_text_file(tmp_path: Path) -> None:
     """A line is a passage, empty ones are none; columns between tabs are an id and a text."""
     plain, columns = tmp_path / "plain.txt", tmp_path / "columns.txt"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from server import Body, FakeServer, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
-from relabel.errors import BudgetReached, InputError, RunError, SettingsError
+from relabel.errors import BudgetReached, InputError, RowError, RunError, SettingsError
 from relabel.families import family, warnings_of
 from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, get_format, open_writer
@@ -178,7 +178,7 @@ def test_every_slot_ends_once(rows: list[tuple[int, list[Written]]], more: str) 
         assert len(new) == done.statistics["slots"]["used"]
         shares = wanted.max_share
         mined = sum(len(row.negatives) for row in before)
-        assert len(new) <= shares.data * (mined + len(new)) + 1e-6
+        assert (wanted.alone and not mined) or len(new) <= shares.data * (mined + len(new)) + 1e-6
         for old, out in zip(before, after, strict=True):
             assert out.negatives[: len(old.negatives)] == old.negatives
             added = len(out.negatives) - len(old.negatives)
@@ -202,6 +202,59 @@ def test_no_verdict_never_becomes_a_negative(tmp_path: Path) -> None:
     ]  # fmt: skip
     (row,) = api.read(done.files["training"])
     assert [each.text for each in row.negatives[4:]] == [text(0, "no")]
+
+
+def test_rows_that_have_nothing_but_queries(tmp_path: Path) -> None:
+    """With `alone` a file without mined negatives gets synthetic ones; where a limit leaves no room, that is said."""
+    source = write(tmp_path / "rows.jsonl", [0, 0])
+    writer = Scripted({row: [Written(row, "r", text(row))] for row in range(2)})
+    done = run(tmp_path, source, chosen(tmp_path, "add: 1\nalone: true\noversample: 1.0"), writer=writer)
+    assert done.statistics["slots"]["used"] == 2
+    full = write(tmp_path / "full.jsonl", [1, 1])
+    none = api_synthesis.synthesize(
+        full, chosen(tmp_path, "add: 1\nmax_share: {data: 0.1}"), output=tmp_path / "none", judges={"said": Said()},
+        writer=writer,
+    )  # fmt: skip
+    assert none.statistics["slots"]["asked"] == 0
+    assert any("max_share.data leaves no room" in each for each in none.warnings)
+
+
+def test_what_was_written_before_is_cleaned(tmp_path: Path) -> None:
+    """A copy of a positive is one with characters between its letters that nobody sees; half a character is refused."""
+    source = write(tmp_path / "rows.jsonl", [3])
+    (row,) = api.read(source)
+    hidden = "\u200b".join(row.positives[0].text)
+    off = "gate: {words: null, copy: null, near: null, twin: null, easy: null, language: false}\n"
+    off += "order: as written\nbelow: 0\n"
+    (tmp_path / "judge.yaml").write_text(JUDGED, "utf-8")
+    lines = candidates(
+        tmp_path / "w.jsonl", {"query_id": "q0", "text": hidden}, {"query_id": "q0", "text": text(5) + "\0"}
+    )
+    wanted = parse(off + "add: 2\nmax_share: {row: 1.0, data: 1.0}").model_copy(
+        update={"judge": str(tmp_path / "judge.yaml"), "written": str(lines)}
+    )
+    done = run(tmp_path, source, wanted)
+    assert [line["reason"] for line in ledger(done)] == ["copy of a positive", ""]
+    (after,) = api.read(done.files["training"])
+    assert after.negatives[-1].text == text(5)
+    for field in ("query_id", "text", "recipe"):
+        lines.write_text(
+            json.dumps({"query_id": "q0", "text": "x", "recipe": "r"} | {field: "bad \ud800"}) + "\n", "utf-8"
+        )
+        with pytest.raises(RowError, match=f"line 1: field '{field}': half a character"):
+            api_synthesis.synthesize(source, wanted, output=tmp_path / "bad", judges={"said": Said()})
+
+
+def test_the_share_of_a_row_holds_for_columns_too(tmp_path: Path) -> None:
+    """N-tuples get further rows in which no more columns are synthetic than the share of a row allows."""
+    source = write(tmp_path / "rows.jsonl", [4], "n-tuples")
+    writer = Scripted({0: [Written(0, "r", text(number)) for number in range(4)]})
+    done = run(
+        tmp_path, source, chosen(tmp_path, "add: 4\noversample: 1.0\nmax_share: {row: 0.5, data: 0.5}"), writer=writer
+    )
+    new = {text(number) for number in range(4)}
+    shares = [sum(each.text in new for each in row.negatives) for row in api.read(done.files["training"])]
+    assert shares == [0, 2, 2]
 
 
 def test_what_nobody_wrote_is_missing(tmp_path: Path) -> None:
@@ -449,7 +502,9 @@ def test_a_limit_is_kept(tmp_path: Path) -> None:
         stopped = subprocess.run(
             [*command, "--max-usd", "0.0004"], env=environment, capture_output=True, text=True, check=False
         )
-        assert (stopped.returncode, "--max-usd 0.0008" in stopped.stderr) == (5, True)
+        begun, _, enough = stopped.stderr.rstrip().rpartition(" ")
+        assert (stopped.returncode, begun.endswith("--max-usd")) == (5, True)
+        assert float(enough) >= 2 * 0.0004
         assert not (tmp_path / "out" / "training.jsonl").exists()
         asked = server.total
         assert 0 < asked < 8

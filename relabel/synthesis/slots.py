@@ -5,6 +5,7 @@ verdict). It is written anew by every execution; replies and verdicts, which cos
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from relabel.errors import InputError, RowError
+from relabel.quoting import visible
 from relabel.records import NOTHING, Example, Passage, Verdict, chance
 from relabel.synthesis.gate import Gated
 from relabel.synthesis.written import Written
@@ -37,6 +39,7 @@ _COLUMNS: Final = (
 _LONGEST: Final = 64 * 1024 * 1024
 _BY_ID, _BY_TEXT = "id ", "text "
 _TEXTS: Final = ("query", "query_id", "recipe", "text", "title", "failure", "generator", "detail", "twin", "reply")
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _HINT: Final = (
     'one object a line: {"query_id" or "query", "text"}, and if known "title", "recipe", "generator", "detail"'
 )
@@ -287,6 +290,10 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
     wrong = next((name for name, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None:
         raise RowError("not text", path=path, line=number, field=wrong, hint=_HINT)
+    half = next((name for name, value in told.items() if _HALF.search(value)), None)
+    if half is not None:
+        raise RowError("half a character (a lone surrogate)", path=path, line=number, field=half, hint=_HINT)
+    told |= {name: visible(told[name]) for name in ("text", "title") if name in told}  # as a model's replies are
     query_id, query = told.pop("query_id", ""), told.pop("query", "")
     if not (query_id or query):
         raise RowError("missing", path=path, line=number, field="query_id", hint=_HINT)

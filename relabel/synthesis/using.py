@@ -91,11 +91,11 @@ def provenance(slot: Slot) -> dict[str, Any]:
     }
 
 
-def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool) -> list[Example]:
+def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool, share: float = 1.0) -> list[Example]:
     """Return the rows to write for a row that gets synthetic negatives: it itself, with them, in its own format.
 
-    They stand behind the mined ones. Triplets make a row for each. N-tuples, whose columns are fixed, make one further
-    row, which begins with the synthetic ones and goes on with the row's own.
+    They stand behind the mined ones. Triplets make a row for each. N-tuples, whose columns are fixed, make further
+    rows, which begin with synthetic ones, as many as their share of the columns is, and go on with the row's own.
 
     Args:
         example: the row.
@@ -103,6 +103,7 @@ def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool)
         form: its format.
         marked: whether the file can hold a field that its other rows lack; a passage that is an object says then where
             it is from.
+        share: of the negatives of a further row that may be synthetic, in (0, 1]; one always may.
     """
     if not slots:
         return [example]
@@ -115,7 +116,11 @@ def filled(example: Example, slots: Sequence[Slot], form: Form, *, marked: bool)
             passage = form.passage({**passage.item, MARK: provenance(slot)}, passage.beside)
         new.append(passage)
         out = replace(out, negatives=(*out.negatives[:place], passage, *out.negatives[place:]))
-    return [example, replace(example, negatives=(*new, *example.negatives))] if form.name == "n-tuples" else [out]
+    if form.name != "n-tuples":
+        return [out]
+    step = max(1, math.floor(share * len(example.negatives)))
+    parts = [new[start : start + step] for start in range(0, len(new), step)]
+    return [example, *[replace(example, negatives=(*part, *example.negatives)) for part in parts]]
 
 
 def preference(example: Example, slot: Slot) -> dict[str, Any]:
