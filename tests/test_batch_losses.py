@@ -379,21 +379,22 @@ def test_the_key_in_what_comes_back(tmp_path: Path) -> None:
 
 def test_a_damaged_ledger(tmp_path: Path) -> None:
     """It is named, with what can be done; the store is not blamed."""
+    folder = tmp_path / "api"  # one deeper than others look
     with BatchServer(seconds=60) as server:
-        leave_with(engine(server, tmp_path), map(asked, range(50)))
-        path = tmp_path / LEDGER
+        leave_with(engine(server, folder), map(asked, range(50)))
+        path = folder / LEDGER
         with sqlite3.connect(path) as ledger:
             ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         ledger.close()
         content = path.read_bytes()
         path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
-        for each in tmp_path.glob(f"{LEDGER}-*"):
+        for each in folder.glob(f"{LEDGER}-*"):
             each.unlink()
         with pytest.raises(RunError, match="the ledger of batches") as error:
-            answers(engine(server, tmp_path).answer(map(asked, range(50))))
+            answers(engine(server, folder).answer(map(asked, range(50))))
         assert "from a copy" in error.value.hint
         with pytest.raises(RunError, match="the ledger of batches"):
-            forget_failures(tmp_path.parent)
+            forget_failures(tmp_path)
 
 
 # -- long lines ------------------------------------------------------------------------------------------------
