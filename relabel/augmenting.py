@@ -18,6 +18,7 @@ from relabel.synthesis.marks import MARK, is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
 from relabel.synthesis.using import Wants, chosen, filled, preference
+from relabel.synthesisdir import LEDGER
 
 STEM: Final = "training"
 NOTES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
@@ -92,7 +93,7 @@ def _files(source: Source, folder: Path, *, preferences: bool) -> dict[str, Path
     """Name the files that are written; preference pairs of an earlier call that are not wanted now go."""
     files = {
         "training": folder / f"{STEM}{ending(source.path)}",
-        "synthetic": folder / "synthetic.jsonl",
+        "synthetic": folder / LEDGER,
         "preferences": folder / "preferences.jsonl",
     }
     if source.path.resolve() in [file.resolve() for file in files.values()]:
