@@ -24,6 +24,8 @@ MANIFEST: Final = "manifest.json"
 CACHE: Final = "cache"
 LOCK: Final = "synthesize.lock"
 LEDGER: Final = "synthetic.jsonl"
+NO_RECIPE: Final = "(none)"
+"""What stands for the recipe of a slot that has none, in figures by recipe."""
 
 
 class Writer(Protocol):

@@ -23,7 +23,7 @@ from relabel.reporting.separability import alarm, separability, told_apart
 from relabel.reporting.synthesis import Shown
 from relabel.rundir import sha256_of
 from relabel.sources import Source
-from relabel.synthesisdir import LEDGER, MANIFEST
+from relabel.synthesisdir import LEDGER, MANIFEST, NO_RECIPE
 
 SHOWN: Final = 6
 """Accepted passages on the page, and as many refused ones."""
@@ -61,8 +61,9 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
                 f"{folder} was begun anew and is not finished: {LEDGER} is not of the same execution as its figures",
                 hint=_again(folder),
             )
-        walked = _walked(folder / LEDGER, source)
-        apart = figures["separability"]
+    walked = _walked(folder / LEDGER, source)
+    passages = synthesis.passages(walked.accepted, walked.refused)
+    with _readable(folder):
         return Page(
             title=folder.resolve().name,
             done=_done(manifest, figures, execution, walked.authors),
@@ -72,9 +73,9 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
                 synthesis.done(manifest, execution, walked.authors),
                 synthesis.accounting(figures, walked.shares),
                 synthesis.used(figures),
-                separability(apart),
+                separability(figures["separability"]),
                 synthesis.cost(execution, figures["slots"]["accepted"]),
-                synthesis.passages(walked.accepted, walked.refused),
+                passages,
             ),
             foot=f"Written by relabel {manifest['versions'].get('relabel', '')}. This page loads nothing.",
         )
@@ -122,12 +123,12 @@ def _walked(ledger: Path, source: Source) -> Walked:
             authors[author] = None
         query = chance(normalise(example.query)) if example is not None else -1.0  # a number that stands for it
         taken = line["end"] == "accepted"
-        for recipe in ("", line["recipe"] or "(none)"):
+        for recipe in ("", line.get("recipe") or NO_RECIPE):
             hits, queries = ends.setdefault(recipe, (array("b"), array("d")))
             hits.append(taken)
             queries.append(query)
         if example is not None and line["end"] != "none":
-            turns, kind = (accepted, line["recipe"]) if taken else (refused, line["reason"])
+            turns, kind = (accepted, line.get("recipe", "")) if taken else (refused, line["reason"])
             turns.add((kind,), (chance(line["id"]),), example.query, Shown(line, example))
     shares = {recipe: _share(*each) for recipe, each in ends.items()}
     return Walked(tuple(sorted(authors)), {"": _share(array("b"), array("d")), **shares},

@@ -246,7 +246,12 @@ def _card(shown: Shown) -> Card:
         candidate=excerpt(line.get("text", ""), title=line.get("title", "")),
         ids=Markup("{} · {}").format(name(example.id or "no id"), name(line["id"])),
         words=(
-            Word(short(line.get("generator") or "nobody named"), short(line["recipe"]), hard, short(detail, 400)),
+            Word(
+                short(line.get("generator") or "nobody named"),
+                short(line.get("recipe") or DASH),
+                hard,
+                short(detail, 400),
+            ),
             Word(short(line["judge"] or "cheap checks"), short(ends), "", short(line["why"], 400)),
         ),
     )
