@@ -24,6 +24,7 @@ MANIFEST: Final = "manifest.json"
 CACHE: Final = "cache"
 LOCK: Final = "synthesize.lock"
 LEDGER: Final = "synthetic.jsonl"
+JUDGING: Final = "judging"
 NO_RECIPE: Final = "(none)"
 """What stands for the recipe of a slot that has none, in figures by recipe."""
 

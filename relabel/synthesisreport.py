@@ -23,7 +23,7 @@ from relabel.reporting.separability import alarm, separability, told_apart
 from relabel.reporting.synthesis import Shown
 from relabel.rundir import sha256_of
 from relabel.sources import Source
-from relabel.synthesisdir import LEDGER, MANIFEST, NO_RECIPE
+from relabel.synthesisdir import JUDGING, LEDGER, MANIFEST, NO_RECIPE
 
 SHOWN: Final = 6
 """Accepted passages on the page, and as many refused ones."""
@@ -67,7 +67,7 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
         return Page(
             title=folder.resolve().name,
             done=_done(manifest, figures, execution, walked.authors),
-            results=tuple(_results(folder, figures, walked.shares[""])),
+            results=tuple(_results(figures, walked.shares[""])),
             tiles=tuple(_tiles(figures, execution)),
             sections=(
                 synthesis.done(manifest, execution, walked.authors),
@@ -169,12 +169,12 @@ def _done(
     read = figures["input"]
     return Markup("{}: {} with {}; written by {}, judged by {}; seed {}, {}.").format(
         name(file_name(manifest["input"]["path"])), many(read["rows"], "row"),
-        many(read["negatives"], "mined negative"), Markup(", ").join([name(each) for each in authors]) or "nobody",
+        many(read["negatives"], "mined negative"), synthesis.written_by(authors),
         synthesis.judges(manifest["judge"]["stages"]), manifest["settings"]["seed"], execution["started"][:10],
     )  # fmt: skip
 
 
-def _results(folder: Path, figures: Mapping[str, Any], taken: Mapping[str, Any]) -> Iterator[Cell]:
+def _results(figures: Mapping[str, Any], taken: Mapping[str, Any]) -> Iterator[Cell]:
     """Say what came of it, in a sentence each, with how sure it is."""
     slots, rows, part = figures["slots"], figures["rows"], figures["share"]
     if not slots["asked"]:
@@ -197,10 +197,10 @@ def _results(folder: Path, figures: Mapping[str, Any], taken: Mapping[str, Any])
     yield Markup("{} {}").format(told_apart(apart), alarm(apart))
     yield from (f"Warning: {each}." for each in figures["warnings"] if each != apart["warning"])
     if slots["accepted"]:
-        judging = folder / "judging"
         yield Markup(
-            "Accepted rests on the judges’ word alone. Their agreement, and what people say of it: {}, {}."
-        ).format(code(typed("report", judging)), code(typed("audit", "sample", judging, "-o", "pairs.csv")))
+            "That accepted ones are no answers rests on the judges’ word. How far they agree, with one another and with"
+            " people: {} (FOLDER is this synthesis’s)."
+        ).format(code(f"relabel report FOLDER/{JUDGING}"))
 
 
 def _tiles(figures: Mapping[str, Any], execution: Mapping[str, Any]) -> Iterator[tuple[str, Cell, Cell]]:

@@ -15,6 +15,8 @@ from test_synthesizing import run as fill
 
 import relabel
 from relabel.errors import RunError
+from relabel.reporting.separability import alarm
+from relabel.reporting.synthesis import written_by
 from relabel.synthesis.written import Written
 from relabel.synthesisreport import SHOWN
 
@@ -94,6 +96,12 @@ def test_attacks_are_text(given_away: Path) -> None:
     assert "\u202e" not in html
 
 
+def test_very_many_authors() -> None:
+    """A file that names an author on every line does not fill the page with them."""
+    assert written_by([f"<{number}>" for number in range(1000)]).endswith("<bdi>&lt;11&gt;</bdi> and 988 more")
+    assert written_by([]) == "nobody named"
+
+
 def test_too_few_to_tell(tmp_path: Path) -> None:
     """Where too few passages were used, the AUC is not known, and the page says why; it draws what there is."""
     source = write(tmp_path / "rows.jsonl", [3])
@@ -103,6 +111,13 @@ def test_too_few_to_tell(tmp_path: Path) -> None:
     assert told in page.text
     assert "Warning: that is above" not in page.text
     assert "all 2 1 1 0 50.0 % (0.0 to 100.0) 1" in page.text  # one query says nothing of others
+
+
+def test_an_interval_that_reaches_above_the_limit() -> None:
+    """Below the limit, but not surely: that is said, and is no warning; well below, nothing is."""
+    found = {"limit": 0.65, "warning": "", "auc": {"value": 0.6}, "note": "too few to rule out an AUC above 0.65"}
+    assert alarm(found) == "Too few to rule out an AUC above 0.65."
+    assert alarm(found | {"note": ""}) == ""
 
 
 def test_nothing_was_asked(tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ def whiskers(figures: Sequence[Whisker], label: str, *, percent: bool = False, l
                   label=name, markeredgecolor=PAPER)  # fmt: skip
     _rows(axes, rows)
     least = min([each.low for each in figures if each.low is not None], default=0.0)
-    axes.set_xlim(left=scale * min(0.0, least), right=None if percent else 1.02)
+    edge = 0.0 if line is None else -0.02  # an AUC of 0 is a figure as good as one of 1: its marker is to be seen whole
+    axes.set_xlim(left=scale * min(edge, least), right=None if percent else 1.02)
     axes.set_xlabel(label)
     if len(series) > 1:
         _legend(figure, len(series))

@@ -32,7 +32,7 @@ from relabel.reporting.content import (
     usd,
 )
 from relabel.reporting.plots import bars
-from relabel.reporting.sections import SOURCES_DRAWN, duration, file_name, told_settings
+from relabel.reporting.sections import LISTED, SOURCES_DRAWN, duration, file_name, told_settings
 
 Json = Mapping[str, Any]
 
@@ -62,7 +62,7 @@ class Shown:
 def done(manifest: Json, execution: Json, authors: Sequence[str]) -> Section:
     """Say what was done with what: input, who wrote, who judges, what the gate lets pass, versions, settings."""
     told, settings = manifest["input"], manifest["settings"]
-    who = Markup(", ").join([name(each) for each in authors]) or DASH
+    who = written_by(authors)
     if settings["written"]:
         who += Markup("; beforehand, in {}").format(name(file_name(settings["written"])))
     else:
@@ -73,7 +73,7 @@ def done(manifest: Json, execution: Json, authors: Sequence[str]) -> Section:
             name(file_name(told["path"])), told["format"], code(told["sha256"][:16]))),
         ("who wrote", who),
         ("who judges", judges(manifest["judge"]["stages"])),
-        ("cheap checks", _listed(settings["gate"])),
+        ("cheap checks", _listed({each: _limit(value) for each, value in settings["gate"].items()})),
         ("wanted", _wanted(settings)),
         ("most", f"{percent(caps['row'])} of a row’s negatives, {percent(caps['data'])} of the data set’s"),
         ("seed", str(settings["seed"])),
@@ -88,12 +88,25 @@ def done(manifest: Json, execution: Json, authors: Sequence[str]) -> Section:
     return Section("done", "What was done, and with what", (table, Text(both, "mono", folded="All settings")))
 
 
+def written_by(authors: Sequence[str]) -> Markup:
+    """Name who wrote, the first ones where somebody's file names very many."""
+    more = Markup(" and {:,} more").format(len(authors) - LISTED) if len(authors) > LISTED else ""
+    return Markup(", ").join([name(each) for each in authors[:LISTED]] or ["nobody named"]) + more
+
+
 def _wanted(settings: Json) -> str:
     fill = f"rows of fewer filled up to {many(settings['below'], 'negative')}" if settings["below"] else ""
     add = f"{settings['add']:,} added to every row" if settings["add"] else ""
     return (
         f"{', '.join(each for each in (fill, add) if each)}; {settings['oversample']:g} asked for, for each one wanted"
     )
+
+
+def _limit(value: Any) -> str:
+    """Write what a cheap check lets pass: a number, from one to another, or whether it looks at all."""
+    if value is None or isinstance(value, bool):
+        return "on" if value else "off"
+    return " to ".join(f"{each:g}" for each in value) if isinstance(value, Sequence) else f"{value:g}"
 
 
 def judges(stages: Sequence[Json]) -> Markup:
