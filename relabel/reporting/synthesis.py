@@ -97,9 +97,8 @@ def written_by(authors: Sequence[str]) -> Markup:
 def _wanted(settings: Json) -> str:
     fill = f"rows of fewer filled up to {many(settings['below'], 'negative')}" if settings["below"] else ""
     add = f"{settings['add']:,} added to every row" if settings["add"] else ""
-    return (
-        f"{', '.join(each for each in (fill, add) if each)}; {settings['oversample']:g} asked for, for each one wanted"
-    )
+    more = f"{settings['oversample']:g} asked for, for each one wanted" if not settings["written"] else ""
+    return "; ".join(each for each in (fill, add, more) if each)
 
 
 def _limit(value: Any) -> str:
