@@ -156,10 +156,10 @@ def audit_estimate(
 
 
 def report(run: AnyPath, output: AnyPath | None = None, *, path: AnyPath | None = None) -> Report:
-    """Write one HTML page of a finished run that opens offline and can be mailed; asks nobody.
+    """Write one HTML page of a finished run, or of a synthesis, that opens offline and can be mailed; asks nobody.
 
     Args:
-        run: the run directory.
+        run: the run directory, or the folder of `relabel synthesize`.
         output: the file to write; `report.html` in the run directory without.
         path: where the input is now, if it was moved.
 

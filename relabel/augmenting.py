@@ -18,6 +18,7 @@ from relabel.synthesis.marks import MARK, is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
 from relabel.synthesis.using import Wants, chosen, filled, preference
+from relabel.synthesisdir import LEDGER, NO_RECIPE
 
 STEM: Final = "training"
 NOTES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
@@ -92,7 +93,7 @@ def _files(source: Source, folder: Path, *, preferences: bool) -> dict[str, Path
     """Name the files that are written; preference pairs of an earlier call that are not wanted now go."""
     files = {
         "training": folder / f"{STEM}{ending(source.path)}",
-        "synthetic": folder / "synthetic.jsonl",
+        "synthetic": folder / LEDGER,
         "preferences": folder / "preferences.jsonl",
     }
     if source.path.resolve() in [file.resolve() for file in files.values()]:
@@ -128,7 +129,7 @@ def _counted(slots: Slots) -> dict[str, Any]:
     """Count slots: asked = accepted + refused by each reason + none by each; accepted = used + left out by each."""
     recipes: dict[str, dict[str, Any]] = {}
     for recipe, end, reason, unused, number in slots.counts():
-        for name in ("", recipe or "(none)"):
+        for name in ("", recipe or NO_RECIPE):
             _add(recipes.setdefault(name, _nothing()), end, reason, unused, number)
     whole = recipes.pop("", _nothing())
     return {

@@ -142,7 +142,7 @@ def report(
     ] = None,
     input: Moved = None,  # noqa: A002 - the word users know
 ) -> None:
-    """Write one HTML page of a run that opens offline: figures, plots, instructive pairs. Asks nobody."""
+    """Write one HTML page of a run, or of a synthesis, that opens offline: figures, plots, texts. Asks nobody."""
     from relabel import api_trust
     from relabel.screen import printable
 

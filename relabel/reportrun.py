@@ -1,4 +1,7 @@
-"""A finished run → one HTML page that opens offline: from its files, and its store in one walk over the pairs."""
+"""A finished run → one HTML page that opens offline: from its files, and its store in one walk over the pairs.
+
+A folder of `relabel synthesize` has a page of its own, see `synthesisreport`.
+"""
 
 import json
 import math
@@ -10,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from markupsafe import Markup
 
+from relabel import synthesisreport
 from relabel.building import price
 from relabel.concluding import Plan
 from relabel.errors import RunError, SettingsError, typed
@@ -25,6 +29,7 @@ from relabel.reporting.pairs import disagreements
 from relabel.reporting.plots import Bin
 from relabel.rundir import read_json, replacing, state_of
 from relabel.store import Store
+from relabel.synthesisdir import holds_synthesis
 
 T = TypeVar("T")
 
@@ -44,10 +49,10 @@ class Report:
 
 
 def write_report(folder: Path, output: Path | None = None, *, path: Path | None = None) -> Report:
-    """Write the report of a finished run; asks nobody. The same run gives the same bytes.
+    """Write the report of a finished run or synthesis; asks nobody. The same run gives the same bytes.
 
     Args:
-        folder: the run directory.
+        folder: the run directory, or the folder of a synthesis.
         output: the file to write; `report.html` in the run directory without.
         path: where the input is now, if it was moved.
 
@@ -59,12 +64,14 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
     target = output or folder / "report.html"
     if target.suffix.casefold() not in (".html", ".htm"):
         raise SettingsError(f"{target} would be taken for something else", hint="name it .html")
-    read_json(folder, "manifest.json")  # where no run is, that is to be said before all else
+    synthetic = holds_synthesis(folder)
+    if not synthetic:
+        read_json(folder, "manifest.json")  # where no run is, that is to be said before all else
     if target.is_dir() or not target.parent.is_dir():
         raise RunError(
             f"{target}: no file can be written there", hint=f"name one: {typed('report', folder, '-o', 'report.html')}"
         )
-    html = render(page(folder, path=path))
+    html = render(synthesisreport.page(folder, path=path) if synthetic else page(folder, path=path))
     with replacing(target) as file:
         file.write(html)
     return Report(target, len(html.encode()))

@@ -23,6 +23,10 @@ from relabel.synthesis.written import Written
 MANIFEST: Final = "manifest.json"
 CACHE: Final = "cache"
 LOCK: Final = "synthesize.lock"
+LEDGER: Final = "synthetic.jsonl"
+JUDGING: Final = "judging"
+NO_RECIPE: Final = "(none)"
+"""What stands for the recipe of a slot that has none, in figures by recipe."""
 
 
 class Writer(Protocol):
@@ -83,6 +87,11 @@ def made_of(folder: Path) -> str:
         return str(json.loads((folder / MANIFEST).read_text("utf-8"))["input"]["path"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or nothing that can be read
         return ""
+
+
+def holds_synthesis(folder: Path) -> bool:
+    """Whether a folder is that of a synthesis, finished or not."""
+    return (folder / LOCK).is_file() or (folder / LEDGER).is_file()
 
 
 def check_same(source: Source, folder: Path) -> None:

@@ -43,6 +43,7 @@ from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
 from relabel.synthesisdir import (
     CACHE,
+    JUDGING,
     MANIFEST,
     Writer,
     alone,
@@ -54,7 +55,6 @@ from relabel.synthesisdir import (
 )
 
 CANDIDATES: Final = "candidates.jsonl"
-JUDGING: Final = "judging"
 WRITING: Final = "writing"
 REJECTS: Final = "rejects.jsonl"
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import filled
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,6 +171,20 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return three_judges(tmp_path_factory.mktemp("three"))
 
 
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of `relabel synthesize`, written and judged by models behind a server."""
+    return filled.paid(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of `relabel synthesize` whose passages and names are attacks."""
+    return filled.given_away(
+        tmp_path_factory.mktemp("attacked"), [each for each in HOSTILE if "\ud800" not in each]
+    ).folder
+
+
 @pytest.fixture
 def any_run(request: pytest.FixtureRequest) -> Path:
     """Return the run whose name a test is parametrised with."""
@@ -177,10 +192,12 @@ def any_run(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-every_run = pytest.mark.parametrize("any_run", ["rich", "paid", "hostile", "three"], indirect=True)
+RUNS = ("rich", "paid", "hostile", "three")
+every_run = pytest.mark.parametrize("any_run", RUNS, indirect=True)
+every_page = pytest.mark.parametrize("any_run", [*RUNS, "synthetic", "attacked"], indirect=True)
 
 
-@every_run
+@every_page
 def test_the_page_is_well_formed_and_loads_nothing(any_run: Path) -> None:
     """Tags nest, ids are unique and linked to; nothing has an address outside the page, nothing is a script."""
     html, page = seen(any_run)
@@ -198,7 +215,7 @@ def test_the_page_is_well_formed_and_loads_nothing(any_run: Path) -> None:
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in html
 
 
-@every_run
+@every_page
 def test_the_same_run_gives_the_same_bytes(any_run: Path, tmp_path: Path) -> None:
     """Written twice, the second time in another process, the page is the same."""
     first = seen(any_run)[0].encode()
@@ -642,7 +659,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.browser
-@every_run
+@every_page
 def test_in_a_browser(any_run: Path, browser: Any) -> None:
     """Offline, without a request or complaint, at phone and desk width, light and dark: nothing runs over the edge."""
     seen(any_run)

@@ -33,7 +33,8 @@ _LOOKS: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(("relevant", "false negative"), (SERIES[0], "")),
     "partial": (SERIES[1], "////"),
     **dict.fromkeys(("irrelevant", "true negative"), (SERIES[4], "")),
-}
+    "used": (SERIES[0], ""), "left over": (SERIES[0], "...."), "refused": (SERIES[1], "////"), "none": (SERIES[4], ""),
+}  # fmt: skip
 """Colour and hatch of what has its own wherever it is drawn."""
 
 _OTHER: Final = (SERIES[3], "xxxx")
@@ -134,15 +135,17 @@ def bars(rows: Sequence[tuple[str, Mapping[str, int]]], unit: str) -> "Figure":
 
 
 @_drawn
-def whiskers(figures: Sequence[Whisker], label: str, *, percent: bool = False) -> "Figure":
+def whiskers(figures: Sequence[Whisker], label: str, *, percent: bool = False, line: float | None = None) -> "Figure":
     """Draw figures with their intervals, one line for each row, markers of several series a little apart.
 
-    Shares are drawn in percent from 0 on, coefficients up to 1.
+    Shares are drawn in percent from 0 on, coefficients up to 1; a dashed line stands where `line` says.
     """
     rows = list(dict.fromkeys(each.row for each in figures))
     series = list(dict.fromkeys(each.series for each in figures))
     scale = 100 if percent else 1
     figure, axes = _open((0.16 + 0.14 * len(series)) * len(rows) + (0.75 if len(series) > 1 else 0.55))
+    if line is not None:
+        axes.axvline(scale * line, color=MUTED, linestyle=(0, (4, 3)), linewidth=0.9)
     for at, (name, colour, marker) in enumerate(zip(series, cycle(SERIES), cycle(_MARKERS), strict=False)):
         shift = 0.5 * ((at + 0.5) / len(series) - 0.5)
         for each in figures:
@@ -155,7 +158,8 @@ def whiskers(figures: Sequence[Whisker], label: str, *, percent: bool = False) -
                   label=name, markeredgecolor=PAPER)  # fmt: skip
     _rows(axes, rows)
     least = min([each.low for each in figures if each.low is not None], default=0.0)
-    axes.set_xlim(left=scale * min(0.0, least), right=None if percent else 1.02)
+    edge = 0.0 if line is None else -0.02  # an AUC of 0 is a figure as good as one of 1: its marker is to be seen whole
+    axes.set_xlim(left=scale * min(edge, least), right=None if percent else 1.02)
     axes.set_xlabel(label)
     if len(series) > 1:
         _legend(figure, len(series))

@@ -44,7 +44,7 @@ def done(manifest: Json, execution: Json) -> Section:
     policy = settings["policy"]
     facts: list[tuple[Cell, Cell]] = [
         ("input", Markup("{}, {} rows, SHA-256 {}").format(
-            name(_file_name(told["path"])), told["format"], code(told["sha256"][:16]))),
+            name(file_name(told["path"])), told["format"], code(told["sha256"][:16]))),
         ("reference", f"the first {settings['reference']} positives of a row"),
         ("policy", name(_policy(policy), longest=400)),
         ("seed", str(manifest["seed"])),
@@ -64,7 +64,7 @@ def done(manifest: Json, execution: Json) -> Section:
     return Section("done", "What was done, and with what", (
         _cascade(manifest["stages"], settings["stages"]),
         Table(("", ""), tuple(facts), words=2),
-        Text(yaml.safe_dump(_told(settings), sort_keys=False, allow_unicode=True, width=100), "mono",
+        Text(yaml.safe_dump(told_settings(settings), sort_keys=False, allow_unicode=True, width=100), "mono",
              folded="All settings, as a config file"),
     ))  # fmt: skip
 
@@ -126,14 +126,15 @@ def _policy(policy: Json) -> str:
     return f"{told}{limit}; min_negatives {policy['min_negatives']}{exempt}"
 
 
-def _told(settings: Any) -> Any:
+def told_settings(settings: Any) -> Any:
     """Return settings without what was not set."""
     if isinstance(settings, Mapping):
-        return {key: _told(value) for key, value in settings.items() if value not in (None, "", [], {})}
-    return [_told(each) for each in settings] if isinstance(settings, list) else settings
+        return {key: told_settings(value) for key, value in settings.items() if value not in (None, "", [], {})}
+    return [told_settings(each) for each in settings] if isinstance(settings, list) else settings
 
 
-def _file_name(path: str) -> str:
+def file_name(path: str) -> str:
+    """Return the last part of a path of any system."""
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
