@@ -2,11 +2,14 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +25,7 @@ from relabel.families import family, warnings_of
 from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, get_format, open_writer
 from relabel.money import NOTHING, Amount
-from relabel.records import Case, Example, Judgment, Passage, chance
+from relabel.records import Case, Example, Judgment, Passage, chance, digest
 from relabel.synthesis import using
 from relabel.synthesis.gate import Gated
 from relabel.synthesis.marks import is_synthetic
@@ -340,6 +343,24 @@ def test_what_is_synthetic_already_counts_as_such(tmp_path: Path) -> None:
         used.append((done.statistics["input"]["made"], done.statistics["slots"]["used"]))
     assert used == [(0, 1), (1, 1), (2, 0)]
     assert done.statistics["share"] == {"of_negatives": 0.5, "synthetic": 2, "negatives": 4}
+
+
+def test_only_what_passes_the_cheap_checks_is_embedded(tmp_path: Path) -> None:
+    """Passages that the text alone refuses, however long, are never embedded, and have no difficulty."""
+    source = write(tmp_path / "rows.jsonl", [1])
+    rows = [{"query_id": "q0", "text": each} for each in (text(1), text(2, length=3000), "no", text(1) + " no", text(3))]
+    settings = chosen(tmp_path, "add: 5", candidates(tmp_path / "written.jsonl", *rows))
+    gate = replace(settings.gate, near=0.99)
+    done = run(tmp_path, source, settings.model_copy(update={"gate": gate}))
+    ends = [(line["reason"], line["difficulty"] is None) for line in ledger(done)]
+    refused = ["too long", "too short", "near another synthetic one"]
+    assert ends == [("", False), *[(reason, True) for reason in refused], ("", False)]
+    (file,) = (tmp_path / "out" / "cache").glob("vectors-*.sqlite")
+    with closing(sqlite3.connect(file)) as vectors:
+        embedded = {key for (key,) in vectors.execute("SELECT key FROM texts")}
+    (row,) = examples([1])
+    known = [*row.positives, *row.negatives, Passage("", text(1)), Passage("", text(3))]
+    assert embedded == {digest("query", row.query), *[digest("document", each.full_text) for each in known]}
 
 
 def test_written_before(tmp_path: Path) -> None:
