@@ -294,9 +294,7 @@ def _model(judge: config.Settings) -> EncoderSettings:
     return EncoderSettings(stage.model, stage.revision, stage.batch_size, stage.device) if stage else EncoderSettings()
 
 
-def _texts(
-    rows: Iterable[tuple[Example, list[Slot], list[Gated]]], progress: Progress
-) -> Iterator[tuple[Role, str]]:
+def _texts(rows: Iterable[tuple[Example, list[Slot], list[Gated]]], progress: Progress) -> Iterator[tuple[Role, str]]:
     for example, _, gated in rows:
         yield "query", example.query
         for passage in (*example.positives, *example.negatives, *[each.passage for each in gated if each.passed]):

@@ -348,7 +348,9 @@ def test_what_is_synthetic_already_counts_as_such(tmp_path: Path) -> None:
 def test_only_what_passes_the_cheap_checks_is_embedded(tmp_path: Path) -> None:
     """Passages that the text alone refuses, however long, are never embedded, and have no difficulty."""
     source = write(tmp_path / "rows.jsonl", [1])
-    rows = [{"query_id": "q0", "text": each} for each in (text(1), text(2, length=3000), "no", text(1) + " no", text(3))]
+    rows = [
+        {"query_id": "q0", "text": each} for each in (text(1), text(2, length=3000), "no", text(1) + " no", text(3))
+    ]
     settings = chosen(tmp_path, "add: 5", candidates(tmp_path / "written.jsonl", *rows))
     gate = replace(settings.gate, near=0.99)
     done = run(tmp_path, source, settings.model_copy(update={"gate": gate}))
