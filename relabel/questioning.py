@@ -91,6 +91,8 @@ def write_queries(
     rows = folder / "rows.jsonl"
     if Path(collection).exists() and Path(collection).resolve() == rows.resolve():
         raise InputError(f"{collection} would be overwritten", hint="name another folder: -o")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file", hint="name a folder: -o")
     if next(passages(), None) is None:  # what cannot be read at all is told before a folder is made
         raise InputError(f"{collection}: holds no passages", hint="name a file with a text in each row")
     _check(collection, folder)

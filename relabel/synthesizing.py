@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from relabel import augmenting, config, pipeline
+from relabel import augmenting, billing, config, pipeline
 from relabel.authors import Author, open_author
-from relabel.building import Opened
+from relabel.building import Opened, open_cluster, open_judges
 from relabel.concluding import Plan
 from relabel.copies import normalise
 from relabel.engines.budget import Limits
@@ -130,6 +131,7 @@ def synthesize(
     """
     started, begun, limits = time.time(), time.monotonic(), limits or Limits()
     judge = cascade(settings)
+    _try_judges(judge, limits, judges or {})
     with alone(folder):
         check_same(source, folder)
         asked = look(source, settings, folder / REJECTS)
@@ -169,6 +171,15 @@ def cascade(settings: Settings) -> config.Settings:
     """
     chosen = config.load(Path(settings.judge) if settings.judge is not None else None)
     return chosen.model_copy(update={"pool": None, "policy": config.PolicySettings()})
+
+
+def _try_judges(judge: config.Settings, limits: Limits, own: Mapping[str, Judge]) -> None:
+    """Open those who judge, and close them again: what they lack is told before anybody is paid for writing."""
+    with TemporaryDirectory(prefix="relabel-") as name, Store(Path(name)) as store:
+        cache = Path(name) / "cache"
+        with open_cluster(judge, cache) as cluster:
+            budget = billing.open_budget(judge, store, limits, own)
+            open_judges(judge, store, cache, own, cluster, budget)
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------

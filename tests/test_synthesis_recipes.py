@@ -293,7 +293,7 @@ def test_what_is_wrong_with_settings_is_said_with_its_line(text: str, line: int 
         (
             "judge: nix.yaml",
             3,
-            "judge: cannot be read: [Errno 2] No such file or directory: '{folder}/nix.yaml'\n  correct",
+            "judge: cannot be read: [Errno 2] No such file or directory: '{folder}/nix.yaml'\n",
         ),
         ("judge: broken.yaml", 3, "judge: {folder}/broken.yaml, line 1: stages: Field required"),
         ("prices: nix.yaml", 3, "prices: cannot be read: [Errno 2] No such file"),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from server import Body, FakeServer, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
-from relabel.errors import BudgetReached, InputError, RowError, RunError, SettingsError
+from relabel.errors import BudgetReached, InputError, MissingPart, RowError, RunError, SettingsError
 from relabel.families import family, warnings_of
 from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, get_format, open_writer
@@ -429,6 +429,68 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert found.judging is not None
     assert found.judging.survey.pairs == 5
     assert sorted(tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_recordings_are_looked_at_before_anything_else(tmp_path: Path, dry: bool) -> None:
+    """Recorded replies that are not there, or are none, end a dry run as they end a run: at once, nothing written."""
+    source = write(tmp_path / "rows.jsonl", [3])
+    (tmp_path / "none.jsonl").write_text("{}\n", "utf-8")
+    (tmp_path / "cascade.yaml").write_text(
+        "stages: [{judge: llm, engine: {kind: scripted, replies: nix.jsonl}}]", "utf-8"
+    )
+    told = (
+        ("{kind: scripted, replies: nix.jsonl}\nrecipes: {positive: 1}", r"s.yaml, line 1: engine.replies: cannot be"),
+        ("{kind: scripted, replies: none.jsonl}\nrecipes: {positive: 1}", r"none.jsonl, line 1: field 'judge'"),
+        ("null\njudge: cascade.yaml", r"nix.jsonl: cannot read the recorded replies"),
+    )
+    for text, words in told:
+        (tmp_path / "s.yaml").write_text(f"engine: {text}", "utf-8")
+        with pytest.raises((SettingsError, InputError), match=words):
+            if dry:
+                api_synthesis.rehearse_synthesis(source, tmp_path / "s.yaml")
+            else:
+                api_synthesis.synthesize(source, tmp_path / "s.yaml", output=tmp_path / "out")
+        assert dry or not (tmp_path / "out" / "candidates.jsonl").exists()
+
+
+@pytest.mark.parametrize("stage", ["llm", "nobody"])
+def test_judges_that_cannot_be_asked_are_told_before_anybody_writes(tmp_path: Path, stage: str) -> None:
+    """A cluster that cannot be used, an unknown price under a limit: refused while nothing is spent or made."""
+    source, writer = write(tmp_path / "rows.jsonl", [3]), Scripted({})
+    engine = "{kind: openai, model: nobody-knows, base_url: 'http://127.0.0.1:1/v1'}"
+    judge = tmp_path / "cascade.yaml"
+    wanted = chosen(tmp_path).model_copy(update={"judge": str(judge)})
+    judge.write_text(
+        f"stages: [{{judge: llm, engine: {engine}}}]\nray: {{address: 'ray://x', replicas: {{{stage}: 1}}}}"
+    )
+    with pytest.raises(
+        (SettingsError, MissingPart), match="no stage is called nobody" if stage == "nobody" else "(?i)ray"
+    ):
+        api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=writer)
+    judge.write_text(f"stages: [{{judge: llm, engine: {engine}}}]")
+    with pytest.raises(SettingsError, match="needs the price of every model"):
+        api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=writer, max_usd=1.0)
+    assert (writer.asked, (tmp_path / "out").exists()) == (0, False)
+
+
+def test_a_gate_of_which_every_check_is_off(tmp_path: Path) -> None:
+    """Everything that holds a text reaches the judges, but what is equal to what is there; nothing is embedded."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    (row,) = examples([2])
+    texts = ("no", text(1, length=900), row.query + " no", row.positives[0].text, text(1, length=900), " ")
+    file = candidates(tmp_path / "written.jsonl", *[{"query_id": "q0", "text": each} for each in texts])
+    off = "gate: {words: null, copy: null, near: null, twin: null, easy: null, language: false}\norder: as written\n"
+    wanted = parse(f"{off}below: 0\nadd: 9\nmax_share: {{row: 1, data: 1}}\n")
+    (tmp_path / "judge.yaml").write_text(JUDGED, "utf-8")
+    done = run(
+        tmp_path, source, wanted.model_copy(update={"judge": str(tmp_path / "judge.yaml"), "written": str(file)})
+    )
+    check_accounts(done, 6)
+    ends = [line["end"] if line["end"] == "accepted" else line["reason"] for line in ledger(done)]
+    refused = ["copy of a positive", "near another synthetic one", "empty"]
+    assert ends == ["accepted", "accepted", "accepted", *refused]
+    assert not list((tmp_path / "out" / "cache").glob("vectors*"))
 
 
 def test_of_more_than_the_data_set_may_have_no_more_is_asked(tmp_path: Path) -> None:
