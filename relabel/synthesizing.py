@@ -140,7 +140,7 @@ def synthesize(
             if writer is None and settings.written is None:
                 writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
             take_in(source, settings, asked, slots, writer, progress)
-            warnings = tuple(warnings_of(judge, slots.generators()))
+            warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
             if asked.wanted and not asked.room and asked.room is not None:
                 beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
                 warnings += (f"max_share.data leaves no room beside {beside}",)
@@ -244,6 +244,13 @@ def take_in(
             slots.add(writer.written(example))
             slots.fill(example.position, number)
         progress("written", example.position + 1, 0)
+
+
+def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:
+    """Yield a warning where lines of what was written before are for no row."""
+    number, first = slots.strays()
+    if number:
+        yield f"lines of {settings.written} for no row of the input: {number:,}; {first}"
 
 
 def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:

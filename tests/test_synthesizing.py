@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -381,6 +382,33 @@ def test_written_before(tmp_path: Path) -> None:
     assert [each.text for each in first.negatives[2:]] == [text(1), text(2)]
 
 
+def test_lines_for_no_row_say_which_was_meant(tmp_path: Path) -> None:
+    """A query_id that no row has is told with its line, and with the id of the row whose query stands beside it."""
+    source = write(tmp_path / "rows.jsonl", [2, 2])
+    rows = [json.loads(line) for line in source.read_text("utf-8").splitlines()]
+    rows[1]["query_id"] = 17
+    candidates(source, *rows)
+    file = candidates(
+        tmp_path / "written.jsonl",
+        {"query_id": "q9", "query": "what is 1?", "text": text(1)},
+        {"query_id": "q8", "query": "what?", "text": text(2)},
+        {"query": "what is 9?", "text": text(3)},
+        {"query_id": "q0", "query": "what is 1?", "text": text(4)},
+        {"query_id": 17, "text": text(5)},
+    )
+    done = run(tmp_path, source, chosen(tmp_path, written=file))
+    check_accounts(done, 5)
+    missed = "line 1: no row has the query_id 'q9'; the row with its query has the query_id '17'"
+    whys = [missed, "line 2: no row has the query_id 'q8'", "line 3: no row has the query 'what is 9?'"]
+    assert [(line["reason"], line["why"]) for line in ledger(done) if line["end"] != "accepted"] == [
+        ("no such row", why) for why in whys
+    ]
+    assert [line["query_id"] for line in ledger(done) if line["end"] == "accepted"] == ["q0", "17"]
+    told = f"lines of {file} for no row of the input: 3; {missed}"
+    assert told in done.warnings
+    assert told in foreseeing.foresee(sources.open_source(source), chosen(tmp_path, written=file)).warnings
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -431,8 +459,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == there
 
 
-@pytest.mark.parametrize("dry", [True, False])
-def test_recordings_are_looked_at_before_anything_else(tmp_path: Path, dry: bool) -> None:
+def test_recordings_are_looked_at_before_anything_else(tmp_path: Path) -> None:
     """Recorded replies that are not there, or are none, end a dry run as they end a run: at once, nothing written."""
     source = write(tmp_path / "rows.jsonl", [3])
     (tmp_path / "none.jsonl").write_text("{}\n", "utf-8")
@@ -446,12 +473,10 @@ def test_recordings_are_looked_at_before_anything_else(tmp_path: Path, dry: bool
     )
     for text, words in told:
         (tmp_path / "s.yaml").write_text(f"engine: {text}", "utf-8")
-        with pytest.raises((SettingsError, InputError), match=words):
-            if dry:
-                api_synthesis.rehearse_synthesis(source, tmp_path / "s.yaml")
-            else:
-                api_synthesis.synthesize(source, tmp_path / "s.yaml", output=tmp_path / "out")
-        assert dry or not (tmp_path / "out" / "candidates.jsonl").exists()
+        for call in (api_synthesis.rehearse_synthesis, partial(api_synthesis.synthesize, output=tmp_path / "out")):
+            with pytest.raises((SettingsError, InputError), match=words):
+                call(source, tmp_path / "s.yaml")
+        assert not (tmp_path / "out" / "candidates.jsonl").exists()
 
 
 @pytest.mark.parametrize("stage", ["llm", "nobody"])
