@@ -106,7 +106,7 @@ def write_queries(
     Raises:
         BudgetReached, InputError, ServiceError, SettingsError: see `synthesize`.
     """
-    chosen = config if isinstance(config, Settings) else files.load(Path(config))
+    chosen = config if isinstance(config, Settings) else files.load(Path(config), queries=True)
     done: Counter[str] = Counter()
 
     def watch(stage: str, asked: int, passed: int) -> None:

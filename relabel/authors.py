@@ -115,10 +115,12 @@ def foresee(settings: Settings, examples: Iterable[Example]) -> StageForecast | 
 
     Raises:
         SettingsError: the settings cannot be used.
+        InputError: the recorded replies cannot.
     """
     recipes, engine = open_recipes(settings), settings.engine
     if engine is None or not recipes:
         return None
+    open_engine(engine, WRITING)  # recorded replies are read
     costs = price(engine, settings.prices)
     sums = [0, 0, 0, 0, 0]  # passages, requests, tokens in, tokens out, picodollars
     for example in examples:

@@ -16,7 +16,7 @@ from relabel.store import Store
 
 NO_PRICE: Final = (
     "write what it costs into the engine's settings, `price: {input: …, output: …}` in US $ per million tokens,"
-    " or into a file: --prices FILE"
+    " or into a file that `prices:` names (relabel run: --prices FILE)"
 )
 
 

@@ -80,7 +80,10 @@ class PriceFile:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"cannot read the prices in {path}: {error}", hint="--prices FILE") from error
+            raise SettingsError(
+                f"cannot read the prices in {path}: {error}",
+                hint="name another file: `prices:` in the settings, or --prices FILE where there is that option",
+            ) from error
         data, tree = read_yaml(text, str(path), hint=HINT)
         if not isinstance(data, dict):
             raise SettingsError(f"{path}: a file of prices is a mapping of models", hint=HINT)

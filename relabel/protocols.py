@@ -44,6 +44,7 @@ class Request:
         messages: the rendered prompt.
         choices: when not empty, the answer must be one of these strings, and its probability is wanted.
         schema: when given, the answer must be JSON of this schema.
+        form: what the schema is called where a server wants a name for it. No part of the address.
         judge, template, query_id, candidate_ids: whom the question concerns. For recorded replies, logs and
             errors; no part of the address. `candidate_ids` stand in the order in which the prompt shows them.
         ticket: the asker's own mark; comes back with the reply.
@@ -61,6 +62,7 @@ class Request:
     candidate_ids: tuple[str, ...] = ()
     ticket: int = 0
     shares: str = ""
+    form: str = "verdicts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ statistics.json     asked = written + none, by reason; the same for the same pas
 run.json            what this execution took, and the bill of all of them
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,10 @@ from relabel.synthesis.settings import Settings
 from relabel.synthesis.writing import Watch
 
 REPEATED: Final = "repeated"
+_WANTED: Final = (
+    "name a file of passages: plain text (.txt) with one in each line, or JSONL, TSV, CSV or Parquet with a text in each"
+    " row; or a BEIR folder with its corpus.jsonl"
+)
 OWN: Final = ("rows.jsonl", "none.jsonl", "statistics.json", "run.json", "writing")
 """What lies in a folder of queries; files that were being written when it was killed begin so too."""
 
@@ -91,8 +96,12 @@ def write_queries(
     rows = folder / "rows.jsonl"
     if Path(collection).exists() and Path(collection).resolve() == rows.resolve():
         raise InputError(f"{collection} would be overwritten", hint="name another folder: -o")
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "may not be written in" if there.is_dir() else "is a file"
+        raise RunError(f"{there} {why}", hint="name another folder: -o")
     if next(passages(), None) is None:  # what cannot be read at all is told before a folder is made
-        raise InputError(f"{collection}: holds no passages", hint="name a file with a text in each row")
+        raise InputError(f"{collection}: holds no passages", hint=_WANTED)
     _check(collection, folder)
     with open_query_author(settings, folder / "writing", limits=limits, watch=watch) as author:
         author.writer.ask(passages())
@@ -154,9 +163,14 @@ def passages_of(collection: Path | str) -> Callable[[], Iterator[Passage]]:
     plain = not str(collection).startswith(("hf:", "irds:")) and plain_name(path).endswith(".txt")
     if plain and existing(path).is_file() and not _separated(path):
         return partial(_lines, path)
-    documents = open_documents(collection).documents
+    try:
+        documents = open_documents(collection).documents
+    except InputError as error:
+        if isinstance(error, RowError) or not path.is_dir():
+            raise
+        raise InputError(f"{collection}: is a folder, and no collection that is known", hint=_WANTED) from error
     if documents is None:
-        raise InputError(f"{collection}: holds no passages", hint="name a file with a text in each row")
+        raise InputError(f"{collection}: holds no passages", hint=_WANTED)
     return documents
 
 

@@ -63,7 +63,9 @@ def _assumptions(console: Console, found: Forecast) -> None:
         told = f"cached: {cached:,} tokens with which the prompt before begins too, from 1,024 on in steps of 128"
         put_line(console, as_text(f"{told} (OpenAI's rule), if the server still has them", "dim"))
     for stage in found.models:
-        put_line(console, as_text(f"{stage.name}: {stage.price or 'price unknown: say it by --prices FILE'}", "dim"))
+        put_line(
+            console, as_text(f"{stage.name}: {stage.price or 'price unknown: say it by `price:` in its engine'}", "dim")
+        )
     if found.break_even is not None:
         put_line(
             console,

@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from relabel import augmenting, config, pipeline
+from relabel import augmenting, billing, config, pipeline
 from relabel.authors import Author, open_author
-from relabel.building import Opened
+from relabel.building import Opened, open_cluster, open_judges
 from relabel.concluding import Plan
 from relabel.copies import normalise
 from relabel.engines.budget import Limits
@@ -25,7 +26,7 @@ from relabel.errors import RunError
 from relabel.families import warnings_of
 from relabel.formats import FORMATS, Reject, open_writer
 from relabel.formats.carrying import other_fields
-from relabel.judges.positives import KnownPositives
+from relabel.judges.positives import KnownPositives, Look
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.searching import Progress
 from relabel.money import NOTHING, PICO
@@ -35,7 +36,7 @@ from relabel.rundir import json_line, replacing, sha256_of, write_json
 from relabel.separating import told_apart
 from relabel.sources import Source, Survey, open_source
 from relabel.store import Store
-from relabel.synthesis.gate import Gate
+from relabel.synthesis.gate import Gate, Gated
 from relabel.synthesis.likeness import open_twins
 from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
@@ -130,6 +131,7 @@ def synthesize(
     """
     started, begun, limits = time.time(), time.monotonic(), limits or Limits()
     judge = cascade(settings)
+    _try_judges(judge, limits, judges or {})
     with alone(folder):
         check_same(source, folder)
         asked = look(source, settings, folder / REJECTS)
@@ -138,7 +140,7 @@ def synthesize(
             if writer is None and settings.written is None:
                 writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
             take_in(source, settings, asked, slots, writer, progress)
-            warnings = tuple(warnings_of(judge, slots.generators()))
+            warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
             if asked.wanted and not asked.room and asked.room is not None:
                 beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
                 warnings += (f"max_share.data leaves no room beside {beside}",)
@@ -169,6 +171,15 @@ def cascade(settings: Settings) -> config.Settings:
     """
     chosen = config.load(Path(settings.judge) if settings.judge is not None else None)
     return chosen.model_copy(update={"pool": None, "policy": config.PolicySettings()})
+
+
+def _try_judges(judge: config.Settings, limits: Limits, own: Mapping[str, Judge]) -> None:
+    """Open those who judge, and close them again: what they lack is told before anybody is paid for writing."""
+    with TemporaryDirectory(prefix="relabel-") as name, Store(Path(name)) as store:
+        cache = Path(name) / "cache"
+        with open_cluster(judge, cache) as cluster:
+            budget = billing.open_budget(judge, store, limits, own)
+            open_judges(judge, store, cache, own, cluster, budget)
 
 
 # -- what is asked for -----------------------------------------------------------------------------------------
@@ -235,12 +246,11 @@ def take_in(
         progress("written", example.position + 1, 0)
 
 
-def _written_rows(source: Source, slots: Slots) -> Iterator[tuple[Example, list[Slot]]]:
-    """Yield the rows for which something was written that is still open."""
-    for example in source.examples(lambda _: None):
-        found = [slot for slot in slots.of(example.position) if not slot.end]
-        if found:
-            yield example, found
+def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:
+    """Yield a warning where lines of what was written before are for no row."""
+    number, first = slots.strays()
+    if number:
+        yield f"lines of {settings.written} for no row of the input: {number:,}; {first}"
 
 
 def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:
@@ -265,23 +275,35 @@ def _gate(
     vectors = None
     if limits.near is not None or limits.easy is not None or settings.order == "difficulty":
         vectors = VectorCache(Encoder(_model(judge)), cache)
-        vectors.fill(_texts(_written_rows(source, slots), progress))
     known = KnownPositives(cache)
     known.note(source.examples(lambda _: None))
-    with (
-        known.open() as elsewhere,
-        open_twins(cache / "twins.sqlite") as twins,
-        open_writer(folder / CANDIDATES, FORMATS["tevatron"]) as file,
-    ):
-        gate = Gate(limits, twins, vectors)
-        for example, found in _written_rows(source, slots):
-            gated = list(gate.look(example, [slot.gated.written for slot in found], elsewhere.of(example.query)))
-            slots.gate(found, gated)
-            negatives = tuple([each.passage for each in gated if each.passed])
-            if negatives:
-                file.write(candidate_row(example, negatives))
-            progress("gate", example.position + 1, 0)
+    with known.open() as elsewhere:
+        if vectors is not None:  # only what the cheap checks let pass is embedded
+            with open_twins(cache / "twins.sqlite") as twins:
+                vectors.fill(_texts(_looked(source, slots, Gate(limits, twins, None), elsewhere), progress))
+        with (
+            open_twins(cache / "twins.sqlite") as twins,
+            open_writer(folder / CANDIDATES, FORMATS["tevatron"]) as file,
+        ):
+            gate = Gate(limits, twins, vectors)
+            for example, found, gated in _looked(source, slots, gate, elsewhere):
+                slots.gate(found, gated)
+                negatives = tuple([each.passage for each in gated if each.passed])
+                if negatives:
+                    file.write(candidate_row(example, negatives))
+                progress("gate", example.position + 1, 0)
     return dict(gate.counted)
+
+
+def _looked(
+    source: Source, slots: Slots, gate: Gate, elsewhere: Look
+) -> Iterator[tuple[Example, list[Slot], list[Gated]]]:
+    """Yield the rows for which something was written that is still open, with what a gate says of it."""
+    for example in source.examples(lambda _: None):
+        found = [slot for slot in slots.of(example.position) if not slot.end]
+        if found:
+            written = [slot.gated.written for slot in found]
+            yield example, found, list(gate.look(example, written, elsewhere.of(example.query)))
 
 
 def _model(judge: config.Settings) -> EncoderSettings:
@@ -290,10 +312,10 @@ def _model(judge: config.Settings) -> EncoderSettings:
     return EncoderSettings(stage.model, stage.revision, stage.batch_size, stage.device) if stage else EncoderSettings()
 
 
-def _texts(rows: Iterable[tuple[Example, list[Slot]]], progress: Progress) -> Iterator[tuple[Role, str]]:
-    for example, found in rows:
+def _texts(rows: Iterable[tuple[Example, list[Slot], list[Gated]]], progress: Progress) -> Iterator[tuple[Role, str]]:
+    for example, _, gated in rows:
         yield "query", example.query
-        for passage in (*example.positives, *example.negatives, *[passage_of(slot) for slot in found]):
+        for passage in (*example.positives, *example.negatives, *[each.passage for each in gated if each.passed]):
             if passage.full_text.strip():
                 yield "document", passage.full_text
         progress("embedding", example.position + 1, 0)

@@ -1,5 +1,6 @@
 """YAML text → data, and where in it a mistake stands."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +44,8 @@ def text_of(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
-            raise SettingsError(f"cannot read the config {path}: longer than {LONGEST:,} bytes", hint=hint)
+            told = f"cannot read the config {path}: longer than {LONGEST:,} bytes"
+            raise SettingsError(told, hint="settings are short: is this the right file?")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -119,10 +121,14 @@ def _problem(name: str, tree: Any, found: Mapping[str, Any], place: list[Any]) -
     message = found["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]  # a class of ours
     if found["type"] == "extra_forbidden":
         message = "there is no such field here"
-    return f"{name}, line {_line(tree, place)}: {field + ': ' if field else ''}{message}"
+    value = found.get("input")
+    if found["type"] != "value_error" and isinstance(value, float) and not math.isfinite(value):
+        message = f"Input should be a finite number, not {yaml.safe_dump(value).split()[0]}"
+    # what is wrong with fields together is told of the whole, and begins with one of them
+    return f"{name}, line {line_of(tree, place or message.split(':')[:1])}: {field + ': ' if field else ''}{message}"
 
 
-def _line(node: Any, place: list[Any]) -> int:
+def line_of(node: Any, place: Sequence[Any]) -> int:
     """Find the line (from 1) of a place in a YAML tree; of its nearest parent where the place is missing."""
     line = int(node.start_mark.line) + 1 if node is not None else 1
     for part in place:

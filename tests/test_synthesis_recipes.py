@@ -225,6 +225,9 @@ def test_the_file_of_the_readme_is_read(tmp_path: Path) -> None:
         "seed: 42\n",
         "utf-8",
     )
+    (tmp_path / "cascade.yaml").write_text("stages: [rules]", "utf-8")
+    (tmp_path / "prices.yaml").write_text("fake: {input: 1, output: 2}", "utf-8")
+    (tmp_path / "written.jsonl").touch()
     read = synthesis_settings.load(path)
     assert list(read.recipes) == [str(path.parent / "mine.md"), "mirror", "rules"]
     placed = (str(tmp_path / name) for name in ("cascade.yaml", "prices.yaml", "written.jsonl"))
@@ -251,17 +254,22 @@ def test_who_writes_throws_dice_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("recipes: {requirement: 3}", 1, "requirement asks a model, and none is named"),
-        (f"{ENGINE}recipes: {{requirement: 0}}", 1, "weight above 0"),
-        (f"{ENGINE}recipes: {{requirement: -1}}", 2, "recipes.requirement: Input should be greater"),
+        ("below: 3\nrecipes: {requirement: 3}", 2, "requirement asks a model, and none is named"),
+        (f"{ENGINE}recipes: {{requirement: 0}}", 2, "weight above 0"),
+        (f"{ENGINE}recipes: {{requirement: -1}}", 2, "recipes.requirement: a number of 0 or more"),
         ("below: 0", 1, "nothing is wanted"),
         ("below: 2\nbelwo: 3", 2, "belwo: there is no such field here"),
         ("seed: 1\ngate: {words: [2, 1]}", 2, "the fewest are not fewer"),
         ("gate: {near: many}", 1, "gate.near: Input should be a valid number"),
         ("gate: {far: 1}", 1, "gate.far"),
-        ("max_share: {row: 1.5}", 1, "max_share.row: Input should be less than or equal to 1"),
-        ("at_once: 0", 1, "at_once: Input should be greater"),
-        ("oversample: 0.5", 1, "oversample: Input should be greater"),
+        ("max_share: {row: 1.5}", 1, "max_share.row: a number from 0 to 1"),
+        ("at_once: 0", 1, "at_once: a number from 1 to 20"),
+        ("oversample: 0.5", 1, "oversample: a number from 1 to 20"),
+        ("below: 3\noversample: .nan", 2, "oversample: a number from 1 to 20 is expected"),
+        ("below: .inf", 1, "below: a number of 0 or more is expected"),
+        ("gate: {words: [.nan, 1]}", 1, "gate.words.0: a number of 0 or more is expected"),
+        ("engine: {kind: openai, model: x, temperature: .nan}", 1, "Input should be a finite number, not .nan"),
+        ("seed: -.inf", 1, "seed: Input should be a finite number, not -.inf"),
         ("order: random", 1, "order: Input should be 'difficulty'"),
         ("engine: {kind: opnai, model: x}", 1, "engine: Input tag 'opnai'"),
         ("engine: {kind: openai}", 1, "engine.model: Field required"),
@@ -275,6 +283,44 @@ def test_what_is_wrong_with_settings_is_said_with_its_line(text: str, line: int 
         parse(text, "synthesize.yaml")
     assert problem in str(caught.value)
     assert str(caught.value).startswith("synthesize.yaml" + (f", line {line}: " if line else ": "))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("recipes:\n  requirment: 1", 4, "recipes.requirment: there is no recipe 'requirment'\n  did you mean"),
+        ("recipes: {query: 1}", 3, "recipes.query: recipe query writes queries, not passages\n  `recipes:` takes"),
+        (
+            "judge: nix.yaml",
+            3,
+            "judge: cannot be read: [Errno 2] No such file or directory: '{folder}/nix.yaml'\n",
+        ),
+        ("judge: broken.yaml", 3, "judge: {folder}/broken.yaml, line 1: stages: Field required"),
+        ("prices: nix.yaml", 3, "prices: cannot be read: [Errno 2] No such file"),
+        ("prices: broken.yaml", 3, "prices: {folder}/broken.yaml, line 1: a.input: Field required"),
+        ("below: 3\nwritten: .", 4, "written: cannot be read: [Errno 21] Is a directory"),
+    ],
+)
+def test_what_a_file_names_is_looked_for_at_once(tmp_path: Path, text: str, line: int, problem: str) -> None:
+    """Recipes, cascade, prices and texts: by file, line and field, with no option that the command lacks."""
+    (tmp_path / "broken.yaml").write_text("a: {}", "utf-8")
+    path = tmp_path / "s.yaml"
+    path.write_text(f"seed: 1\n{ENGINE}{text}", "utf-8")
+    with pytest.raises(SettingsError) as caught:
+        synthesis_settings.load(path)
+    told = str(caught.value)
+    assert told.startswith(f"{path}, line {line}: {problem.replace('{folder}', str(tmp_path))}")
+    assert not re.search(r"--|-c FILE", told)
+
+
+def test_queries_need_less_of_the_settings(tmp_path: Path) -> None:
+    """Only what writing queries takes has to be there: a cascade that is not is no hindrance, another recipe is."""
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{ENGINE}recipes: {{nix: 1}}\njudge: nix.yaml", "utf-8")
+    assert synthesis_settings.load(path, queries=True).query == "query"
+    path.write_text(f"{ENGINE}recipes: {{nix: 1}}\nquery: positive", "utf-8")
+    with pytest.raises(SettingsError, match=r"line 3: query: recipe positive writes passages, not queries"):
+        synthesis_settings.load(path, queries=True)
 
 
 def test_recipes_must_write_passages_and_go_by_different_names(tmp_path: Path) -> None:

@@ -463,6 +463,46 @@ def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
             write_queries(tmp_path / "none.txt", settings, tmp_path / "n")
 
 
+def test_what_holds_no_passages_is_told_what_does(tmp_path: Path) -> None:
+    """A folder that is no collection, and a file in place of a folder, by the command itself: no word on other ones."""
+    (tmp_path / "q.yaml").write_text("engine: {kind: openai, model: fake, base_url: 'http://127.0.0.1:1/v1'}", "utf-8")
+    for name in ("one", "two"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / f"{name}.jsonl").write_text('{"query": "a", "text": "b"}\n', "utf-8")
+    passages = tmp_path / "p.txt"
+    passages.write_text("One.\n", "utf-8")
+    for source, output, told in (
+        (
+            "folder",
+            "out",
+            "folder: is a folder, and no collection that is known\n  name a file of passages",
+        ),
+        ("p.txt", "p.txt", "p.txt is a file\n  name another folder: -o"),
+        ("p.txt", "p.txt/deep", "p.txt is a file\n  name another folder: -o"),
+    ):
+        words = ["queries", str(tmp_path / source), "-c", str(tmp_path / "q.yaml"), "-o", str(tmp_path / output)]
+        command = [sys.executable, "-m", "relabel", "synthesize", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.startswith(f"relabel: {tmp_path}/{told}")) == (2, True)
+        assert not re.search("--split|relabel run", done.stderr)
+    assert passages.read_text("utf-8") == "One.\n"
+
+
+def test_the_form_of_a_reply_is_called_by_what_is_wanted(tmp_path: Path) -> None:
+    """A server is told of passages and of queries; what a judge sends is called as ever."""
+    seen: set[str] = set()
+
+    def answer(messages: Sequence[Mapping[str, str]], body: Body) -> str:
+        seen.add(body["response_format"]["json_schema"]["name"])
+        return writing(messages, body)
+
+    with FakeServer(answer) as server:
+        written_for(settings_for(server), tmp_path / "w", [example("A shed.", "A barn.")])
+        assert seen == {"passages"}
+        write_queries(collection(tmp_path / "c.jsonl"), settings_for(server), tmp_path / "q")
+    assert seen == {"passages", "queries"}
+
+
 def test_passages_of_a_text_file(tmp_path: Path) -> None:
     """A line is a passage, empty ones are none; columns between tabs are an id and a text."""
     plain, columns = tmp_path / "plain.txt", tmp_path / "columns.txt"

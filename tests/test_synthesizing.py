@@ -2,11 +2,15 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,12 +21,12 @@ from hypothesis import strategies as st
 from server import Body, FakeServer, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
-from relabel.errors import BudgetReached, InputError, RowError, RunError, SettingsError
+from relabel.errors import BudgetReached, InputError, MissingPart, RowError, RunError, SettingsError
 from relabel.families import family, warnings_of
 from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, get_format, open_writer
 from relabel.money import NOTHING, Amount
-from relabel.records import Case, Example, Judgment, Passage, chance
+from relabel.records import Case, Example, Judgment, Passage, chance, digest
 from relabel.synthesis import using
 from relabel.synthesis.gate import Gated
 from relabel.synthesis.marks import is_synthetic
@@ -342,6 +346,26 @@ def test_what_is_synthetic_already_counts_as_such(tmp_path: Path) -> None:
     assert done.statistics["share"] == {"of_negatives": 0.5, "synthetic": 2, "negatives": 4}
 
 
+def test_only_what_passes_the_cheap_checks_is_embedded(tmp_path: Path) -> None:
+    """Passages that the text alone refuses, however long, are never embedded, and have no difficulty."""
+    source = write(tmp_path / "rows.jsonl", [1])
+    rows = [
+        {"query_id": "q0", "text": each} for each in (text(1), text(2, length=3000), "no", text(1) + " no", text(3))
+    ]
+    settings = chosen(tmp_path, "add: 5", candidates(tmp_path / "written.jsonl", *rows))
+    gate = replace(settings.gate, near=0.99)
+    done = run(tmp_path, source, settings.model_copy(update={"gate": gate}))
+    ends = [(line["reason"], line["difficulty"] is None) for line in ledger(done)]
+    refused = ["too long", "too short", "near another synthetic one"]
+    assert ends == [("", False), *[(reason, True) for reason in refused], ("", False)]
+    (file,) = (tmp_path / "out" / "cache").glob("vectors-*.sqlite")
+    with closing(sqlite3.connect(file)) as vectors:
+        embedded = {key for (key,) in vectors.execute("SELECT key FROM texts")}
+    (row,) = examples([1])
+    known = [*row.positives, *row.negatives, Passage("", text(1)), Passage("", text(3))]
+    assert embedded == {digest("query", row.query), *[digest("document", each.full_text) for each in known]}
+
+
 def test_written_before(tmp_path: Path) -> None:
     """Lines are found by query id or query; those of no row, or of one that wants none, are counted apart."""
     source = write(tmp_path / "rows.jsonl", [2, 0])
@@ -356,6 +380,33 @@ def test_written_before(tmp_path: Path) -> None:
     check_accounts(done, 5)
     first, _ = api.read(done.files["training"])
     assert [each.text for each in first.negatives[2:]] == [text(1), text(2)]
+
+
+def test_lines_for_no_row_say_which_was_meant(tmp_path: Path) -> None:
+    """A query_id that no row has is told with its line, and with the id of the row whose query stands beside it."""
+    source = write(tmp_path / "rows.jsonl", [2, 2])
+    rows = [json.loads(line) for line in source.read_text("utf-8").splitlines()]
+    rows[1]["query_id"] = 17
+    candidates(source, *rows)
+    file = candidates(
+        tmp_path / "written.jsonl",
+        {"query_id": "q9", "query": "what is 1?", "text": text(1)},
+        {"query_id": "q8", "query": "what?", "text": text(2)},
+        {"query": "what is 9?", "text": text(3)},
+        {"query_id": "q0", "query": "what is 1?", "text": text(4)},
+        {"query_id": 17, "text": text(5)},
+    )
+    done = run(tmp_path, source, chosen(tmp_path, written=file))
+    check_accounts(done, 5)
+    missed = "line 1: no row has the query_id 'q9'; the row with its query has the query_id '17'"
+    whys = [missed, "line 2: no row has the query_id 'q8'", "line 3: no row has the query 'what is 9?'"]
+    assert [(line["reason"], line["why"]) for line in ledger(done) if line["end"] != "accepted"] == [
+        ("no such row", why) for why in whys
+    ]
+    assert [line["query_id"] for line in ledger(done) if line["end"] == "accepted"] == ["q0", "17"]
+    told = f"lines of {file} for no row of the input: 3; {missed}"
+    assert told in done.warnings
+    assert told in foreseeing.foresee(sources.open_source(source), chosen(tmp_path, written=file)).warnings
 
 
 @pytest.mark.parametrize(
@@ -406,6 +457,65 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert found.judging is not None
     assert found.judging.survey.pairs == 5
     assert sorted(tmp_path.iterdir()) == there
+
+
+def test_recordings_are_looked_at_before_anything_else(tmp_path: Path) -> None:
+    """Recorded replies that are not there, or are none, end a dry run as they end a run: at once, nothing written."""
+    source = write(tmp_path / "rows.jsonl", [3])
+    (tmp_path / "none.jsonl").write_text("{}\n", "utf-8")
+    (tmp_path / "cascade.yaml").write_text(
+        "stages: [{judge: llm, engine: {kind: scripted, replies: nix.jsonl}}]", "utf-8"
+    )
+    told = (
+        ("{kind: scripted, replies: nix.jsonl}\nrecipes: {positive: 1}", r"s.yaml, line 1: engine.replies: cannot be"),
+        ("{kind: scripted, replies: none.jsonl}\nrecipes: {positive: 1}", r"none.jsonl, line 1: field 'judge'"),
+        ("null\njudge: cascade.yaml", r"nix.jsonl: cannot read the recorded replies"),
+    )
+    for text, words in told:
+        (tmp_path / "s.yaml").write_text(f"engine: {text}", "utf-8")
+        for call in (api_synthesis.rehearse_synthesis, partial(api_synthesis.synthesize, output=tmp_path / "out")):
+            with pytest.raises((SettingsError, InputError), match=words):
+                call(source, tmp_path / "s.yaml")
+        assert not (tmp_path / "out" / "candidates.jsonl").exists()
+
+
+@pytest.mark.parametrize("stage", ["llm", "nobody"])
+def test_judges_that_cannot_be_asked_are_told_before_anybody_writes(tmp_path: Path, stage: str) -> None:
+    """A cluster that cannot be used, an unknown price under a limit: refused while nothing is spent or made."""
+    source, writer = write(tmp_path / "rows.jsonl", [3]), Scripted({})
+    engine = "{kind: openai, model: nobody-knows, base_url: 'http://127.0.0.1:1/v1'}"
+    judge = tmp_path / "cascade.yaml"
+    wanted = chosen(tmp_path).model_copy(update={"judge": str(judge)})
+    judge.write_text(
+        f"stages: [{{judge: llm, engine: {engine}}}]\nray: {{address: 'ray://x', replicas: {{{stage}: 1}}}}"
+    )
+    with pytest.raises(
+        (SettingsError, MissingPart), match="no stage is called nobody" if stage == "nobody" else "(?i)ray"
+    ):
+        api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=writer)
+    judge.write_text(f"stages: [{{judge: llm, engine: {engine}}}]")
+    with pytest.raises(SettingsError, match="needs the price of every model"):
+        api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=writer, max_usd=1.0)
+    assert (writer.asked, (tmp_path / "out").exists()) == (0, False)
+
+
+def test_a_gate_of_which_every_check_is_off(tmp_path: Path) -> None:
+    """Everything that holds a text reaches the judges, but what is equal to what is there; nothing is embedded."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    (row,) = examples([2])
+    texts = ("no", text(1, length=900), row.query + " no", row.positives[0].text, text(1, length=900), " ")
+    file = candidates(tmp_path / "written.jsonl", *[{"query_id": "q0", "text": each} for each in texts])
+    off = "gate: {words: null, copy: null, near: null, twin: null, easy: null, language: false}\norder: as written\n"
+    wanted = parse(f"{off}below: 0\nadd: 9\nmax_share: {{row: 1, data: 1}}\n")
+    (tmp_path / "judge.yaml").write_text(JUDGED, "utf-8")
+    done = run(
+        tmp_path, source, wanted.model_copy(update={"judge": str(tmp_path / "judge.yaml"), "written": str(file)})
+    )
+    check_accounts(done, 6)
+    ends = [line["end"] if line["end"] == "accepted" else line["reason"] for line in ledger(done)]
+    refused = ["copy of a positive", "near another synthetic one", "empty"]
+    assert ends == ["accepted", "accepted", "accepted", *refused]
+    assert not list((tmp_path / "out" / "cache").glob("vectors*"))
 
 
 def test_of_more_than_the_data_set_may_have_no_more_is_asked(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def completion_body(
     """
     body: dict[str, Any] = {"messages": [{"role": turn.role, "content": turn.content} for turn in request.messages]}
     if request.schema is not None:
-        form = {"name": "verdicts", "strict": True, "schema": dict(request.schema)}
+        form = {"name": request.form, "strict": True, "schema": dict(request.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if request.choices and logprobs:
         body |= {"logprobs": True, "top_logprobs": 20}

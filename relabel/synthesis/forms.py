@@ -62,6 +62,11 @@ class Form:
     first: str = ""
 
     @property
+    def called(self) -> str:
+        """What the entries are called together."""
+        return _NAMES[self.kind][0]
+
+    @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the reply."""
         several, text = _NAMES[self.kind]

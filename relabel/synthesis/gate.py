@@ -133,10 +133,13 @@ class Gate:
             if one.failure:
                 yield Gated(one)
                 continue
-            self._meant = False
+            self._meant, difficulty = False, None
             reason, why = self._objection(row, one)
+            if self._vectors is not None and not reason:  # what is refused before costs no embedding
+                reason, why = self._by_vectors(row, one)
+                difficulty = self._difficulty(row, one)
             self.counted["changed on purpose"] += self._meant
-            gated = Gated(one, synthetic_id(one.title, one.text), reason, why, self._difficulty(row, one))
+            gated = Gated(one, synthetic_id(one.title, one.text), reason, why, difficulty)
             if gated.passed:
                 full = gated.passage.full_text
                 row.passed.append(full)
@@ -168,15 +171,12 @@ class Gate:
         )
 
     def _objection(self, row: _Row, one: Written) -> tuple[str, str]:
-        """Return the first reason against a passage and its figure, ("", "") if there is none."""
+        """Return the first reason against a passage that needs no vectors, and its figure; ("", "") without any."""
         if not one.text.strip():
             return EMPTY, ""
         text = Passage("", one.text, one.title).full_text
-        for check in (self._by_text, self._by_likeness, self._by_vectors):
-            reason, why = check(row, one, text)
-            if reason:
-                return reason, why
-        return "", ""
+        reason, why = self._by_text(row, one, text)
+        return (reason, why) if reason else self._by_likeness(row, one, text)
 
     def _by_text(self, row: _Row, one: Written, text: str) -> tuple[str, str]:
         length = count_words(text)
@@ -213,10 +213,8 @@ class Gate:
                 return NEAR_SYNTHETIC, f"overlap {share:.2f}"
         return "", ""
 
-    def _by_vectors(self, row: _Row, one: Written, text: str) -> tuple[str, str]:
-        if self._vectors is None:
-            return "", ""
-        most = self._limits.near
+    def _by_vectors(self, row: _Row, one: Written) -> tuple[str, str]:
+        text, most = Passage("", one.text, one.title).full_text, self._limits.near
         others = (
             (NEAR_POSITIVE, [other for other, _ in row.positives]),
             (NEAR_MINED, [other for other, _ in row.negatives]),
@@ -248,7 +246,7 @@ class Gate:
         return round(float((self._vectors.get(role, one) @ self._vectors.get("document", other).T).max()), DECIMALS)
 
     def _difficulty(self, row: _Row, one: Written) -> float | None:
-        if row.best is None or not one.text.strip():
+        if row.best is None:
             return None
         near = self._cosine("query", row.query, Passage("", one.text, one.title).full_text)
         return round(min(max(near / row.best, 0.0), 1.0), 4) if row.best > 0 else 1.0

@@ -54,13 +54,10 @@ def open_recipes(settings: Settings) -> Mapping[str, Recipe]:
     """Load the recipes in use, by what the settings call them.
 
     Raises:
-        TemplateError: one cannot be used.
-        SettingsError: one writes no passages, or two go by one name.
+        TemplateError: one cannot be used, or writes no passages.
+        SettingsError: two go by one name.
     """
-    recipes = {name: load_recipe(name) for name in settings.asks}
-    for name, recipe in recipes.items():
-        if recipe.kind != "write":
-            raise SettingsError(f"recipe {name} writes queries, not passages", hint="it is for: query: NAME")
+    recipes = {name: load_recipe(name, "write") for name in settings.asks}
     names = [recipe.name for recipe in recipes.values()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -117,14 +117,10 @@ def open_recipe(settings: Settings) -> Recipe:
     """Load the recipe that writes queries.
 
     Raises:
-        TemplateError: it cannot be used.
-        SettingsError: it writes no queries, or nobody is named who could.
+        TemplateError: it cannot be used, or writes no queries.
+        SettingsError: nobody is named who could.
     """
-    recipe = load_recipe(settings.query)
-    if recipe.kind != "query":
-        raise SettingsError(
-            f"query: recipe {settings.query} writes passages, not queries", hint="name one of kind query"
-        )
+    recipe = load_recipe(settings.query, "query")
     if settings.engine is None:
         raise SettingsError(
             "queries are written by a model, and none is named", hint="write engine: {…} into a file: -c"

@@ -147,12 +147,23 @@ def _quiet(passage: Passage) -> Passage:
     return replace(passage, title=_harmless(passage.title), text=_harmless(passage.text))
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
+def load_recipe(name_or_path: str | Path, kind: Kind | None = None) -> Recipe:
     """Return the shipped recipe of this name, or the one in this file, checked.
 
     Raises:
-        TemplateError: unknown name, unreadable file, or anything wrong in it (with its line).
+        TemplateError: unknown name, unreadable file, anything wrong in it (with its line), or not of this kind.
     """
+    recipe = _load(name_or_path)
+    if kind is not None and recipe.kind != kind:
+        texts: dict[Kind, str] = {"write": "passages", "query": "queries"}
+        raise TemplateError(
+            f"recipe {name_or_path} writes {texts[recipe.kind]}, not {texts[kind]}",
+            hint="`recipes:` takes those that write passages, `query:` one that writes queries",
+        )
+    return recipe
+
+
+def _load(name_or_path: str | Path) -> Recipe:
     known = list_recipes()
     name = str(name_or_path).removeprefix(f"{FOLDER}/")
     if isinstance(name_or_path, str) and name in known:

@@ -10,17 +10,21 @@ Unknown names are refused; all problems of a file are reported at once, each wit
 """
 
 import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from relabel.config import anchored_engine
+from relabel import config
 from relabel.engine_settings import AnyEngine, Scripted, Strict
-from relabel.errors import SettingsError
-from relabel.synthesis.recipes import QUERY, RULES, list_recipes
-from relabel.yamltext import problems, read_yaml, text_of
+from relabel.errors import RelabelError, SettingsError
+from relabel.pricefile import PriceFile
+from relabel.synthesis.recipes import QUERY, RULES, list_recipes, load_recipe
+from relabel.yamltext import line_of, problems, read_yaml, text_of
 
 TEMPERATURE: Final = 1.0
 """Of an engine whose settings name none: who writes shall not write the same again and again."""
@@ -29,8 +33,21 @@ _TAGS: Final = frozenset({"openai", "openai_batch", "scripted", "vllm"})
 _PATHS: Final = ("judge", "written", "prices")
 _KNOWN: Final = ConfigDict(extra="forbid")
 
-_Number = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+def _between(least: float, most: float = math.inf) -> BeforeValidator:
+    """Refuse numbers out of a range, .nan and .inf among them, by what the range is."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, int | float) and not (math.isfinite(value) and least <= value <= most):
+            wanted = f"of {least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
+            raise ValueError(f"a number {wanted} is expected")
+        return value
+
+    return BeforeValidator(check)
+
+
+_Number = Annotated[float, Field(strict=True), _between(0)]
+_Share = Annotated[float, Field(strict=True), _between(0, 1)]
 
 
 @dataclass(frozen=True, slots=True, config=_KNOWN)
@@ -95,19 +112,19 @@ class Settings(Strict):
     """
 
     engine: Annotated[AnyEngine, Field(discriminator="kind")] | None = None
-    recipes: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default={RULES: 1.0})
-    at_once: int = Field(default=3, ge=1, le=20)
-    below: int = Field(default=8, ge=0)
-    add: int = Field(default=0, ge=0)
-    oversample: float = Field(default=1.5, ge=1, le=20)
+    recipes: dict[str, _Number] = Field(default={RULES: 1.0})
+    at_once: Annotated[int, _between(1, 20)] = 3
+    below: Annotated[int, _between(0)] = 8
+    add: Annotated[int, _between(0)] = 0
+    oversample: Annotated[float, _between(1, 20)] = 1.5
     max_share: Shares = Shares()
     alone: bool = False
     judge: str | None = Field(default=None, min_length=1)
     gate: Gate = Gate()
     order: Literal["difficulty", "as written"] = "difficulty"
-    reference: int = Field(default=3, ge=1)
+    reference: Annotated[int, _between(1)] = 3
     query: str = Field(default=QUERY, min_length=1)
-    queries: int = Field(default=1, ge=1, le=20)
+    queries: Annotated[int, _between(1, 20)] = 1
     written: str | None = Field(default=None, min_length=1)
     prices: str | None = Field(default=None, min_length=1)
     seed: int = 42
@@ -135,15 +152,27 @@ class Settings(Strict):
         return "recorded replies" if isinstance(self.engine, Scripted) else self.engine.model
 
 
-def load(path: Path | None) -> Settings:
+def load(path: Path | None, *, queries: bool = False) -> Settings:
     """Read a file; None = the settings that are in force where nothing else is said.
+
+    What it names has to be there, and usable: recipes, the cascade, prices, recordings.
+
+    Args:
+        path: see above.
+        queries: whether it is for writing queries: then only what these need has to be.
 
     Raises:
         SettingsError: with every problem, each with its line.
     """
     if path is None:
         return Settings()
-    return parse(text_of(path), str(path), path.resolve().parent)
+    folder = path.resolve().parent
+    settings, tree = _read(text_of(path), str(path), folder)
+    if found := list(_missing(settings, tree, path, queries=queries)):
+        raise SettingsError(
+            "\n".join(told for told, _ in found), hint="; ".join(dict.fromkeys(hint for _, hint in found if hint))
+        )
+    return settings
 
 
 def parse(text: str, name: str = "config", folder: Path = Path()) -> Settings:
@@ -152,6 +181,10 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Settings:
     Raises:
         SettingsError: with every problem, each with its line.
     """
+    return _read(text, name, folder)[0]
+
+
+def _read(text: str, name: str, folder: Path) -> tuple[Settings, Any]:
     data, tree = read_yaml(text, name)
     if data is not None and not isinstance(data, dict):
         raise SettingsError(f"{name}: settings are lines of `name: value`", hint="such as below: 8")
@@ -162,7 +195,7 @@ def parse(text: str, name: str = "config", folder: Path = Path()) -> Settings:
         raise SettingsError(
             "\n".join(problems(found, tree, name, _TAGS)), hint="README, section Synthesize, lists what may be written"
         ) from error
-    return _anchored(settings, folder)
+    return _anchored(settings, folder), tree
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
@@ -179,7 +212,45 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     }
     engine = settings.engine
     if engine is not None:
-        engine = anchored_engine(engine, folder)
+        engine = config.anchored_engine(engine, folder)
         silent = not isinstance(engine, Scripted) and "temperature" not in engine.model_fields_set
         update["engine"] = engine.model_copy(update={"temperature": TEMPERATURE}) if silent else engine
     return settings.model_copy(update=update)
+
+
+def _missing(settings: Settings, tree: Any, path: Path, *, queries: bool) -> Iterator[tuple[str, str]]:
+    """Yield what cannot be used of what a file names, with its line, and what to do."""
+    for place, see in _named(settings, queries=queries):
+        told = f"{path}, line {line_of(tree, place)}: {'.'.join(place)}: "
+        try:
+            see()
+        except RelabelError as error:
+            yield told + error.message, error.hint
+        except (OSError, ValueError) as error:
+            yield f"{told}cannot be read: {error}", "correct the path; it is relative to the file"
+
+
+def _named(settings: Settings, *, queries: bool) -> Iterator[tuple[tuple[str, ...], Callable[[], object]]]:
+    """Yield what the settings name and a command needs: where it stands, and what fails where it cannot be used."""
+
+    def file(path: str, read: Callable[[Path], object] = lambda _: None) -> Callable[[], object]:
+        def see() -> None:
+            with Path(path).open("rb"):
+                pass
+            read(Path(path))
+
+        return see
+
+    if queries:
+        yield ("query",), partial(load_recipe, settings.query, "query")
+    elif settings.written is not None:
+        yield ("written",), file(settings.written)
+    else:
+        yield from [(("recipes", name), partial(load_recipe, name, "write")) for name in settings.asks]
+    if queries or settings.written is None:
+        if settings.prices is not None:
+            yield ("prices",), file(settings.prices, PriceFile.load)
+        if isinstance(settings.engine, Scripted):
+            yield ("engine", "replies"), file(settings.engine.replies)
+    if not queries and settings.judge is not None:
+        yield ("judge",), file(settings.judge, config.load)

@@ -29,11 +29,11 @@ OVER: Final = "share of the data set"
 """Why an accepted one is not used: its row has what it wants, or may have; or the whole set would have too many."""
 
 _COLUMNS: Final = (
-    "number INTEGER PRIMARY KEY, position INTEGER, recipe TEXT, query TEXT, generator TEXT,"
+    "number INTEGER PRIMARY KEY, line INTEGER, position INTEGER, recipe TEXT, query TEXT, generator TEXT,"
     " written TEXT, difficulty REAL, "
     + ", ".join(
         f"{name} TEXT NOT NULL DEFAULT ''"
-        for name in ("id", "objection", "figure", "end", "reason", "why", "judge", "unused")
+        for name in ("beside", "like", "id", "objection", "figure", "end", "reason", "why", "judge", "unused")
     )
 )
 _LONGEST: Final = 64 * 1024 * 1024
@@ -84,11 +84,12 @@ class Slots:
         for one in written:
             self._put(one)
 
-    def _put(self, one: Written, query: str = "") -> None:
+    def _put(self, one: Written, line: int = 0, query: str = "", beside: str = "") -> None:
         end, reason = ("none", one.failure) if one.failure else ("", "")
         self._connection.execute(
-            "INSERT INTO slots (position, recipe, query, generator, written, end, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (one.position, one.recipe, query, one.generator, json.dumps(asdict(one)), end, reason),
+            "INSERT INTO slots (position, recipe, line, query, beside, generator, written, end, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one.position, one.recipe, line, query, beside, one.generator, json.dumps(asdict(one)), end, reason),
         )
 
     def read(self, path: Path, examples: Iterable[Example], wanted: Callable[[Example], int]) -> None:
@@ -103,15 +104,19 @@ class Slots:
             InputError: the file cannot be read.
             RowError: a line of it is not what it should be.
         """
-        for query, one in _lines(path):
-            self._put(one, query)
+        for told in _lines(path):
+            self._put(*told)
         execute = self._connection.execute
         execute("CREATE INDEX queries ON slots (query, position)")
+        execute("CREATE INDEX besides ON slots (beside, position)")
         for example in examples:
             keys = (example.position, _BY_ID + example.id, _BY_TEXT + example.query)
             done = execute("UPDATE slots SET position = ? WHERE query IN (?, ?) AND position = -1", keys)
             if done.rowcount and not wanted(example):
                 self._close_row(example.position, NOT_WANTED)
+            execute("UPDATE slots SET like = ? WHERE beside = ? AND position = -1 AND like = ''", (example.id, keys[2]))
+        self._connection.create_function("missed", 3, _missed, deterministic=True)
+        execute("UPDATE slots SET why = missed(line, query, like) WHERE position = -1 AND end = ''")
         self._close_row(-1, NO_ROW)
 
     def _close_row(self, position: int, reason: str) -> None:
@@ -215,6 +220,12 @@ class Slots:
         found = self._connection.execute("SELECT DISTINCT generator FROM slots WHERE generator != '' ORDER BY 1")
         return [name for (name,) in found]
 
+    def strays(self) -> tuple[int, str]:
+        """Return how many lines of what was written before are for no row, and what the first of them says."""
+        asked = "SELECT count(*) OVER (), why FROM slots WHERE reason = ? AND position = -1 ORDER BY number LIMIT 1"
+        found: tuple[int, str] | None = self._connection.execute(asked, (NO_ROW,)).fetchone()
+        return found or (0, "")
+
     def difficulties(self) -> list[float]:
         """Return how hard those are that are used: the lowest, the quartiles, the highest; empty without any."""
         used = "FROM slots WHERE end = 'accepted' AND unused = '' AND difficulty IS NOT NULL"
@@ -266,18 +277,29 @@ def passages(slots: Iterable[Slot]) -> tuple[Passage, ...]:
 # -- what somebody has written before ----------------------------------------------------------------------------
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Written]]:
+def _missed(line: int, key: str, like: str) -> str:
+    """Say which row a line was for, and which one it may have meant."""
+    field, wanted = (
+        ("query_id", key.removeprefix(_BY_ID)) if key.startswith(_BY_ID) else ("query", key[len(_BY_TEXT) :])
+    )
+    near = f"; the row with its query has the query_id {like!r}" if like else ""
+    return f"line {line}: no row has the {field} {wanted[:200]!r}{near}"
+
+
+def _lines(path: Path) -> Iterator[tuple[Written, int, str, str]]:
+    """Yield what each line holds, its number, by what its row is found, and the query that stands beside a query_id."""
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(_LONGEST + 1), b""), start=1):
                 if line.strip():
-                    yield _line(line, path, number)
+                    one, key, beside = _line(line, path, number)
+                    yield one, number, key, beside
     except OSError as error:
         told = f"{path}: cannot read what was written: {error.strerror or error}"
         raise InputError(told, hint="check `written:` in the settings") from error
 
 
-def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
+def _line(line: bytes, path: Path, number: int) -> tuple[Written, str, str]:
     if len(line) > _LONGEST:
         raise RowError(f"longer than {_LONGEST // 2**20} MiB", path=path, line=number, hint=_HINT)
     try:
@@ -287,6 +309,8 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
     if not isinstance(row, dict):
         raise RowError("not an object", path=path, line=number, hint=_HINT)
     told: dict[str, Any] = {name: row[name] for name in _TEXTS if row.get(name) is not None}
+    if type(told.get("query_id")) is int:  # as in rows
+        told["query_id"] = str(told["query_id"])
     wrong = next((name for name, value in told.items() if not isinstance(value, str)), None)
     if wrong is not None:
         raise RowError("not text", path=path, line=number, field=wrong, hint=_HINT)
@@ -302,6 +326,7 @@ def _line(line: bytes, path: Path, number: int) -> tuple[str, Written]:
     probability = row.get("probability")
     if not (probability is None or (isinstance(probability, int | float) and 0 <= probability <= 1)):
         raise RowError("not a number from 0 to 1", path=path, line=number, field="probability", hint=_HINT)
-    key = _BY_ID + query_id if query_id else _BY_TEXT + query
+    by_text = _BY_TEXT + query
     told.setdefault("recipe", "written")
-    return key, Written(position=-1, probability=probability, **told)
+    one = Written(position=-1, probability=probability, **told)
+    return (one, _BY_ID + query_id, by_text if query else "") if query_id else (one, by_text, "")

@@ -84,7 +84,7 @@ class Correspondence:
         address = digest(self._identity, *parts, "turn", str(asked.turn), json.dumps(schema, sort_keys=True))
         return Request(
             address.hex(), messages, schema=schema, judge=self._stage, template=recipe.name, query_id=about,
-            candidate_ids=slots,
+            candidate_ids=slots, form=asked.form.called,
         )  # fmt: skip
 
     def drafts(self, form: Form, request: Request) -> Sequence[Draft]:
