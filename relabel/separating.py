@@ -1,8 +1,10 @@
 """The negatives of training files, synthetic and mined, told apart by their text: the story of `separability`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relabel.copies import normalise
 from relabel.errors import InputError
@@ -10,6 +12,12 @@ from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.sources import open_source
 from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.separability import MOST, Separability, luck, separability
+
+if TYPE_CHECKING:
+    from relabel.judges.vectors import Floats
+
+    Embed = Callable[[Sequence[str]], Floats]
+    """Passages → one vector each, shape (passages, dimensions)."""
 
 
 def separate(
@@ -34,7 +42,8 @@ def separate(
         InputError: no negative is marked, or all are.
         MissingPart: an encoder is asked for, and sentence-transformers is not installed.
     """
-    found = told_apart(_negatives(str(mined), str(synthetic or mined)), encoder=encoder, most=most, seed=seed)
+    embed = None if encoder is None else partial(_embedded, Encoder(encoder))
+    found = told_apart(_negatives(str(mined), str(synthetic or mined)), embed=embed, most=most, seed=seed)
     if not found.synthetic or not found.mined:
         lacking = "mined" if found.synthetic else "synthetic"
         raise InputError(
@@ -48,7 +57,7 @@ def separate(
 def told_apart(
     negatives: Iterator[tuple[str, str, bool]],
     *,
-    encoder: EncoderSettings | None = None,
+    embed: "Embed | None" = None,
     most: int = MOST,
     seed: int = 42,
 ) -> Separability:
@@ -56,21 +65,24 @@ def told_apart(
 
     Args:
         negatives: (query, text, whether it is synthetic).
-        encoder: see `separate`.
+        embed: who embeds passages for the classifier; None = it sees text features alone.
         most: see `separate`.
         seed: of the dice.
     """
     kept, seen = _kept(negatives, most, seed)
     rows = [(text, mark, query) for query, texts in sorted(kept.items()) for text, mark in sorted(texts.items())]
     texts, marks = [text for text, _, _ in rows], [mark for _, mark, _ in rows]
-    vectors = None
-    if encoder is not None and texts:
-        import numpy as np
-
-        windows = Encoder(encoder).embed([("document", text) for text in texts])
-        vectors = np.stack([each.astype(np.float64).mean(axis=0) for each in windows])
+    vectors = embed(texts) if embed is not None and texts else None
     found = separability(texts, marks, [query for _, _, query in rows], vectors=vectors, seed=seed, most=most)
     return replace(found, left_out=seen - found.synthetic - found.mined)
+
+
+def _embedded(encoder: Encoder, texts: Sequence[str]) -> "Floats":
+    """Return the mean of the vectors of each text's windows."""
+    import numpy as np
+
+    windows = encoder.embed([("document", text) for text in texts])
+    return np.stack([each.astype(np.float32).mean(axis=0) for each in windows])
 
 
 def _negatives(mined: str, synthetic: str) -> Iterator[tuple[str, str, bool]]:

@@ -144,12 +144,14 @@ def synthesize(
             if asked.wanted and not asked.room and asked.room is not None:
                 beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
                 warnings += (f"max_share.data leaves no room beside {beside}",)
-            counted = _gate(source, settings, judge, slots, folder, progress)
+            vectors = _vectors(settings, judge, folder)
+            counted = _gate(source, settings, slots, vectors, folder, progress)
             judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
-            apart = told_apart(_told(source, slots), seed=settings.seed)
+            embed = None if vectors is None else vectors.means
+            apart = told_apart(_told(source, slots), embed=embed, seed=settings.seed)
             spent = bill_of(writer)
         check_unchanged(source, asked.sha256)
         seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "made", "wanting", "wanted")}
@@ -267,14 +269,18 @@ def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:
 # -- the gate --------------------------------------------------------------------------------------------------
 
 
+def _vectors(settings: Settings, judge: config.Settings, folder: Path) -> VectorCache | None:
+    """Return the embeddings that checks and difficulty take; None where nothing takes any."""
+    if settings.gate.near is None and settings.gate.easy is None and settings.order != "difficulty":
+        return None
+    return VectorCache(Encoder(_model(judge)), folder / CACHE)
+
+
 def _gate(
-    source: Source, settings: Settings, judge: config.Settings, slots: Slots, folder: Path, progress: Progress
+    source: Source, settings: Settings, slots: Slots, vectors: VectorCache | None, folder: Path, progress: Progress
 ) -> Mapping[str, int]:
     """Hold everything against the cheap checks; what passes is an ordinary training file."""
     cache, limits = folder / CACHE, settings.gate
-    vectors = None
-    if limits.near is not None or limits.easy is not None or settings.order == "difficulty":
-        vectors = VectorCache(Encoder(_model(judge)), cache)
     known = KnownPositives(cache)
     known.note(source.examples(lambda _: None))
     with known.open() as elsewhere:

@@ -216,6 +216,13 @@ class VectorCache:
         vectors: Floats = self._map[first : first + count].astype(np.float32)
         return vectors
 
+    def means(self, texts: Sequence[str]) -> "Floats":
+        """Return the mean of the vectors of each document's windows, float32, shape (texts, dimensions)."""
+        import numpy as np
+
+        self.fill([("document", text) for text in texts])
+        return np.stack([self.get("document", text).mean(axis=0) for text in texts])
+
     def _find(self, key: bytes) -> tuple[int, int] | None:
         found: tuple[int, int] | None = self._index.connection.execute(
             "SELECT first, count FROM texts WHERE key = ?", (key,)

@@ -19,7 +19,7 @@ from relabel.synthesis.features import STYLE, hashed, style
 from relabel.synthesis.ranks import clustered_auc, dealt
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64, int64
+    from numpy import bool_, float32, float64, int64
     from numpy.typing import NDArray
 
     Floats = NDArray[float64]
@@ -144,7 +144,7 @@ def separability(
     synthetic: Sequence[bool],
     queries: Sequence[str],
     *,
-    vectors: "Floats | None" = None,
+    vectors: "Floats | NDArray[float32] | None" = None,
     seed: int = 42,
     most: int = MOST,
 ) -> Separability:
