@@ -31,8 +31,8 @@ from relabel.synthesis.writing import Watch
 
 REPEATED: Final = "repeated"
 _WANTED: Final = (
-    "name a file of passages: plain text (.txt) with one in each line, or JSONL, TSV, CSV or Parquet with a text in each"
-    " row; or a BEIR folder with its corpus.jsonl"
+    "name a file of passages: plain text (.txt) with one in each line, or JSONL, TSV, CSV or Parquet with a text in"
+    " each row; or a BEIR folder with its corpus.jsonl"
 )
 OWN: Final = ("rows.jsonl", "none.jsonl", "statistics.json", "run.json", "writing")
 """What lies in a folder of queries; files that were being written when it was killed begin so too."""
