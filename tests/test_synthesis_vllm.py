@@ -127,7 +127,7 @@ def test_one_command_has_passages_written_and_judged(model: Path, tmp_path: Path
     assert all(each["generator"] == str(model) for each in written)
     assert all(each["judge"] == f"local ({model})" for each in written if each["end"] == "accepted")
     assert took["writing"]["tokens_out"] > 0
-    assert took["judging"]["tokens_in"] > 0
+    assert took["judging"]["stages"][0]["tokens_in"] > 0
     before = (tmp_path / "out" / "synthetic.jsonl").read_bytes()
     _synthesize(tmp_path)
     assert (tmp_path / "out" / "synthetic.jsonl").read_bytes() == before
