@@ -154,6 +154,16 @@ def test_a_perfect_auc_keeps_an_interval() -> None:
     assert result.low == pytest.approx(0.025**0.1)
 
 
+@pytest.mark.parametrize("queries", range(20, 70))
+def test_perfect_in_every_fold_is_perfect(queries: int) -> None:
+    """Folds of unlike size have shares that may add up to a little less than 1, or more: the AUC is 1 all the same."""
+    clusters = np.repeat(np.arange(queries), 3)
+    kinds = np.arange(3 * queries) % 7 < 2
+    result = clustered_auc(kinds.astype(float), kinds, clusters, clusters % 5)
+    assert result.value == result.high == 1.0
+    assert result.low == pytest.approx(0.025 ** (1 / queries))
+
+
 @given(st.lists(st.tuples(st.floats(-5, 5), st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
 def test_auc_is_the_share_of_pairs_won(rows: list[tuple[float, bool, int]]) -> None:
     """For any numbers the AUC is what counting all pairs gives, and swapping the kinds mirrors it."""
