@@ -353,7 +353,7 @@ def test_stages_share_one_budget(tmp_path: Path) -> None:
     budget, heard = Budget(Limits(usd=124e-6 * 100.5)), []
 
     def ask(store: Store, first: int) -> None:
-        meter = Meter(f"{first}", "model", PRICE, 10)
+        meter = Meter(f"{first}", "model", PRICE, 10, before=(1, 10))  # else its first request may be asked at the edge
         try:
             for _ in Remembering(Eager(pull=5), store, meter=meter, budget=budget).answer(
                 question(number) for number in range(first, first + 1000)
