@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from relabel.errors import InputError
 from relabel.formats import open_writer, rows_of
 from relabel.formats.endings import ending, is_csv, is_table
 from relabel.records import Example
@@ -18,9 +17,8 @@ from relabel.synthesis.marks import MARK, is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
 from relabel.synthesis.using import Wants, chosen, filled, preference
-from relabel.synthesisdir import LEDGER, NO_RECIPE
+from relabel.synthesisdir import LEDGER, NO_RECIPE, PREFERENCES, TRAINING
 
-STEM: Final = "training"
 NOTES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({
     MARK: MappingProxyType({"recipe": "", "generator": "", "judge": "", "difficulty": 0.0})
 })  # fmt: skip
@@ -50,9 +48,6 @@ def write_results(
         folder: where the files go.
         preferences: whether preference pairs are written too.
         room: how many the data set may get; None = any number.
-
-    Raises:
-        InputError: the training file would take the place of the input.
     """
     _choose(source, settings, wants, slots, room)
     files = _files(source, folder, preferences=preferences)
@@ -92,12 +87,10 @@ def write_results(
 def _files(source: Source, folder: Path, *, preferences: bool) -> dict[str, Path]:
     """Name the files that are written; preference pairs of an earlier call that are not wanted now go."""
     files = {
-        "training": folder / f"{STEM}{ending(source.path)}",
+        "training": folder / f"{TRAINING}{ending(source.path)}",
         "synthetic": folder / LEDGER,
-        "preferences": folder / "preferences.jsonl",
+        "preferences": folder / PREFERENCES,
     }
-    if source.path.resolve() in [file.resolve() for file in files.values()]:
-        raise InputError(f"{source.path} would be overwritten", hint="use another folder: -o")
     if not preferences:
         files.pop("preferences").unlink(missing_ok=True)
     return files

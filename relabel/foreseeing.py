@@ -14,8 +14,8 @@ from relabel.records import Example, Passage
 from relabel.sources import Source, open_source
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slots, open_slots
-from relabel.synthesisdir import Writer
-from relabel.synthesizing import CANDIDATES, Asked, candidate_row, cascade, look, passage_of, stray_lines, take_in
+from relabel.synthesisdir import CANDIDATES, Writer
+from relabel.synthesizing import Asked, candidate_row, cascade, look, passage_of, stray_lines, take_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,13 @@ MANIFEST: Final = "manifest.json"
 CACHE: Final = "cache"
 LOCK: Final = "synthesize.lock"
 LEDGER: Final = "synthetic.jsonl"
+TRAINING: Final = "training"
+PREFERENCES: Final = "preferences.jsonl"
+CANDIDATES: Final = "candidates.jsonl"
+REJECTS: Final = "rejects.jsonl"
+STATISTICS: Final = "statistics.json"
+EXECUTION: Final = "run.json"
+WRITING: Final = "writing"
 JUDGING: Final = "judging"
 NO_RECIPE: Final = "(none)"
 """What stands for the recipe of a slot that has none, in figures by recipe."""
@@ -65,7 +72,7 @@ def alone(folder: Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file", hint=hint)
     held = {each.name for each in folder.iterdir()} if folder.is_dir() else set()
-    if held and not held & {LOCK, CACHE, MANIFEST}:
+    if held and not holds_synthesis(folder):
         raise RunError(f"{folder} holds other files ({min(held)}), and no synthesis", hint=hint)
     lock = FileLock(folder / LOCK)
     try:
@@ -94,11 +101,29 @@ def holds_synthesis(folder: Path) -> bool:
     return (folder / LOCK).is_file() or (folder / LEDGER).is_file()
 
 
-def check_same(source: Source, folder: Path) -> None:
-    """Refuse a folder that holds the synthesis of another file: its results would be gone."""
+def check_same(source: Source, settings: Settings, folder: Path) -> None:
+    """Refuse a folder that holds the synthesis of another file, or where results would take the place of what is read.
+
+    Raises:
+        RunError: the former.
+        InputError: the latter.
+    """
+    for path in (source.path, *([Path(settings.written)] if settings.written is not None else [])):
+        if _lies_among_results(path.resolve(), folder.resolve()):
+            raise InputError(f"{path} would be overwritten", hint="name another folder: -o")
     told = made_of(folder)
     if told not in ("", str(source.path.resolve())):
         raise RunError(f"{folder} holds what was made of {told}", hint="name another folder: -o")
+
+
+def _lies_among_results(path: Path, folder: Path) -> bool:
+    if not path.is_relative_to(folder):
+        return False
+    name, *below = path.relative_to(folder).parts or ("",)
+    if below:
+        return name in (CACHE, WRITING, JUDGING)
+    files = (LEDGER, PREFERENCES, CANDIDATES, REJECTS, STATISTICS, EXECUTION, MANIFEST, LOCK)
+    return name in files or name.partition(".")[0] == TRAINING
 
 
 def check_unchanged(source: Source, sha256: str) -> None:

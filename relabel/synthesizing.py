@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
 from relabel import augmenting, billing, config, pipeline
 from relabel.authors import Author, open_author
@@ -44,8 +44,13 @@ from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
 from relabel.synthesisdir import (
     CACHE,
+    CANDIDATES,
+    EXECUTION,
     JUDGING,
     MANIFEST,
+    REJECTS,
+    STATISTICS,
+    WRITING,
     Writer,
     alone,
     bill_of,
@@ -54,10 +59,6 @@ from relabel.synthesisdir import (
     execution_of,
     manifest_of,
 )
-
-CANDIDATES: Final = "candidates.jsonl"
-WRITING: Final = "writing"
-REJECTS: Final = "rejects.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +125,16 @@ def synthesize(
 
     Raises:
         BudgetReached: the next question would exceed a limit; what was answered is kept, and nothing is written.
-        InputError: the input, or what was written before, cannot be used.
+        InputError: the input, or what was written before, cannot be used, or lies where results would go.
         SettingsError: the settings, or those of the cascade, cannot be used.
         ServiceError: a model service cannot go on.
         RunError: the folder holds something else, or is in use.
     """
     started, begun, limits = time.time(), time.monotonic(), limits or Limits()
     judge = cascade(settings)
+    check_same(source, settings, folder)
     _try_judges(judge, limits, judges or {})
     with alone(folder):
-        check_same(source, folder)
         asked = look(source, settings, folder / REJECTS)
         with ExitStack() as stack:
             slots = stack.enter_context(open_slots(folder / CACHE / "slots.sqlite"))
@@ -159,8 +160,8 @@ def synthesize(
         told = {"let_pass": dict(counted), "separability": apart.to_json(), "warnings": list(warnings)}
         statistics = {"input": seen, **results.statistics, **told}
         execution = execution_of(statistics, spent, judged, started, time.monotonic() - begun)
-        write_json(folder / "statistics.json", statistics)
-        write_json(folder / "run.json", execution)
+        write_json(folder / STATISTICS, statistics)
+        write_json(folder / EXECUTION, execution)
         write_json(folder / MANIFEST, manifest_of(source, settings, judge, asked.sha256, results.files))
     return Synthesized(folder, results.files, statistics, execution, warnings)
 

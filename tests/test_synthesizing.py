@@ -173,12 +173,12 @@ def test_every_slot_ends_once(rows: list[tuple[int, list[Written]]], more: str) 
         source = write(folder / "rows.jsonl", [count for count, _ in rows])
         wanted = chosen(folder, more)
         done = run(folder, source, wanted, writer=Scripted({row: each for row, (_, each) in enumerate(rows)}))
-        found = {line["id"]: line for line in ledger(done)}
+        used = {line["id"] for line in ledger(done) if line.get("used")}  # a repeated text has the id of the first
         check_accounts(done, len(ledger(done)))
         before, after = list(api.read(source)), list(api.read(done.files["training"]))
         assert len(after) == len(before)
         new = [each for row in after for each in row.negatives if is_synthetic(each)]
-        assert all(each.text.endswith(" no") and found[each.id]["used"] for each in new)
+        assert all(each.text.endswith(" no") and each.id in used for each in new)
         assert len(new) == done.statistics["slots"]["used"]
         shares = wanted.max_share
         mined = sum(len(row.negatives) for row in before)
@@ -443,6 +443,41 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         parse("below: 8\ngate:\n  nera: 0.9\n")
     with pytest.raises(SettingsError, match="nothing is wanted"):
         parse("below: 0")
+
+
+@pytest.mark.parametrize("own", ["cache", "manifest.json"])
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path, own: str) -> None:
+    """A run, and a folder with a cache or a manifest of somebody else's, are no syntheses: nothing is touched."""
+    source = write(tmp_path / "rows.jsonl", [2])
+    settings = chosen(tmp_path, written=candidates(tmp_path / "written.jsonl", {"query_id": "q0", "text": text(1)}))
+    api.run(source, config=config.parse(JUDGED), output=tmp_path / "run")
+    (tmp_path / "mine" / own).mkdir(parents=True)
+    (tmp_path / "mine" / "preferences.jsonl").write_text("x")
+    for name in ("run", "mine"):
+        before = state(tmp_path / name)
+        with pytest.raises(RunError, match="holds other files"):
+            api_synthesis.synthesize(source, settings, output=tmp_path / name)
+        assert state(tmp_path / name) == before
+
+
+@pytest.mark.parametrize("name", ["rejects.jsonl", "candidates.jsonl", "training.jsonl", "judging/cleaned.jsonl"])
+def test_what_is_read_is_never_overwritten(tmp_path: Path, name: str) -> None:
+    """An input, or what somebody wrote before, that lies where a result would go is refused before anything is done."""
+    rows, lines = write(tmp_path / "rows.jsonl", [2]), {"query_id": "q0", "text": text(1)}
+    written = candidates(tmp_path / "written.jsonl", lines)
+    run(tmp_path, rows, chosen(tmp_path, written=written))
+    inside = tmp_path / "out" / name
+    for source, before in ((inside, written), (rows, inside)):
+        inside.write_bytes((rows if source == inside else written).read_bytes())
+        held = state(tmp_path / "out")
+        with pytest.raises(InputError, match="would be overwritten"):
+            run(tmp_path, source, chosen(tmp_path, written=before))
+        assert state(tmp_path / "out") == held
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    """Return what lies in a folder."""
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
