@@ -10,10 +10,9 @@ from typing import Any, Final, Protocol
 from filelock import FileLock, Timeout
 
 from relabel import config
-from relabel.authors import Author
 from relabel.errors import InputError, RunError
 from relabel.forecast import StageForecast
-from relabel.money import PICO, Amount
+from relabel.money import Amount
 from relabel.records import Example
 from relabel.rundir import sha256_of, versions
 from relabel.sources import Source
@@ -126,16 +125,6 @@ def manifest_of(
         "files": {path.name: sha256_of(path) for path in files.values()},
         "versions": versions(),
     }  # fmt: skip
-
-
-def bill_of(writer: Writer | None) -> dict[str, Any]:
-    """Return what writing took, in all executions; dollars are None where a price is unknown."""
-    if writer is None:
-        return {"usd": 0.0}
-    if isinstance(writer, Author) and writer.desk is not None:
-        return writer.desk.bill()
-    spent = writer.spent()
-    return {"usd": spent.pico / PICO, "tokens": spent.tokens}
 
 
 def execution_of(

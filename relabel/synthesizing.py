@@ -29,7 +29,6 @@ from relabel.formats.carrying import other_fields
 from relabel.judges.positives import KnownPositives, Look
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.searching import Progress
-from relabel.money import NOTHING, PICO
 from relabel.protocols import Judge, Role
 from relabel.records import Example, Passage, Verdict
 from relabel.rundir import json_line, replacing, sha256_of, write_json
@@ -42,13 +41,14 @@ from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
+from relabel.synthesis.writing import WRITING
+from relabel.synthesisbill import Books
 from relabel.synthesisdir import (
     CACHE,
     JUDGING,
     MANIFEST,
     Writer,
     alone,
-    bill_of,
     check_same,
     check_unchanged,
     execution_of,
@@ -56,7 +56,6 @@ from relabel.synthesisdir import (
 )
 
 CANDIDATES: Final = "candidates.jsonl"
-WRITING: Final = "writing"
 REJECTS: Final = "rejects.jsonl"
 
 
@@ -134,31 +133,33 @@ def synthesize(
     _try_judges(judge, limits, judges or {})
     with alone(folder):
         check_same(source, folder)
+        books = Books(folder, settings, judge, limits, writer)
+        books.check()
         asked = look(source, settings, folder / REJECTS)
-        with ExitStack() as stack:
-            slots = stack.enter_context(open_slots(folder / CACHE / "slots.sqlite"))
+        with open_slots(folder / CACHE / "slots.sqlite") as slots:
             if writer is None and settings.written is None:
-                writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
-            take_in(source, settings, asked, slots, writer, progress)
+                with _author(settings, folder, books.left_to_write(), asked, progress) as author:
+                    take_in(source, settings, asked, slots, author, progress)
+            else:
+                take_in(source, settings, asked, slots, writer, progress)
             warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
             if asked.wanted and not asked.room and asked.room is not None:
                 beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
                 warnings += (f"max_share.data leaves no room beside {beside}",)
             vectors = _vectors(settings, judge, folder)
             counted = _gate(source, settings, slots, vectors, folder, progress)
-            judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
+            judged = _judge(judge, folder, slots, books.left_to_judge(), judges or {}, progress)
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
             embed = None if vectors is None else vectors.means
             apart = told_apart(_told(source, slots), embed=embed, seed=settings.seed)
-            spent = bill_of(writer)
         check_unchanged(source, asked.sha256)
         seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "made", "wanting", "wanted")}
         warnings += (apart.warning,) if apart.warning else ()
         told = {"let_pass": dict(counted), "separability": apart.to_json(), "warnings": list(warnings)}
         statistics = {"input": seen, **results.statistics, **told}
-        execution = execution_of(statistics, spent, judged, started, time.monotonic() - begun)
+        execution = execution_of(statistics, books.writing(), books.judging(judged), started, time.monotonic() - begun)
         write_json(folder / "statistics.json", statistics)
         write_json(folder / "run.json", execution)
         write_json(folder / MANIFEST, manifest_of(source, settings, judge, asked.sha256, results.files))
@@ -339,15 +340,6 @@ def candidate_row(example: Example, negatives: tuple[Passage, ...]) -> Example:
 
 
 # -- judging ---------------------------------------------------------------------------------------------------
-
-
-def _left(limits: Limits, writer: Writer | None) -> Limits:
-    """Return what writing has left of the limits."""
-    spent = writer.spent() if writer is not None else NOTHING
-    return Limits(
-        None if limits.usd is None else max(0.0, limits.usd - spent.pico / PICO),
-        None if limits.tokens is None else max(0, limits.tokens - spent.tokens),
-    )
 
 
 def _judge(
