@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server import Body, FakeServer, content_key, oracle
+from server import Body, FakeServer, Plan, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
 from relabel import report as reported
@@ -680,8 +680,9 @@ def test_what_was_paid_stays_paid_whoever_writes_and_judges_now(tmp_path: Path) 
             screen, told = told_of(tmp_path, command, environment, "--max-usd", "0.0001")
             assert f"${first['usd']:,.4g} in all executions" in screen
             assert (told["usd"], told["writing"]["usd"]) == (pytest.approx(first["usd"]), writing["usd"])
-            (judged,) = [*told["judging"]["stages"], *told["judging"]["others"]]
-            assert (judged["stage"], judged["usd"], judged["asked"]) == ("proof", proof["usd"], proof["asked"])
+            judged = told["judging"]["stages"] + told["judging"]["others"]
+            figures = [(each["stage"], each["usd"], each["asked"]) for each in judged]
+            assert figures == [("proof", proof["usd"], proof["asked"])]
         (tmp_path / "cascade.yaml").write_text("stages: [{judge: rules}]", "utf-8")
         _, told = told_of(tmp_path, command, environment, "--max-usd", "0.0001")
         assert (told["usd"], server.total) == (pytest.approx(first["usd"]), paid)
@@ -763,6 +764,45 @@ def test_at_a_limit_all_is_told_that_was_spent(tmp_path: Path) -> None:
         assert enough >= wrote + judged
         _, done = told_of(again, command, environment, "--max-usd", f"{enough}")
         assert done["usd"] == pytest.approx(whole["usd"])
+
+
+def test_what_is_possibly_billed_is_named_apart(tmp_path: Path) -> None:
+    """Requests without an answer are named beside the cost, with an estimate: on the screen and in the report."""
+    source = write(tmp_path / "rows.jsonl", [3] * 4)
+    with FakeServer(answering, plan=Plan(share=1, kinds=("cut",))) as server:
+        command, environment = typed(tmp_path, server.url, source, "engine: " + ENGINE.format(url=server.url))
+        screen, told = told_of(tmp_path, command, environment)
+        page = reported(tmp_path / "out").path.read_text("utf-8")
+    for bill in (told["writing"], *told["judging"]["stages"]):
+        lost = bill["possibly_billed"]
+        assert lost["requests"] > 0
+        line = f"{lost['requests']:,} requests were sent and brought no answer: possibly billed"
+        assert f"{bill['stage']:9} {line}, about {dollars(lost['usd'])}, not in the figures above" in screen
+    assert "Possibly billed, and not in the table" in page
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("error", "HTTP 500"), ("bad request", "HTTP 400")])
+def test_what_a_service_did_not_do_is_told(tmp_path: Path, fault: str, cause: str) -> None:
+    """How many passages failed, why, and what to type: in a warning, and in the ledger; typed again it is all well."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    broken = Plan(share=0.5, kinds=(fault,), seed=3, clears_after=1000)
+    with FakeServer(answering, plan=broken) as server:
+        engine = "engine: " + ENGINE.format(url=server.url).replace("concurrency: 2", "concurrency: 2, max_retries: 0")
+        command, environment = typed(tmp_path, server.url, source, engine)
+        cascade = tmp_path / "cascade.yaml"
+        cascade.write_text(cascade.read_text("utf-8").replace("concurrency: 2", "concurrency: 2, max_retries: 0"))
+        screen, _ = told_of(tmp_path, command, environment)
+        lines = [json.loads(line) for line in (tmp_path / "out" / "synthetic.jsonl").read_text("utf-8").splitlines()]
+        failed = [line["why"] for line in lines if line["reason"] == "failed"]
+        unjudged = [line for line in lines if (line["reason"], line["why"]) == ("undecided", "failed")]
+        assert 0 < len(failed) < len(lines)
+        assert all(why.startswith(cause) and "sk-test" not in why for why in failed)
+        flat = " ".join(screen.split())
+        assert f"{len(failed)} passages were not written, as the service failed ({cause}" in flat
+        assert f"{len(unjudged)} passages were not judged, as the service failed: relabel synthesize, typed" in flat
+        server.plan = Plan()
+        screen, _ = told_of(tmp_path, command, environment)
+        assert "as the service failed" not in " ".join(screen.split())
 
 
 def test_relatives_are_told() -> None:
