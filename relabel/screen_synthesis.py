@@ -11,10 +11,10 @@ from relabel import screen_money
 from relabel.errors import typed
 from relabel.evaluating import EVALUATION, Evaluation
 from relabel.foreseeing import Foreseen
+from relabel.money import bills_of
 from relabel.questioning import Questioned
 from relabel.screen import as_text, interval, percent, put_line, unsure
 from relabel.synthesis.separability import Separability
-from relabel.synthesisbill import bills_of
 from relabel.synthesizing import Synthesized
 
 

@@ -18,12 +18,6 @@ from relabel.synthesis.writing import WRITING
 from relabel.synthesisdir import JUDGING, Writer
 
 
-def bills_of(execution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the bills of all stages that stand in a run.json: of writing, where a model has ever written, first."""
-    writing, judging = execution["writing"], execution["judging"]
-    return [*([writing] if "stage" in writing else []), *judging.get("stages", ()), *judging.get("others", ())]
-
-
 @dataclass(frozen=True, slots=True)
 class Books:
     """What was paid in a folder, in all executions; read anew at each call, while no store is open.

@@ -1,4 +1,4 @@
-"""The folder of a synthesis: whose it is, what it was made of, and what its executions took."""
+"""The folder of a synthesis: whose it is, what it was made of, and what an execution took."""
 
 import json
 import time

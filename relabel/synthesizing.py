@@ -41,7 +41,7 @@ from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
-from relabel.synthesis.writing import WRITING
+from relabel.synthesis.writing import FAILED, WRITING
 from relabel.synthesisbill import Books
 from relabel.synthesisdir import (
     CACHE,
@@ -149,6 +149,7 @@ def synthesize(
             vectors = _vectors(settings, judge, folder)
             counted = _gate(source, settings, slots, vectors, folder, progress)
             judged = _judge(judge, folder, slots, books.left_to_judge(), judges or {}, progress)
+            warnings += tuple(_failed(slots, asked_now=settings.written is None or writer is not None))
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
@@ -247,6 +248,18 @@ def take_in(
             slots.add(writer.written(example))
             slots.fill(example.position, number)
         progress("written", example.position + 1, 0)
+
+
+def _failed(slots: Slots, *, asked_now: bool) -> Iterator[str]:
+    """Yield a warning where a service did not write, if it was `asked_now`, or not judge: it is asked again."""
+    again = "relabel synthesize, typed again, asks once more"
+    number, why = slots.failures(FAILED)
+    if number and asked_now:
+        cause = f" ({why})" if why else ""
+        yield f"{number:,} passages were not written, as the service failed{cause}: {again}"
+    number, _ = slots.failures("undecided", FAILED)
+    if number:
+        yield f"{number:,} passages were not judged, as the service failed: {again}"
 
 
 def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 from markupsafe import Markup
 
+from relabel.money import bills_of
 from relabel.records import Example
 from relabel.reporting.content import (
     DASH,
@@ -33,7 +34,6 @@ from relabel.reporting.content import (
 )
 from relabel.reporting.plots import bars
 from relabel.reporting.sections import LISTED, SOURCES_DRAWN, duration, file_name, told_settings
-from relabel.synthesisbill import bills_of
 
 Json = Mapping[str, Any]
 
