@@ -4,7 +4,7 @@ A folder of writing is a run directory as one of judging is: replies addressed b
 resumed by the same call, and billed over all its executions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ class Desk:
         engine: it keeps its replies in `store`.
         store: of the folder.
         price: None where it is unknown.
+        model: whose price it is.
         limits: of all executions together.
     """
 
@@ -53,6 +54,7 @@ class Desk:
     engine: Remembering
     store: Store
     price: Price | None
+    model: str
     limits: Limits
 
     def spending(self) -> dict[str, Any]:
@@ -63,15 +65,26 @@ class Desk:
 
     def spent(self) -> Amount:
         """Return what all executions together have taken so far, at most."""
-        return _paid(self.store, {self.stage: self.price})
+        return billing.total(self._billed()).at_most
 
     def bill(self) -> dict[str, Any]:
         """Return what was paid in all executions together, as it stands in run.json."""
-        bill, executions = billing.billed(self.store, {self.stage: self.price}).get(
-            self.stage, (Bill(pico=None if self.price is None else 0), 0)
-        )
-        told = {"stage": self.stage, "price": str(self.price or "unknown"), "executions": executions}
-        return {"limits": {"usd": self.limits.usd, "tokens": self.limits.tokens}, **told, **billing.told_bill(bill)}
+        return told_bill(self.stage, self.price, self.limits, self._billed())
+
+    def reached(self) -> BudgetReached:
+        """Say what was spent when the budget has no room for the next question."""
+        bill = billing.total(self._billed())
+        return BudgetReached("\n  ".join(billing.told_reached(self.limits, "the writing", bill)), hint=billing.GOES_ON)
+
+    def _billed(self) -> billing.Bills:
+        return billing.billed(self.store, {self.stage: self.price}, self.model)
+
+
+def told_bill(stage: str, known: Price | None, limits: Limits, whole: billing.Bills) -> dict[str, Any]:
+    """Return what writing took in all executions together, as it stands in run.json."""
+    bill, executions = whole.get(stage, (Bill(pico=None if known is None else 0), 0))
+    told = {"stage": stage, "price": str(known or "unknown"), "executions": executions}
+    return {"limits": {"usd": limits.usd, "tokens": limits.tokens}, **told, **billing.told_bill(bill)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,32 +214,20 @@ def _desk(settings: Settings, stage: str, folder: Path, limits: Limits) -> Itera
     if limits.usd is not None and costs is None:
         raise SettingsError(f"--max-usd needs the price of {settings.generator}", hint=billing.NO_PRICE)
     with Store(folder) as store:
-        spent = [each.bill.priced(costs).at_most for each in store.bills()] if limits.any else []
+        spent = billing.total(billing.billed(store, {stage: costs}, settings.generator))
+        billing.check_known(limits, spent)
         known = [each.bill for each in store.bills() if (each.stage, each.model) == (stage, settings.generator)]
         before = sum(bill.counted for bill in known), sum(bill.tokens_out for bill in known)
         meter = Meter(stage, settings.generator, costs, longest_answer(engine), _usual, before)
         asked = open_engine(engine, stage, folder / "cache")
-        remembering = Remembering(asked, store, meter=meter, budget=Budget(limits, sum(spent, NOTHING)))
+        remembering = Remembering(asked, store, meter=meter, budget=Budget(limits, spent.at_most))
+        desk = Desk(stage, remembering, store, costs, settings.generator, limits)
         try:
-            yield Desk(stage, remembering, store, costs, limits)
+            yield desk
         except BudgetReached as error:
-            raise _reached(store, {stage: costs}, limits) from error
+            raise desk.reached() from error
         forget_failures(folder / BATCH_FOLDER)
 
 
 def _usual(request: Request) -> int:
     return USUAL_TOKENS * len(request.candidate_ids)
-
-
-def _reached(store: Store, prices: Mapping[str, Price | None], limits: Limits) -> BudgetReached:
-    """Say what was spent when the budget has no room for the next question."""
-    paid = _paid(store, prices)
-    return BudgetReached(
-        f"the limit of {limits} is reached; the writing has spent ${paid.pico / PICO:,.4g} and {paid.tokens:,} tokens"
-        " in all its executions",
-        hint="what is answered is kept, and never asked again: the same call with a higher limit goes on from here",
-    )
-
-
-def _paid(store: Store, prices: Mapping[str, Price | None]) -> Amount:
-    return sum((bill.at_most for bill, _ in billing.billed(store, prices).values()), NOTHING)

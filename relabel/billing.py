@@ -1,6 +1,7 @@
 """What a run may spend and has spent: limits before, the reckoning after, and how far it got when a limit is met."""
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from relabel import config
@@ -10,10 +11,12 @@ from relabel.engines.batch_ledger import BATCH_FOLDER
 from relabel.engines.batch_left import left_under_way
 from relabel.engines.budget import Budget, Limits
 from relabel.errors import BudgetReached, SettingsError
-from relabel.money import NOTHING, PICO, Amount, Bill, Price, dollars
+from relabel.money import FREE, NOTHING, PICO, Amount, Bill, Price, dollars
 from relabel.protocols import Usage
 from relabel.store import Store
+from relabel.store_file import STORE
 
+GOES_ON: Final = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
 NO_PRICE: Final = (
     "write what it costs into the engine's settings, `price: {input: …, output: …}` in US $ per million tokens,"
     " or into a file that `prices:` names (relabel run: --prices FILE)"
@@ -59,15 +62,47 @@ def _model(settings: config.Settings, name: str) -> str:
     return str(getattr(stage.engine, "model", "")) if isinstance(stage, config.LLM) else ""
 
 
-def billed(store: Store, prices: Mapping[str, Price | None]) -> dict[str, tuple[Bill, int]]:
-    """Return what each stage took in all executions together, and in how many; also of stages that are no more."""
+Bills = dict[str, tuple[Bill, int]]
+"""What each stage took in all executions together, and in how many; also of stages that are no more."""
+
+
+def billed(store: Store, prices: Mapping[str, Price | None], model: str | None = None) -> Bills:
+    """Return what the stages of a run took; the prices are those of this model, None = of whichever was asked."""
     store.flush()
     found: dict[str, Bill] = {}
     executions: dict[str, set[str]] = {}
     for each in store.bills():
-        found[each.stage] = found.get(each.stage, Bill()) + each.bill.priced(prices.get(each.stage))
+        known = prices.get(each.stage) if model in (None, each.model) else None
+        taken = each.bill.counted or each.bill.uncounted
+        found[each.stage] = found.get(each.stage, Bill()) + each.bill.priced(known if taken else FREE)
         executions.setdefault(each.stage, set()).add(each.execution)
     return {stage: (bill, len(executions[stage])) for stage, bill in found.items()}
+
+
+def billed_in(folder: Path, prices: Mapping[str, Price | None], model: str | None = None) -> Bills:
+    """Return `billed` of a run directory that nobody has open; nothing where there never was a run."""
+    if not (folder / STORE).is_file():
+        return {}
+    with Store(folder) as store:
+        return billed(store, prices, model)
+
+
+def total(whole: Bills) -> Bill:
+    """Return what all stages took together."""
+    return sum((bill for bill, _ in whole.values()), Bill())
+
+
+def check_known(limits: Limits, bill: Bill) -> None:
+    """Refuse a limit in dollars where nobody knows how many of them were spent before.
+
+    Raises:
+        SettingsError: a model has answered of which no price was known then, nor is now.
+    """
+    if limits.usd is not None and bill.pico is None:
+        raise SettingsError(
+            "--max-usd needs the price of every model, and none is known of one that has answered in this folder",
+            hint="name another folder: -o; or limit tokens: --max-tokens",
+        )
 
 
 # -- after: the reckoning ------------------------------------------------------------------------------------
@@ -163,13 +198,9 @@ def reached(plan: Plan, store: Store, pairs: int, limits: Limits) -> BudgetReach
     """Say what was spent, how much is judged and what is left, when the budget has no room for the next question."""
     prices = prices_of(plan.settings)
     whole = billed(store, prices)
-    bills = sum((bill for bill, _ in whole.values()), Bill())
-    known = all(prices.get(name) is not None for name in whole)
-    money = dollars((bills.pico or 0) / PICO) if known else "dollars of which the price is unknown,"
-    spent = f"{money} and {bills.tokens_in + bills.tokens_out:,} tokens"
-    lines = [f"the limit of {limits} is reached; this run has spent {spent} in all its executions"]
-    lines += _unsure(bills, known=known)
-    needed = bills.at_most
+    bills = total(whole)
+    lines = [*told_reached(limits, "the judging" if limits.beside else "this run", bills)]
+    needed = sum((bill.at_most for bill in limits.beside.values()), bills.at_most)
     for name, number in zip(plan.settings.names, plan.numbers, strict=True):
         if name in whole:
             bill, judged = whole[name][0], store.spent(number).pairs
@@ -181,15 +212,28 @@ def reached(plan: Plan, store: Store, pairs: int, limits: Limits) -> BudgetReach
             asked = f"{bill.asked:,} requests asked"
             lines.append(f"{name}: {asked}, {judged:,} of {pairs:,} pairs judged, at most {left:,} left{about}")
     lines += _under_way(plan, store, whole)
-    hint = "what is answered is kept, and never asked again: the same call with a higher limit goes on from here"
-    return BudgetReached("\n  ".join(lines), hint=hint, usd=needed.pico / PICO, tokens=needed.tokens)
+    return BudgetReached("\n  ".join(lines), hint=GOES_ON, usd=needed.pico / PICO, tokens=needed.tokens)
 
 
-def _unsure(bills: Bill, *, known: bool) -> Iterator[str]:
+def told_reached(limits: Limits, who: str, bill: Bill) -> Iterator[str]:
+    """Say that a limit is reached, and what of it was spent by whom."""
+    yield f"the limit of {limits} is reached; {who} has spent {_spent(bill)} in all its executions"
+    yield from _unsure(bill)
+    for other, theirs in limits.beside.items():
+        yield f"the {other} has spent {_spent(theirs)} of it before"
+        yield from _unsure(theirs)
+
+
+def _spent(bill: Bill) -> str:
+    money = "dollars of which the price is unknown," if bill.pico is None else dollars(bill.pico / PICO)
+    return f"{money} and {bill.tokens_in + bill.tokens_out:,} tokens"
+
+
+def _unsure(bills: Bill) -> Iterator[str]:
     """Say what counts against the limits and nobody has counted."""
 
     def about(pico: int, tokens: int) -> str:
-        return f"about {dollars(pico / PICO)}" if known else f"about {tokens:,} tokens"
+        return f"about {dollars(pico / PICO)}" if pico else f"about {tokens:,} tokens"
 
     if bills.uncounted:
         told = f"{bills.uncounted:,} replies without a count of tokens"

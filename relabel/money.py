@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -172,6 +173,12 @@ class Bill:
 
 FIELDS: Final = tuple(each.name for each in dataclasses.fields(Bill))
 """The columns of a bill, in order."""
+
+
+def bills_of(execution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the bills of all stages in a synthesis's run.json: of writing, where a model has ever written, first."""
+    writing, judging = execution["writing"], execution["judging"]
+    return [*([writing] if "stage" in writing else []), *judging.get("stages", ()), *judging.get("others", ())]
 
 
 def dollars(usd: float) -> str:

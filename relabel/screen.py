@@ -7,7 +7,7 @@ spelled out (`printable`).
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -404,14 +404,20 @@ def _paid(console: Console, bill: Mapping[str, Any]) -> None:
             shown = [f"{told['tokens_in']:,} + {told['tokens_out']:,} tokens" for told in (estimate, actual)]
             money = f", {_usd(estimate['usd'])} → {_usd(actual['usd'])}" if estimate["usd"] else ""
             put_line(console, f"{stage['stage']:9} estimated {shown[0]}, counted {shown[1]}{money}")
-    for stage in (*bill["stages"], *bill["others"]):
+    unsure(console, (*bill["stages"], *bill["others"]))
+
+
+def unsure(console: Console, bills: Iterable[Mapping[str, Any]]) -> None:
+    """Show what was paid, or perhaps was, and is not in the dollars: of each stage by itself."""
+    for stage in bills:
         uncounted, lost, name = stage["without_usage"], stage["possibly_billed"], stage["stage"]
         if uncounted["replies"] and uncounted["usd"]:
             told = f"{uncounted['replies']:,} replies without a count of tokens, about {_usd(uncounted['usd'])}"
             put_line(console, f"{name:9} {told}, not in the figures above")
         if lost["requests"]:
             told = f"{lost['requests']:,} requests were sent and brought no answer: possibly billed"
-            put_line(console, f"{name:9} {told}, about {_usd(lost['usd'])}, not in the figures above")
+            about = _usd(lost["usd"]) if lost["usd"] else f"{lost['tokens']:,} tokens"
+            put_line(console, f"{name:9} {told}, about {about}, not in the figures above")
         if stage["paid_and_not_kept"]:
             put_line(console, f"{name:9} {stage['paid_and_not_kept']:,} paid replies held nothing and were not kept")
 

@@ -11,8 +11,9 @@ from relabel import screen_money
 from relabel.errors import typed
 from relabel.evaluating import EVALUATION, Evaluation
 from relabel.foreseeing import Foreseen
+from relabel.money import bills_of
 from relabel.questioning import Questioned
-from relabel.screen import as_text, interval, percent, put_line
+from relabel.screen import as_text, interval, percent, put_line, unsure
 from relabel.synthesis.separability import Separability
 from relabel.synthesizing import Synthesized
 
@@ -50,6 +51,7 @@ def synthesized(console: Console, done: Synthesized) -> None:
         put_line(console, f"let pass  {passed}")
     put_line(console, f"apart     {_apart(figures['separability'])}")
     put_line(console, f"cost      {_cost(execution, slots['accepted'])}")
+    unsure(console, bills_of(execution))
     for warning in done.warnings:
         put_line(console, as_text(f"warning   {warning}", "yellow"))
     put_line(console, "files     " + " · ".join(str(path) for path in done.files.values()))

@@ -1,4 +1,4 @@
-"""The folder of a synthesis: whose it is, what it was made of, and what its executions took."""
+"""The folder of a synthesis: whose it is, what it was made of, and what an execution took."""
 
 import json
 import time
@@ -10,14 +10,14 @@ from typing import Any, Final, Protocol
 from filelock import FileLock, Timeout
 
 from relabel import config
-from relabel.authors import Author
 from relabel.errors import InputError, RunError
 from relabel.forecast import StageForecast
-from relabel.money import PICO, Amount
+from relabel.money import Amount
 from relabel.records import Example
 from relabel.rundir import sha256_of, versions
 from relabel.sources import Source
 from relabel.synthesis.settings import Settings
+from relabel.synthesis.writing import WRITING
 from relabel.synthesis.written import Written
 
 MANIFEST: Final = "manifest.json"
@@ -30,7 +30,6 @@ CANDIDATES: Final = "candidates.jsonl"
 REJECTS: Final = "rejects.jsonl"
 STATISTICS: Final = "statistics.json"
 EXECUTION: Final = "run.json"
-WRITING: Final = "writing"
 JUDGING: Final = "judging"
 NO_RECIPE: Final = "(none)"
 """What stands for the recipe of a slot that has none, in figures by recipe."""
@@ -151,16 +150,6 @@ def manifest_of(
         "files": {path.name: sha256_of(path) for path in files.values()},
         "versions": versions(),
     }  # fmt: skip
-
-
-def bill_of(writer: Writer | None) -> dict[str, Any]:
-    """Return what writing took, in all executions; dollars are None where a price is unknown."""
-    if writer is None:
-        return {"usd": 0.0}
-    if isinstance(writer, Author) and writer.desk is not None:
-        return writer.desk.bill()
-    spent = writer.spent()
-    return {"usd": spent.pico / PICO, "tokens": spent.tokens}
 
 
 def execution_of(

@@ -29,7 +29,6 @@ from relabel.formats.carrying import other_fields
 from relabel.judges.positives import KnownPositives, Look
 from relabel.judges.vectors import Encoder, EncoderSettings, VectorCache
 from relabel.mining.searching import Progress
-from relabel.money import NOTHING, PICO
 from relabel.protocols import Judge, Role
 from relabel.records import Example, Passage, Verdict
 from relabel.rundir import json_line, replacing, sha256_of, write_json
@@ -42,6 +41,8 @@ from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
 from relabel.synthesis.using import Wants, most_of
+from relabel.synthesis.writing import FAILED, WRITING
+from relabel.synthesisbill import Books
 from relabel.synthesisdir import (
     CACHE,
     CANDIDATES,
@@ -50,10 +51,8 @@ from relabel.synthesisdir import (
     MANIFEST,
     REJECTS,
     STATISTICS,
-    WRITING,
     Writer,
     alone,
-    bill_of,
     check_same,
     check_unchanged,
     execution_of,
@@ -135,31 +134,34 @@ def synthesize(
     check_same(source, settings, folder)
     _try_judges(judge, limits, judges or {})
     with alone(folder):
+        books = Books(folder, settings, judge, limits, writer)
+        books.check()
         asked = look(source, settings, folder / REJECTS)
-        with ExitStack() as stack:
-            slots = stack.enter_context(open_slots(folder / CACHE / "slots.sqlite"))
+        with open_slots(folder / CACHE / "slots.sqlite") as slots:
             if writer is None and settings.written is None:
-                writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
-            take_in(source, settings, asked, slots, writer, progress)
+                with _author(settings, folder, books.left_to_write(), asked, progress) as author:
+                    take_in(source, settings, asked, slots, author, progress)
+            else:
+                take_in(source, settings, asked, slots, writer, progress)
             warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
             if asked.wanted and not asked.room and asked.room is not None:
                 beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
                 warnings += (f"max_share.data leaves no room beside {beside}",)
             vectors = _vectors(settings, judge, folder)
             counted = _gate(source, settings, slots, vectors, folder, progress)
-            judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
+            judged = _judge(judge, folder, slots, books.left_to_judge(), judges or {}, progress)
+            warnings += tuple(_failed(slots, asked_now=settings.written is None or writer is not None))
             results = augmenting.write_results(
                 source, settings, asked.wants, slots, folder, preferences=preferences, room=asked.room
             )
             embed = None if vectors is None else vectors.means
             apart = told_apart(_told(source, slots), embed=embed, seed=settings.seed)
-            spent = bill_of(writer)
         check_unchanged(source, asked.sha256)
         seen = {name: getattr(asked, name) for name in ("rows", "rejected", "negatives", "made", "wanting", "wanted")}
         warnings += (apart.warning,) if apart.warning else ()
         told = {"let_pass": dict(counted), "separability": apart.to_json(), "warnings": list(warnings)}
         statistics = {"input": seen, **results.statistics, **told}
-        execution = execution_of(statistics, spent, judged, started, time.monotonic() - begun)
+        execution = execution_of(statistics, books.writing(), books.judging(judged), started, time.monotonic() - begun)
         write_json(folder / STATISTICS, statistics)
         write_json(folder / EXECUTION, execution)
         write_json(folder / MANIFEST, manifest_of(source, settings, judge, asked.sha256, results.files))
@@ -247,6 +249,18 @@ def take_in(
             slots.add(writer.written(example))
             slots.fill(example.position, number)
         progress("written", example.position + 1, 0)
+
+
+def _failed(slots: Slots, *, asked_now: bool) -> Iterator[str]:
+    """Yield a warning where a service did not write, if it was `asked_now`, or not judge: it is asked again."""
+    again = "relabel synthesize, typed again, asks once more"
+    number, why = slots.failures(FAILED)
+    if number and asked_now:
+        cause = f" ({why})" if why else ""
+        yield f"{number:,} passages were not written, as the service failed{cause}: {again}"
+    number, _ = slots.failures("undecided", FAILED)
+    if number:
+        yield f"{number:,} passages were not judged, as the service failed: {again}"
 
 
 def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:
@@ -340,15 +354,6 @@ def candidate_row(example: Example, negatives: tuple[Passage, ...]) -> Example:
 
 
 # -- judging ---------------------------------------------------------------------------------------------------
-
-
-def _left(limits: Limits, writer: Writer | None) -> Limits:
-    """Return what writing has left of the limits."""
-    spent = writer.spent() if writer is not None else NOTHING
-    return Limits(
-        None if limits.usd is None else max(0.0, limits.usd - spent.pico / PICO),
-        None if limits.tokens is None else max(0, limits.tokens - spent.tokens),
-    )
 
 
 def _judge(

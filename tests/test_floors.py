@@ -33,7 +33,7 @@ FLOORS = {
     "asking": 4, "auditing": 4, "calibrating": 4, "comparing": 4, "diagnosing": 4, "gleaning": 4, "interview": 4,
     "labelled": 4, "explaining": 4, "evenness": 4, "promised": 4, "reportrun": 4, "serving": 4, "symptoms": 4,
     "augmenting": 4, "families": 4, "foreseeing": 4, "synthesizing": 4, "synthesisdir": 4,
-    "synthesisreport": 4,
+    "synthesisbill": 4, "synthesisreport": 4,
     "api": 5, "screen": 5, "screen_mined": 5, "cli": 5, "cli_mining": 5, "options": 5, "__init__": 5, "__main__": 5,
     "hard_negatives": 5, "screen_stats": 5, "cli_trust": 5, "screen_trust": 5, "screen_money": 5, "api_trust": 5,
     "stopping": 5, "api_synthesis": 5, "cli_synthesis": 5, "screen_synthesis": 5,

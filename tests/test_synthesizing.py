@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -18,14 +19,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server import Body, FakeServer, content_key, oracle
+from server import Body, FakeServer, Plan, content_key, oracle
 
 from relabel import api, api_synthesis, config, foreseeing, sources
+from relabel import report as reported
 from relabel.errors import BudgetReached, InputError, MissingPart, RowError, RunError, SettingsError
 from relabel.families import family, warnings_of
 from relabel.forecast import StageForecast
 from relabel.formats import FORMATS, get_format, open_writer
-from relabel.money import NOTHING, Amount
+from relabel.money import NOTHING, Amount, dollars
 from relabel.records import Case, Example, Judgment, Passage, chance, digest
 from relabel.synthesis import using
 from relabel.synthesis.gate import Gated
@@ -680,6 +682,162 @@ def test_what_judging_may_take_is_what_writing_left(tmp_path: Path, monkeypatch:
         with pytest.raises(BudgetReached):
             api_synthesis.synthesize(source, wanted, output=tmp_path / "out", writer=dear, max_usd=0.5)
         assert server.total == 0
+
+
+LETTERS = str.maketrans("0123456789", "abcdefghij")
+
+
+def told_of(folder: Path, command: Sequence[str], environment: Mapping[str, str], *more: str) -> tuple[str, Any]:
+    """Type a command that ends well; return what the screen says, and its run.json."""
+    done = subprocess.run(
+        [*command, *more], env={**environment, "COLUMNS": "200"}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout, json.loads((folder / "out" / "run.json").read_text("utf-8"))
+
+
+def test_what_was_paid_stays_paid_whoever_writes_and_judges_now(tmp_path: Path) -> None:
+    """The cost in all executions is the same after the settings have changed to what asks nobody, limit or none."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    rows = source.read_text("utf-8")  # words without a figure: rules find nothing to change, nobody is asked to judge
+    source.write_text(re.sub(r"\b\d{9}\b", lambda found: found[0].translate(LETTERS), rows), "utf-8")
+    file = candidates(tmp_path / "w.jsonl", {"query_id": "q9", "text": text(1)})
+    with FakeServer(answering) as server:
+        engine = "engine: " + ENGINE.format(url=server.url)
+        command, environment = typed(tmp_path, server.url, source, engine)
+        _, first = told_of(tmp_path, command, environment)
+        paid = server.total
+        writing, (proof,) = first["writing"], first["judging"]["stages"]
+        assert first["usd"] == pytest.approx(writing["usd"] + proof["usd"])
+        assert min(writing["usd"], proof["usd"]) > 0
+        for who in ("recipes: {rules: 1}", f"written: {file}", engine):
+            command, environment = typed(tmp_path, server.url, source, who)
+            screen, told = told_of(tmp_path, command, environment, "--max-usd", "0.0001")
+            assert f"${first['usd']:,.4g} in all executions" in screen
+            assert (told["usd"], told["writing"]["usd"]) == (pytest.approx(first["usd"]), writing["usd"])
+            judged = told["judging"]["stages"] + told["judging"]["others"]
+            figures = [(each["stage"], each["usd"], each["asked"]) for each in judged]
+            assert figures == [("proof", proof["usd"], proof["asked"])]
+        (tmp_path / "cascade.yaml").write_text("stages: [{judge: rules}]", "utf-8")
+        _, told = told_of(tmp_path, command, environment, "--max-usd", "0.0001")
+        assert (told["usd"], server.total) == (pytest.approx(first["usd"]), paid)
+    page = reported(tmp_path / "out").path.read_text("utf-8")
+    assert "proof" in page
+
+
+def test_a_limit_counts_what_was_paid_under_other_settings(tmp_path: Path) -> None:
+    """Judging counts what another writer took before, and writing what judging took: no limit is given out twice."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    file = candidates(tmp_path / "w.jsonl", *[{"query_id": f"q{row}", "text": text(row)} for row in range(8)])
+    with FakeServer(answering) as server:
+        engine = "engine: " + ENGINE.format(url=server.url)
+        command, environment = typed(tmp_path, server.url, source, engine)
+        _, first = told_of(tmp_path, command, environment)
+        for who in (f"written: {file}", engine.replace("other-1", "another-1")):
+            command, environment = typed(tmp_path, server.url, source, who)
+            asked = server.total
+            stopped = subprocess.run(
+                [*command, "--max-usd", f"{first['usd']:.6f}"], env=environment, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert (stopped.returncode, server.total - asked) == (5, 0)
+            for part in ("writing", "judging"):
+                assert f"the {part} has spent {dollars(first[part]['usd'])} and " in stopped.stderr
+            assert f"the limit of ${first['usd']:.6f}".rstrip("0") in stopped.stderr
+
+
+def test_a_price_that_nobody_knows_any_more(tmp_path: Path) -> None:
+    """What a model without a price took is unknown, not nothing, when somebody else writes; no limit can count it."""
+    source = write(tmp_path / "rows.jsonl", [3] * 2)
+    with FakeServer(answering) as server:
+        priced = ENGINE.format(url=server.url)
+        engine = "engine: " + priced.replace(", price: {input: 1.0, output: 1.0}", "")
+        command, environment = typed(tmp_path, server.url, source, engine)
+        assert told_of(tmp_path, command, environment)[1]["usd"] is None
+        for who in ("recipes: {rules: 1}", "engine: " + priced.replace("other-1", "another-1")):
+            command, environment = typed(tmp_path, server.url, source, who)
+            screen, told = told_of(tmp_path, command, environment)
+            assert (told["usd"], told["writing"]["usd"], "cost      unknown" in screen) == (None, None, True)
+            asked = server.total
+            refused = subprocess.run(
+                [*command, "--max-usd", "1"], env=environment, capture_output=True, text=True, check=False
+            )
+            assert (refused.returncode, server.total) == (2, asked)
+            assert "none is known of one that has answered in this folder" in refused.stderr
+
+
+def test_where_nobody_ever_wrote_there_is_no_folder_of_writing(tmp_path: Path) -> None:
+    """Rules alone leave none, and cost nothing."""
+    source = write(tmp_path / "rows.jsonl", [3])
+    (tmp_path / "judge.yaml").write_text(JUDGED, "utf-8")
+    done = run(tmp_path, source, chosen(tmp_path, "add: 2\nrecipes: {rules: 1}"))
+    assert (done.execution["usd"], (tmp_path / "out" / "writing").exists()) == (0, False)
+
+
+def test_at_a_limit_all_is_told_that_was_spent(tmp_path: Path) -> None:
+    """When judging meets the limit, the message says what judging has spent, what is left, and what writing took."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    with FakeServer(answering) as server:
+        command, environment = typed(tmp_path, server.url, source, "engine: " + ENGINE.format(url=server.url))
+        _, whole = told_of(tmp_path, command, environment)
+        wrote, judged = whole["writing"]["usd"], whole["judging"]["usd"]
+        again = tmp_path / "again"
+        again.mkdir()
+        command, environment = typed(again, server.url, source, "engine: " + ENGINE.format(url=server.url))
+        limit = f"{wrote + judged / 2:.6f}"
+        stopped = subprocess.run(
+            [*command, "--max-usd", limit], env=environment, capture_output=True, text=True, check=False
+        )
+        assert stopped.returncode == 5
+        found = re.search(rf"the limit of \${limit.rstrip('0')} \(--max-usd\) is reached; the judging has spent"
+                          r" \$([\d.]+) and .* in all its executions\n", stopped.stderr)  # fmt: skip
+        assert found is not None
+        assert 0 < float(found[1]) <= judged / 2
+        assert f"the writing has spent {dollars(wrote)} and " in stopped.stderr
+        assert "pairs judged, at most" in stopped.stderr
+        enough = float(stopped.stderr.rstrip().rpartition(" ")[2])
+        assert enough >= wrote + judged
+        _, done = told_of(again, command, environment, "--max-usd", f"{enough}")
+        assert done["usd"] == pytest.approx(whole["usd"])
+
+
+def test_what_is_possibly_billed_is_named_apart(tmp_path: Path) -> None:
+    """Requests without an answer are named beside the cost, with an estimate: on the screen and in the report."""
+    source = write(tmp_path / "rows.jsonl", [3] * 4)
+    with FakeServer(answering, plan=Plan(share=1, kinds=("cut",))) as server:
+        command, environment = typed(tmp_path, server.url, source, "engine: " + ENGINE.format(url=server.url))
+        screen, told = told_of(tmp_path, command, environment)
+        page = reported(tmp_path / "out").path.read_text("utf-8")
+    for bill in (told["writing"], *told["judging"]["stages"]):
+        lost = bill["possibly_billed"]
+        assert lost["requests"] > 0
+        line = f"{lost['requests']:,} requests were sent and brought no answer: possibly billed"
+        assert f"{bill['stage']:9} {line}, about {dollars(lost['usd'])}, not in the figures above" in screen
+    assert "Possibly billed, and not in the table" in page
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("error", "HTTP 500"), ("bad request", "HTTP 400")])
+def test_what_a_service_did_not_do_is_told(tmp_path: Path, fault: str, cause: str) -> None:
+    """How many passages failed, why, and what to type: in a warning, and in the ledger; typed again it is all well."""
+    source = write(tmp_path / "rows.jsonl", [3] * 8)
+    broken = Plan(share=0.5, kinds=(fault,), seed=3, clears_after=1000)
+    with FakeServer(answering, plan=broken) as server:
+        engine = "engine: " + ENGINE.format(url=server.url).replace("concurrency: 2", "concurrency: 2, max_retries: 0")
+        command, environment = typed(tmp_path, server.url, source, engine)
+        cascade = tmp_path / "cascade.yaml"
+        cascade.write_text(cascade.read_text("utf-8").replace("concurrency: 2", "concurrency: 2, max_retries: 0"))
+        screen, _ = told_of(tmp_path, command, environment)
+        lines = [json.loads(line) for line in (tmp_path / "out" / "synthetic.jsonl").read_text("utf-8").splitlines()]
+        failed = [line["why"] for line in lines if line["reason"] == "failed"]
+        unjudged = [line for line in lines if (line["reason"], line["why"]) == ("undecided", "failed")]
+        assert 0 < len(failed) < len(lines)
+        assert all(why.startswith(cause) and "sk-test" not in why for why in failed)
+        flat = " ".join(screen.split())
+        assert f"{len(failed)} passages were not written, as the service failed ({cause}" in flat
+        assert f"{len(unjudged)} passages were not judged, as the service failed: relabel synthesize, typed" in flat
+        server.plan = Plan()
+        screen, _ = told_of(tmp_path, command, environment)
+        assert "as the service failed" not in " ".join(screen.split())
 
 
 def test_relatives_are_told() -> None:

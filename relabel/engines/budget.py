@@ -11,12 +11,12 @@ hold.
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from relabel.errors import BudgetReached, SettingsError
-from relabel.money import FREE, NOTHING, PICO, Amount, Price
+from relabel.money import FREE, NOTHING, PICO, Amount, Bill, Price
 from relabel.protocols import Reply, Request, Usage
 from relabel.tokens import CHARACTERS_PER_TOKEN, tokens
 
@@ -30,12 +30,15 @@ PATIENCE: Final = 0.1
 class Limits:
     """The most that a run may spend, all its executions together: US dollars, and tokens read and written; None = any.
 
+    `beside` is what others have taken of it, by what they are called: writing, where this is the limit of judging.
+
     Raises:
         SettingsError: a number that is no limit.
     """
 
     usd: float | None = None
     tokens: int | None = None
+    beside: Mapping[str, Bill] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check."""
@@ -59,7 +62,7 @@ class Budget:
     Attributes:
         limits: None in them = no limit.
         changed: guards everything here and in the tills; told about every change.
-        spent: counted against the limits, earlier executions included.
+        spent: counted against the limits, earlier executions and what others took included.
         reserved: for requests in flight.
         in_flight: how many these are.
     """
@@ -67,7 +70,8 @@ class Budget:
     def __init__(self, limits: Limits | None = None, spent: Amount = NOTHING) -> None:
         self.limits = limits or Limits()
         self.changed = threading.Condition()
-        self.spent, self.reserved, self.in_flight = spent, NOTHING, 0
+        self.spent = sum((bill.at_most for bill in self.limits.beside.values()), spent)
+        self.reserved, self.in_flight = NOTHING, 0
         usd = self.limits.usd
         self._pico = math.inf if usd is None else round(usd * PICO)
         self._tokens = math.inf if self.limits.tokens is None else self.limits.tokens

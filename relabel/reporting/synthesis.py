@@ -7,6 +7,7 @@ from typing import Any, Final
 import yaml
 from markupsafe import Markup
 
+from relabel.money import bills_of
 from relabel.records import Example
 from relabel.reporting.content import (
     DASH,
@@ -198,8 +199,7 @@ def used(figures: Json) -> Section:
 
 def cost(execution: Json, accepted: int) -> Section:
     """Show what writing and judging took, and what one accepted passage cost."""
-    writing, judging = execution["writing"], execution["judging"]
-    bills = [*([writing] if "stage" in writing else []), *judging.get("stages", ()), *judging.get("others", ())]
+    bills = bills_of(execution)
     rows = tuple(
         (name(each["stage"]), name(each.get("price", DASH)), *[count(each[what]) for what in
          ("asked", "tokens_in", "tokens_cached", "tokens_out")], usd(each["usd"]))
@@ -212,6 +212,13 @@ def cost(execution: Json, accepted: int) -> Section:
         told = many(sum(each["replies"] for each in guessed), "reply", "replies")
         more = usd(sum(each["usd"] for each in guessed))
         blocks.append(Text(f"Without a count of tokens, and not in the table: {told}, by an estimate {more}."))
+    if lost := [each["possibly_billed"] for each in bills if each["possibly_billed"]["requests"]]:
+        told = many(sum(each["requests"] for each in lost), "request")
+        sums = sum(each["usd"] for each in lost), sum(each["tokens"] for each in lost)
+        more = usd(sums[0]) if sums[0] else many(sums[1], "token")
+        blocks.append(
+            Text(f"Possibly billed, and not in the table: {told}, sent and not answered, by an estimate {more}.")
+        )
     return Section("cost", "Cost", (*blocks, Text(_OF_COST, "note")))
 
 

@@ -36,13 +36,17 @@ _REASONING: Final = re.compile(r"\s*<(?:think|thinking|reasoning)>", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One text of a reply, or why there is none. `probability` in [0, 1], None where the model gave none."""
+    """One text of a reply, or why there is none, `why` in the service's words.
+
+    `probability` in [0, 1], None where the model gave none.
+    """
 
     text: str = ""
     title: str = ""
     detail: str = ""
     probability: float | None = None
     failure: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

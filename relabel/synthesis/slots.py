@@ -87,9 +87,20 @@ class Slots:
     def _put(self, one: Written, line: int = 0, query: str = "", beside: str = "") -> None:
         end, reason = ("none", one.failure) if one.failure else ("", "")
         self._connection.execute(
-            "INSERT INTO slots (position, recipe, line, query, beside, generator, written, end, reason)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (one.position, one.recipe, line, query, beside, one.generator, json.dumps(asdict(one)), end, reason),
+            "INSERT INTO slots (position, recipe, line, query, beside, generator, written, end, reason, why)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                one.position,
+                one.recipe,
+                line,
+                query,
+                beside,
+                one.generator,
+                json.dumps(asdict(one)),
+                end,
+                reason,
+                one.why,
+            ),
         )
 
     def read(self, path: Path, examples: Iterable[Example], wanted: Callable[[Example], int]) -> None:
@@ -219,6 +230,15 @@ class Slots:
         """Return who wrote, by name."""
         found = self._connection.execute("SELECT DISTINCT generator FROM slots WHERE generator != '' ORDER BY 1")
         return [name for (name,) in found]
+
+    def failures(self, reason: str, why: str = "") -> tuple[int, str]:
+        """Return how many are none for a reason, and the commonest cause; where `why` is given, of that cause alone."""
+        asked = (
+            "SELECT sum(count(*)) OVER (), why FROM slots WHERE end = 'none' AND reason = ? AND ? IN ('', why)"
+            " GROUP BY why ORDER BY count(*) DESC, why LIMIT 1"
+        )
+        found: tuple[int, str] | None = self._connection.execute(asked, (reason, why)).fetchone()
+        return found or (0, "")
 
     def strays(self) -> tuple[int, str]:
         """Return how many lines of what was written before are for no row, and what the first of them says."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from relabel.errors import TemplateError
 from relabel.protocols import Engine, Reply, Request
+from relabel.quoting import visible
 from relabel.records import Example, digest
 from relabel.synthesis.forms import MISSING, Draft, Form
 from relabel.synthesis.planning import Order, plan
@@ -27,6 +28,9 @@ WRITING: Final = "writing"
 NOTHING_TO_CHANGE: Final = "nothing to change"
 FAILED: Final = "failed"
 TOO_LONG: Final = "too long"
+
+WHY_LIMIT: Final = 200
+"""Characters of what a service says of a failure."""
 
 Watch = Callable[[str, int, int], None]
 """Told (stage, texts asked for, texts answered or given up) as work goes on."""
@@ -53,7 +57,8 @@ class Correspondence:
     def __init__(self, engine: Engine, replies: Replies, stage: str, watch: Watch = lambda *_: None) -> None:
         self._engine, self._replies, self._stage, self._watch = engine, replies, stage, watch
         self._identity = json.dumps(dict(engine.identity), sort_keys=True, ensure_ascii=False, default=str)
-        self._failed: dict[str, str] = {}  # the few that no store keeps, and that a resumed run asks again
+        # why there is nothing, of the few that no store keeps, and that a resumed run asks again
+        self._failed: dict[str, tuple[str, str]] = {}
 
     def ask(self, requests: Iterable[Request]) -> None:
         """Ask; what was asked before is not asked again.
@@ -64,7 +69,7 @@ class Correspondence:
         """
         for reply in self._engine.answer(self._watched(requests)):
             if reply.retryable:
-                self._failed[reply.request.address] = intern(reply.failure or FAILED)
+                self._failed[reply.request.address] = intern(reply.failure or FAILED), intern(_short(reply.detail))
             self._watch(self._stage, 0, len(reply.request.candidate_ids))
 
     def _watched(self, requests: Iterable[Request]) -> Iterator[Request]:
@@ -91,13 +96,19 @@ class Correspondence:
         """Return what the reply to a request holds, or why there is nothing."""
         reply = self._replies.reply_to(request)
         if reply is None or reply.failure or reply.text is None:
-            failure = reply.failure if reply is not None else self._failed.get(request.address)
-            return [Draft(failure=failure or FAILED)] * form.count
+            failed = self._failed.get(request.address, (FAILED, ""))
+            failure, why = failed if reply is None else (reply.failure or FAILED, _short(reply.detail))
+            return [Draft(failure=failure, why=why)] * form.count
         if not reply.replayed:
             return form.read(reply.text)
         names = reply.candidate_ids  # a recording of more than are asked for here
         drafts = dict(zip(names, replace(form, count=len(names)).read(reply.text), strict=True))
         return [drafts.get(name, Draft(failure=MISSING)) for name in request.candidate_ids]
+
+
+def _short(said: str) -> str:
+    """Return a service's words as one line that can be kept and read."""
+    return " ".join(visible(said[:WHY_LIMIT]).split())
 
 
 class Writer:
@@ -161,7 +172,7 @@ class Writer:
         for draft in self._post.drafts(order.asked.form, request):
             detail = "" if draft.failure else "; ".join([*drawn, *([draft.detail] if draft.detail else [])])
             yield replace(
-                blank, text=draft.text, title=draft.title, failure=draft.failure, detail=detail,
+                blank, text=draft.text, title=draft.title, failure=draft.failure, why=draft.why, detail=detail,
                 probability=draft.probability, twin=twin, reply=request.address,
             )  # fmt: skip
 

@@ -13,6 +13,7 @@ class Written:
         text: "" where `failure` says why there is none.
         title: "" where the row's passages have none.
         failure: "refused", "unreadable", "cut off", "failed", "missing", "nothing to change", "too long", …
+        why: of a failure, what the service said.
         generator: the model, or "rules".
         detail: what was done: the requirement that is violated, "1987 → 1978".
         probability: that the model gave it among several (verbalized sampling), in [0, 1].
@@ -25,6 +26,7 @@ class Written:
     text: str = ""
     title: str = ""
     failure: str = ""
+    why: str = ""
     generator: str = ""
     detail: str = ""
     probability: float | None = None
