@@ -41,7 +41,7 @@ from relabel.synthesis.likeness import open_twins
 from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
-from relabel.synthesis.using import Wants, most_of
+from relabel.synthesis.using import Wants, drawn, most_of
 from relabel.synthesisdir import (
     CACHE,
     JUDGING,
@@ -189,7 +189,7 @@ def _try_judges(judge: config.Settings, limits: Limits, own: Mapping[str, Judge]
 
 def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
     """Read the input once: every broken row is found before anything is spent."""
-    full = Wants(settings)
+    wants = Wants(settings)
     rows = negatives = made = wanting = wanted = rejected = 0
     with ExitStack() as stack:
         lines = stack.enter_context(replacing(rejects)) if rejects is not None else None
@@ -205,13 +205,14 @@ def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
             synthetic = sum(is_synthetic(each) for each in example.negatives)
             made += synthetic
             negatives += len(example.negatives) - synthetic
-            wanting += bool(number := full.full(example))
+            wanting += bool(number := wants.full(example))
             wanted += number
     bare = settings.alone and not negatives  # a share of nothing is no limit
     most = None if bare else most_of(settings.max_share.data, negatives)
     most = None if most is None else max(0, most - made)
     thin = settings.written is None and most is not None and wanted > most
-    wants = Wants(settings, most / wanted if thin and most is not None else 1.0)
+    if thin and most is not None:
+        wants = Wants(settings, drawn(source.examples(lambda _: None), wants, most / wanted))
     asked = sum(wants.slots(example) for example in source.examples(lambda _: None))
     return Asked(rows, rejected, negatives, made, wanting, wanted, sha256_of(source.path), wants, most, asked)
 

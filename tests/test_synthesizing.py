@@ -531,6 +531,62 @@ def test_of_more_than_the_data_set_may_have_no_more_is_asked(tmp_path: Path) -> 
     assert done.statistics["share"]["of_negatives"] <= 0.1
 
 
+ORDERS = [
+    [*range(30)],
+    [*reversed(range(30))],
+    [99, *range(15), 98, 97, *range(15, 30), 96],
+]
+"""Rows by number: as they were, the other way round, with others between."""
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_which_rows_are_filled_is_no_matter_of_their_place(tmp_path: Path, *, written: bool) -> None:
+    """Under max_share.data the dice know rows by their texts: sorted, or with others between, the same are filled."""
+    every = examples([4] * 100)
+    more = "recipes: {rules: 1}\nadd: 2\noversample: 1.0\nmax_share: {row: 0.5, data: 0.1}\n"
+    filled = []
+    for number, order in enumerate(ORDERS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        source, file = folder / "rows.jsonl", None
+        with open_writer(source, get_format("tevatron")) as writer:
+            for row in order:
+                writer.write(every[row])
+        if written:
+            rows = [{"query_id": f"q{row}", "text": text(50 * row + at)} for row in range(100) for at in (1, 2)]
+            file = candidates(folder / "written.jsonl", *rows)
+        wanted = chosen(folder, more, file)
+        models = {row: [Written(row, "r", text(50 * each + at)) for at in (1, 2)] for row, each in enumerate(order)}
+        done = run(folder, source, wanted, writer=None if written else Scripted(models))
+        lines = ledger(done)
+        assert 4 <= sum(bool(line.get("used")) for line in lines) <= 15  # a tenth of 120 + 13, or of 136 + 15
+        # what was written before is capped slot by slot, what is asked for row by row
+        chosen_rows = {
+            (line["query_id"], line["id"] if written else "") for line in lines if line.get("used") or not written
+        }
+        filled.append({each for each in chosen_rows if int(each[0][1:]) < 30})
+    first, other_way, between = filled
+    assert first == other_way
+    # where there are more rows the bar is another: who was lucky then is lucky still
+    assert first
+    assert first <= between or between <= first
+
+
+def test_equal_rows_are_told_apart_by_which_of_them_they_are(tmp_path: Path) -> None:
+    """Of rows that are all equal some are filled and some are not: the dice are thrown for each."""
+    source = tmp_path / "rows.jsonl"
+    with open_writer(source, get_format("tevatron")) as file:
+        for example in examples([4]) * 60:
+            file.write(example)
+    wanted = chosen(tmp_path, "add: 2\noversample: 1.0\nmax_share: {row: 0.5, data: 0.1}")
+    writer_of = Scripted(
+        {row: [Written(row, "r", text(2 * row)), Written(row, "r", text(2 * row + 1))] for row in range(60)}
+    )
+    done = run(tmp_path, source, wanted, writer=writer_of)
+    assert 3 <= writer_of.asked <= 30
+    assert 6 <= done.statistics["slots"]["used"] <= 26  # a tenth of 240 + 26
+
+
 CASCADE = """\
 stages:
   - judge: rules

@@ -186,16 +186,26 @@ class Slots:
             "UPDATE slots SET unused = ? WHERE number = ?", [(reason, each.number) for each in slots]
         )
 
-    def cap(self, most: int | None, seed: int) -> None:
-        """Leave out those used above so many; dice that know nothing of the order of the rows choose them."""
+    def cap(self, most: int | None, rows: Iterable[tuple[int, str]]) -> None:
+        """Leave out those used above so many; dice that know nothing of the order of the rows choose them.
+
+        Args:
+            most: see above; None = any number.
+            rows: the rows in their order, by what the dice know of them; of equal ones they know which it is.
+        """
         if most is None:
             return
+        execute = self._connection.execute
+        execute("CREATE TABLE dealt (position INTEGER PRIMARY KEY, key TEXT)")
+        self._connection.executemany("INSERT INTO dealt VALUES (?, ?)", rows)
         self._connection.create_function(
-            "dice", 2, lambda position, name: chance(str(seed), str(position), name), deterministic=True
+            "dice", 3, lambda key, turn, name: chance("used", key, str(turn), name), deterministic=True
         )
-        self._connection.execute(
-            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots"
-            " WHERE end = 'accepted' AND unused = '' ORDER BY dice(position, id) LIMIT -1 OFFSET ?)",
+        execute(
+            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots JOIN"
+            " (SELECT position, key, row_number() OVER (PARTITION BY key ORDER BY position) AS turn FROM dealt)"
+            " USING (position) WHERE end = 'accepted' AND unused = ''"
+            " ORDER BY dice(key, turn, id), number LIMIT -1 OFFSET ?)",
             (OVER, most),
         )
 
