@@ -13,6 +13,7 @@ from markupsafe import Markup
 from relabel.certain import InTurns
 from relabel.copies import normalise
 from relabel.errors import RunError, typed
+from relabel.evaluating import EVALUATION
 from relabel.formats import get_format
 from relabel.records import Example, chance
 from relabel.reliability import interval_over_queries
@@ -95,6 +96,23 @@ def _readable(folder: Path) -> Iterator[None]:
         raise RunError(f"{folder} holds no finished synthesis ({missing} is missing)", hint=_again(folder)) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunError(f"{folder} holds what no synthesis writes: {error!r}", hint=_again(folder)) from error
+
+
+def refuse_others(folder: Path) -> None:
+    """Refuse the folder of another command, of which there is no page, by where its figures are.
+
+    Raises:
+        RunError: it is one of `relabel synthesize evaluate` or `queries`.
+    """
+    if (folder / MANIFEST).exists():
+        return
+    if (folder / EVALUATION).is_file():
+        raise RunError(
+            f"{folder} holds a comparison of negatives, which has no page", hint=f"see {folder / EVALUATION}"
+        )
+    if all((folder / name).exists() for name in ("rows.jsonl", "none.jsonl", "writing")):
+        figures = folder / "statistics.json"
+        raise RunError(f"{folder} holds queries for passages, which have no page", hint=f"see {figures}")
 
 
 def _again(folder: Path) -> str:

@@ -10,7 +10,7 @@ Everything else is a pure reading of these and the input: the same command again
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,9 +141,7 @@ def synthesize(
                 writer = stack.enter_context(_author(settings, folder, limits, asked, progress))
             take_in(source, settings, asked, slots, writer, progress)
             warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
-            if asked.wanted and not asked.room and asked.room is not None:
-                beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
-                warnings += (f"max_share.data leaves no room beside {beside}",)
+            warnings += tuple(no_room(source, settings, asked))
             vectors = _vectors(settings, judge, folder)
             counted = _gate(source, settings, slots, vectors, folder, progress)
             judged = _judge(judge, folder, slots, _left(limits, writer), judges or {}, progress)
@@ -250,10 +248,25 @@ def take_in(
 
 
 def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:
-    """Yield a warning where lines of what was written before are for no row."""
+    """Yield a warning where lines of what was written before are for no row, or for one of several."""
     number, first = slots.strays()
     if number:
         yield f"lines of {settings.written} for no row of the input: {number:,}; {first}"
+    number, first = slots.passed_over()
+    if number:
+        beside = f"an earlier one has their query or query_id and took the lines; the first is {first[:200]!r}"
+        yield f"rows that got no line of {settings.written}: {number:,}; {beside}"
+
+
+def no_room(source: Source, settings: Settings, asked: Asked) -> Iterator[str]:
+    """Yield a warning where a share leaves no room for a single passage of those that rows would want."""
+    if asked.wanted and not asked.room and asked.room is not None:
+        beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
+        yield f"max_share.data leaves no room beside {beside}"
+    if not asked.wanted and settings.max_share.row < 1:
+        free = Wants(settings.model_copy(update={"max_share": replace(settings.max_share, row=1.0)}))
+        if any(free.full(example) for example in source.examples(lambda _: None)):
+            yield f"max_share.row ({settings.max_share.row:g}) leaves no room in any row that has too few negatives"
 
 
 def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:

@@ -9,12 +9,15 @@ from typing import Any
 
 import filled
 import pytest
+from test_evaluating import QUICK, collection, row, saved
 from test_report import HOSTILE, Page
 from test_synthesizing import Scripted, chosen, text, write
 from test_synthesizing import run as fill
 
 import relabel
+from relabel import api_synthesis
 from relabel.errors import RunError
+from relabel.evaluating import evaluate
 from relabel.reporting.separability import alarm
 from relabel.reporting.synthesis import written_by
 from relabel.rundir import sha256_of
@@ -173,6 +176,23 @@ def test_documents_of_another_shape(given_away: Path, tmp_path: Path, name: str,
     (folder / name).write_text(content, "utf-8")
     with pytest.raises(RunError, match="holds what no synthesis writes"):
         relabel.report(folder)
+
+
+@pytest.mark.embedding
+def test_folders_of_which_there_is_no_page(tmp_path: Path) -> None:
+    """A comparison and queries for passages are no run that could be finished: the message says where figures are."""
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(8)])
+    evaluate(train, dev=collection(tmp_path / "dev"), output=tmp_path / "ab", trial=QUICK)
+    with pytest.raises(RunError, match="holds a comparison of negatives, which has no page") as caught:
+        relabel.report(tmp_path / "ab")
+    assert caught.value.hint == f"see {tmp_path / 'ab' / 'evaluation.json'}"
+    (tmp_path / "passages.txt").write_text("Bees dance.\n", "utf-8")
+    (tmp_path / "replies.jsonl").write_text("", "utf-8")
+    (tmp_path / "queries.yaml").write_text("engine: {kind: scripted, replies: replies.jsonl}\n", "utf-8")
+    api_synthesis.write_queries(tmp_path / "passages.txt", tmp_path / "queries.yaml", tmp_path / "queries")
+    with pytest.raises(RunError, match="holds queries for passages, which have no page") as caught:
+        relabel.report(tmp_path / "queries")
+    assert caught.value.hint == f"see {tmp_path / 'queries' / 'statistics.json'}"
 
 
 HUGE = 10**400  # an integer that no float holds

@@ -409,6 +409,35 @@ def test_lines_for_no_row_say_which_was_meant(tmp_path: Path) -> None:
     assert told in foreseeing.foresee(sources.open_source(source), chosen(tmp_path, written=file)).warnings
 
 
+def test_rows_that_share_a_query_id_are_told(tmp_path: Path) -> None:
+    """The first of them gets all lines; the others, if they want something, are counted, and warned of."""
+    source = tmp_path / "rows.jsonl"
+    with open_writer(source, get_format("tevatron")) as writer:
+        for example in examples([3, 4, 5]):
+            named = replace(example, id="shared", row={"query_id": "shared"}) if example.position else example
+            writer.write(named)
+    file = candidates(
+        tmp_path / "written.jsonl", *[{"query_id": name, "text": text(at)} for at, name in enumerate(["q0", "shared"])]
+    )
+    done = run(tmp_path, source, chosen(tmp_path, written=file))
+    check_accounts(done, 2)
+    beside = "an earlier one has their query or query_id and took the lines; the first is 'shared'"
+    assert f"rows that got no line of {file}: 1; {beside}" in done.warnings
+    once = run(tmp_path / "out", write(tmp_path / "once.jsonl", [3, 4]), chosen(tmp_path, written=file))
+    assert not [each for each in once.warnings if "got no line" in each]
+
+
+def test_a_share_without_room_is_told(tmp_path: Path) -> None:
+    """Rows that would want something and may have nothing: which setting it is, in a dry run too."""
+    source = write(tmp_path / "rows.jsonl", [3, 4])
+    told = "max_share.row (0) leaves no room in any row that has too few negatives"
+    for row, below, add, warned in ((0, 0, 2, True), (0, 2, 0, False), (0.5, 0, 2, False)):
+        wanted = chosen(tmp_path, f"recipes: {{rules: 1}}\nmax_share: {{row: {row}}}\nadd: 2")
+        wanted = wanted.model_copy(update={"below": below, "add": add})
+        assert (told in run(tmp_path, source, wanted).warnings) == warned
+        assert (told in foreseeing.foresee(sources.open_source(source), wanted).warnings) == warned
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -78,6 +78,7 @@ class Slots:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._passed_over = (0, "")
 
     def add(self, written: Iterable[Written]) -> None:
         """Take in what was written, row by row, in an order that is the same at every execution."""
@@ -111,6 +112,10 @@ class Slots:
         execute("CREATE INDEX besides ON slots (beside, position)")
         for example in examples:
             keys = (example.position, _BY_ID + example.id, _BY_TEXT + example.query)
+            taken = execute("SELECT 1 FROM slots WHERE query IN (?, ?) AND position >= 0 LIMIT 1", keys[1:]).fetchone()
+            if taken is not None and wanted(example):
+                number, first = self._passed_over
+                self._passed_over = number + 1, first or example.id or example.query
             done = execute("UPDATE slots SET position = ? WHERE query IN (?, ?) AND position = -1", keys)
             if done.rowcount and not wanted(example):
                 self._close_row(example.position, NOT_WANTED)
@@ -235,6 +240,10 @@ class Slots:
         asked = "SELECT count(*) OVER (), why FROM slots WHERE reason = ? AND position = -1 ORDER BY number LIMIT 1"
         found: tuple[int, str] | None = self._connection.execute(asked, (NO_ROW,)).fetchone()
         return found or (0, "")
+
+    def passed_over(self) -> tuple[int, str]:
+        """Return how many rows share the query or its id with an earlier one that took the lines, and the first."""
+        return self._passed_over
 
     def difficulties(self) -> list[float]:
         """Return how hard those are that are used: the lowest, the quartiles, the highest; empty without any."""
