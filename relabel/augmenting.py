@@ -14,6 +14,7 @@ from relabel.rundir import json_line, replacing
 from relabel.sources import Source
 from relabel.synthesis.gate import REASONS
 from relabel.synthesis.marks import MARK, is_synthetic
+from relabel.synthesis.planning import content
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import OVER, UNUSED, Slot, Slots
 from relabel.synthesis.using import Wants, chosen, filled, preference
@@ -103,7 +104,8 @@ def _choose(source: Source, settings: Settings, wants: Wants, slots: Slots, room
         accepted = [slot for slot in slots.of(example.position) if slot.end == "accepted"]
         if accepted:
             slots.leave(chosen(accepted, wants.full(example), settings.order)[1], UNUSED)
-    slots.cap(room, settings.seed)
+    rows = source.examples(lambda _: None)
+    slots.cap(room, ((example.position, content(example, settings.seed)) for example in rows if wants.full(example)))
 
 
 def _lines(found: Iterable[Slot], example: Example | None) -> Iterator[str]:

@@ -15,8 +15,10 @@ These are shown without a traceback. Anything else is a bug of ours and keeps it
 """
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 def typed(*words: object) -> str:
@@ -33,9 +35,34 @@ class RelabelError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self._offered = ""
+
+    def offer(self, option: str) -> None:
+        """Add an option to the hint that not every command has, see `no_options`."""
+        self._offered = f"{self._offered}{option}"
+        self.hint = f"{self.hint}{option}".strip()
+
+    def withdraw(self) -> None:
+        """Take the options that were offered out of the hint."""
+        self.hint = self.hint.removesuffix(self._offered.strip()).strip()
+        self._offered = ""
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+SKIP: Final = " Or leave bad rows out: --on-error skip"
+"""What is offered beside the hint of a row that cannot be used."""
+
+
+@contextmanager
+def no_options() -> Iterator[None]:
+    """Let errors offer no option, for commands that have none of those with which others read their input."""
+    try:
+        yield
+    except RelabelError as error:
+        error.withdraw()
+        raise
 
 
 class InputError(RelabelError):

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relabel.copies import normalise
 from relabel.corpus import Corpus
-from relabel.errors import InputError, SettingsError
+from relabel.errors import InputError, RunError, SettingsError, no_options
+from relabel.formats.corpora import open_parts
+from relabel.formats.corpora.base import Judged, Part
 from relabel.judges.loaded import LoadedEncoder
 from relabel.judges.localmodel import whole
 from relabel.judges.vectors import Encoder, EncoderSettings
@@ -93,6 +95,10 @@ class Evaluation:
         left_out: training queries that had synthetic negatives and were not used, by reason.
         queries: dev queries.
         overlap: dev queries that were left out because they are training queries too.
+        lost: dev queries with a positive that were left out because the collection has none of their positives, or has
+            not the query itself.
+        missing: judgments by which a passage is positive that the collection has not; of the queries that are asked,
+            and of those that are lost.
         documents: passages that are searched for each.
         trial: how it was made.
         arms: with a head on frozen embeddings, in the order untrained, random, mined, synthetic, mixed.
@@ -105,6 +111,8 @@ class Evaluation:
     left_out: Mapping[str, int]
     queries: int
     overlap: int
+    lost: int
+    missing: int
     documents: int
     trial: Trial
     arms: tuple[Arm, ...]
@@ -113,7 +121,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON: the same for the same input, model and machine, wherever the folder lies."""
-        told = {name: getattr(self, name) for name in ("rows", "left_out", "queries", "overlap", "documents")}
+        told = {
+            name: getattr(self, name)
+            for name in ("rows", "left_out", "queries", "overlap", "lost", "missing", "documents")
+        }
         measure = {"measure": f"nDCG@{CUTOFF}", "trial": asdict(self.trial)}
         arms = {name: [arm.to_json() for arm in getattr(self, name)] for name in ("arms", "full")}
         return {**told, **measure, **arms}
@@ -146,18 +157,23 @@ def evaluate(
     Raises:
         InputError: no negative is marked, too few rows have enough of both kinds, or the collection has no queries.
         MissingPart: sentence-transformers is not installed.
+        RunError: the output is no folder.
     """
     trial, folder = trial or Trial(), Path(output)
-    drawn = _drawn(str(mined), str(synthetic or mined), trial)
-    folder.mkdir(parents=True, exist_ok=True)
-    corpus, _ = Material(str(dev), split=split).open(folder / CORPUS, progress=progress)
+    with no_options():
+        drawn = _drawn(str(mined), str(synthetic or mined), trial)
+    _make(folder)
+    with no_options():
+        corpus, _ = Material(str(dev), split=split).open(folder / CORPUS, progress=progress)
     with corpus:
+        lost, missing = _lacking(open_parts(dev, split=split).judged, corpus)
         texts, rows, left_out = _rows(drawn, corpus, trial)
         trained = {normalise(text) for text in texts.queries_texts}
         asked = [each for each in corpus.asked() if normalise(each.text) not in trained]
         if len(asked) < LEAST_QUERIES:
+            more = f"; of {lost:,} more it has not the passages, or not the query" if lost else ""
             raise InputError(
-                f"{dev} has {len(asked)} judged queries (split {split!r}) that are not in the training file",
+                f"{dev} has {len(asked)} judged queries (split {split!r}) that are not in the training file{more}",
                 hint="name a split or a collection whose queries were not trained on: --split, --dev",
             )
         bench = _Bench(corpus, asked, texts, rows, trial, folder, progress)
@@ -166,6 +182,8 @@ def evaluate(
             left_out=left_out,
             queries=len(asked),
             overlap=corpus.queries - len(asked),
+            lost=lost,
+            missing=missing,
             documents=corpus.documents,
             trial=trial,
             arms=compared(bench.heads(), seed=trial.seed),
@@ -174,6 +192,26 @@ def evaluate(
         )
     write_json(folder / EVALUATION, evaluation.to_json())
     return evaluation
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "is a file" if folder.is_file() else f"cannot be made: {error.strerror or error}"
+        raise RunError(f"{folder} {why}", hint="name another folder: -o") from error
+
+
+def _lacking(judged: Part[Judged] | None, corpus: Corpus) -> tuple[int, int]:
+    """Return how many judged queries, and how many positives of judged ones, a collection has not."""
+    lost: set[str] = set()
+    missing = 0
+    for each in judged() if judged is not None else ():
+        if each.grade >= 1:
+            if corpus.query_id_of(each.query_id) is None:
+                lost.add(each.query_id)
+            missing += corpus.number_of(each.document_id) is None
+    return len(lost), missing
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from relabel.sources import Source, open_source
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slots, open_slots
 from relabel.synthesisdir import CANDIDATES, Writer
-from relabel.synthesizing import Asked, candidate_row, cascade, look, passage_of, stray_lines, take_in
+from relabel.synthesizing import Asked, candidate_row, cascade, look, no_room, passage_of, stray_lines, take_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def foresee(source: Source, settings: Settings, writer: Writer | None = None) ->
                     rows.write(candidate_row(example, negatives))
         judging = forecast.check(open_source(file, format="tevatron"), judge) if number else None
         generators = slots.generators() if settings.written is not None else [settings.generator]
-        warnings = (*warnings_of(judge, generators), *stray_lines(settings, slots))
+        warnings = (*warnings_of(judge, generators), *stray_lines(settings, slots), *no_room(source, settings, asked))
     given = settings.written is not None
     due = (example for example in source.examples(lambda _: None) if asked.wants.of(example))
     writing = None

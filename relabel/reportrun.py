@@ -66,6 +66,7 @@ def write_report(folder: Path, output: Path | None = None, *, path: Path | None 
         raise SettingsError(f"{target} would be taken for something else", hint="name it .html")
     synthetic = holds_synthesis(folder)
     if not synthetic:
+        synthesisreport.refuse_others(folder)
         read_json(folder, "manifest.json")  # where no run is, that is to be said before all else
     if target.is_dir() or not target.parent.is_dir():
         raise RunError(

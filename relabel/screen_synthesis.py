@@ -91,11 +91,16 @@ def separated(console: Console, found: Separability) -> None:
 def evaluated(console: Console, done: Evaluation) -> None:
     """Show what a small retriever learns from each kind of negatives."""
     left = ", ".join(f"{count:,} {why}" for why, count in done.left_out.items() if count)
+    reasons = {"judged, but not in the collection": done.lost, "trained on": done.overlap}
+    away = ", ".join(f"{count:,} {why}" for why, count in reasons.items() if count)
     put_line(
         console,
         f"{done.rows:,} training rows{f' (left out: {left})' if left else ''}, {done.trial.budget} negatives each;"
-        f" {done.queries:,} dev queries, {done.documents:,} passages",
+        f" {done.queries:,} dev queries{f' (left out: {away})' if away else ''}, {done.documents:,} passages",
     )
+    if done.lost or done.missing:
+        lacks = f"{done.missing:,} judged positives, and all that {done.lost:,} judged queries have"
+        put_line(console, as_text(f"warning: the dev collection lacks {lacks}; nDCG is of the rest", "yellow"))
     for title, arms in (("A head on frozen embeddings", done.arms), ("The whole model, one seed", done.full)):
         if not arms:
             continue

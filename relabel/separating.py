@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relabel.copies import normalise
-from relabel.errors import InputError
+from relabel.errors import InputError, no_options
 from relabel.judges.vectors import Encoder, EncoderSettings
 from relabel.sources import open_source
 from relabel.synthesis.marks import is_synthetic
@@ -43,7 +43,8 @@ def separate(
         MissingPart: an encoder is asked for, and sentence-transformers is not installed.
     """
     embed = None if encoder is None else partial(_embedded, Encoder(encoder))
-    found = told_apart(_negatives(str(mined), str(synthetic or mined)), embed=embed, most=most, seed=seed)
+    with no_options():
+        found = told_apart(_negatives(str(mined), str(synthetic or mined)), embed=embed, most=most, seed=seed)
     if not found.synthetic or not found.mined:
         lacking = "mined" if found.synthetic else "synthetic"
         raise InputError(

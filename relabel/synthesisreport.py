@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from markupsafe import Markup
 
 from relabel.certain import InTurns
 from relabel.copies import normalise
 from relabel.errors import RunError, typed
+from relabel.evaluating import EVALUATION
 from relabel.formats import get_format
 from relabel.records import Example, chance
 from relabel.reliability import interval_over_queries
@@ -23,10 +24,15 @@ from relabel.reporting.separability import alarm, separability, told_apart
 from relabel.reporting.synthesis import Shown
 from relabel.rundir import sha256_of
 from relabel.sources import Source
+from relabel.synthesis.slots import End
 from relabel.synthesisdir import JUDGING, LEDGER, MANIFEST, NO_RECIPE
 
 SHOWN: Final = 6
 """Accepted passages on the page, and as many refused ones."""
+
+_TOLD: Final = ("id", "end", "reason", "why", "judge")
+_SAID: Final = ("recipe", "generator", "title", "text", "detail", "left")
+"""Texts of a slot in the ledger: those that every one has, and those that one may have."""
 
 _DOCUMENTS: Final = (MANIFEST, "statistics.json", "run.json")
 
@@ -61,8 +67,7 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
                 f"{folder} was begun anew and is not finished: {LEDGER} is not of the same execution as its figures",
                 hint=_again(folder),
             )
-    walked = _walked(folder / LEDGER, source)
-    passages = synthesis.passages(walked.accepted, walked.refused)
+    walked = _walked(folder, source)
     with _readable(folder):
         return Page(
             title=folder.resolve().name,
@@ -75,7 +80,7 @@ def page(folder: Path, *, path: Path | None = None) -> Page:
                 synthesis.used(figures),
                 separability(figures["separability"]),
                 synthesis.cost(execution, figures["slots"]["accepted"]),
-                passages,
+                synthesis.passages(walked.accepted, walked.refused),
             ),
             foot=f"Written by relabel {manifest['versions'].get('relabel', '')}. This page loads nothing.",
         )
@@ -89,8 +94,25 @@ def _readable(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         missing = Path(error.filename or MANIFEST).name
         raise RunError(f"{folder} holds no finished synthesis ({missing} is missing)", hint=_again(folder)) from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunError(f"{folder} holds what no synthesis writes: {error!r}", hint=_again(folder)) from error
+
+
+def refuse_others(folder: Path) -> None:
+    """Refuse the folder of another command, of which there is no page, by where its figures are.
+
+    Raises:
+        RunError: it is one of `relabel synthesize evaluate` or `queries`.
+    """
+    if (folder / MANIFEST).exists():
+        return
+    if (folder / EVALUATION).is_file():
+        raise RunError(
+            f"{folder} holds a comparison of negatives, which has no page", hint=f"see {folder / EVALUATION}"
+        )
+    if all((folder / name).exists() for name in ("rows.jsonl", "none.jsonl", "writing")):
+        figures = folder / "statistics.json"
+        raise RunError(f"{folder} holds queries for passages, which have no page", hint=f"see {figures}")
 
 
 def _again(folder: Path) -> str:
@@ -114,22 +136,23 @@ def _source(told: Mapping[str, Any], path: Path | None) -> Source:
 # -- the ledger ------------------------------------------------------------------------------------------------
 
 
-def _walked(ledger: Path, source: Source) -> Walked:
+def _walked(folder: Path, source: Source) -> Walked:
     accepted, refused = InTurns[Shown](SHOWN), InTurns[Shown](SHOWN)
     authors: dict[str, None] = {}
     ends: dict[str, tuple[array[int], array[float]]] = {}
-    for line, example in _lines(ledger, source):
-        if author := line.get("generator"):
-            authors[author] = None
-        query = chance(normalise(example.query)) if example is not None else -1.0  # a number that stands for it
-        taken = line["end"] == "accepted"
-        for recipe in ("", line.get("recipe") or NO_RECIPE):
-            hits, queries = ends.setdefault(recipe, (array("b"), array("d")))
-            hits.append(taken)
-            queries.append(query)
-        if example is not None and line["end"] != "none":
-            turns, kind = (accepted, line.get("recipe", "")) if taken else (refused, line["reason"])
-            turns.add((kind,), (chance(line["id"]),), example.query, Shown(line, example))
+    with _readable(folder):
+        for line, example in _lines(folder / LEDGER, source):
+            if author := line.get("generator"):
+                authors[author] = None
+            query = chance(normalise(example.query)) if example is not None else -1.0  # a number that stands for it
+            taken = line["end"] == "accepted"
+            for recipe in ("", line.get("recipe") or NO_RECIPE):
+                hits, queries = ends.setdefault(recipe, (array("b"), array("d")))
+                hits.append(taken)
+                queries.append(query)
+            if example is not None and line["end"] != "none":
+                turns, kind = (accepted, line.get("recipe", "")) if taken else (refused, line["reason"])
+                turns.add((kind,), (chance(line["id"]),), example.query, Shown(line, example))
     shares = {recipe: _share(*each) for recipe, each in ends.items()}
     return Walked(tuple(sorted(authors)), {"": _share(array("b"), array("d")), **shares},
                   accepted.found(), refused.found())  # fmt: skip
@@ -140,11 +163,33 @@ def _lines(ledger: Path, source: Source) -> Iterator[tuple[dict[str, Any], Examp
     rows = source.examples(lambda _: None)
     example: Example | None = None
     with ledger.open(encoding="utf-8") as lines:
-        for text in lines:
+        for number, text in enumerate(lines, start=1):
             line = json.loads(text)
-            while line["position"] > (-1 if example is None else example.position):
-                example = next(rows)
-            yield line, example if line["position"] >= 0 else None
+            if not _is_slot(line):
+                raise ValueError(f"line {number} of {ledger.name}: not a slot")
+            position = line["position"]
+            while position > (-1 if example is None else example.position):
+                example = next(rows, None)
+                if example is None:
+                    break
+            if position != (-1 if example is None else example.position):
+                raise ValueError(f"line {number} of {ledger.name}: there is no row {position}, or it stood before")
+            yield line, example
+
+
+def _is_slot(line: object) -> bool:
+    """Whether a line holds what is read of a slot, and of the kind that it has to be."""
+    if not isinstance(line, dict):
+        return False
+    texts = [line[name] for name in _SAID if name in line] + [line.get(name) for name in _TOLD]
+    difficulty, position = line.get("difficulty"), line.get("position")
+    return (
+        all(isinstance(text, str) for text in texts)
+        and line["end"] in get_args(End)
+        and type(position) is int
+        and position >= -1
+        and (difficulty is None or (isinstance(difficulty, int | float) and 0 <= difficulty <= 1))
+    )
 
 
 def _share(hits: "array[int]", queries: "array[float]") -> dict[str, Any]:

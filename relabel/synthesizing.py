@@ -10,7 +10,7 @@ Everything else is a pure reading of these and the input: the same command again
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +40,7 @@ from relabel.synthesis.likeness import open_twins
 from relabel.synthesis.marks import is_synthetic
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot, Slots, open_slots, passages
-from relabel.synthesis.using import Wants, most_of
+from relabel.synthesis.using import Wants, drawn, most_of
 from relabel.synthesis.writing import FAILED, WRITING
 from relabel.synthesisbill import Books
 from relabel.synthesisdir import (
@@ -144,9 +144,7 @@ def synthesize(
             else:
                 take_in(source, settings, asked, slots, writer, progress)
             warnings = (*warnings_of(judge, slots.generators()), *stray_lines(settings, slots))
-            if asked.wanted and not asked.room and asked.room is not None:
-                beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
-                warnings += (f"max_share.data leaves no room beside {beside}",)
+            warnings += tuple(no_room(source, settings, asked))
             vectors = _vectors(settings, judge, folder)
             counted = _gate(source, settings, slots, vectors, folder, progress)
             judged = _judge(judge, folder, slots, books.left_to_judge(), judges or {}, progress)
@@ -192,7 +190,7 @@ def _try_judges(judge: config.Settings, limits: Limits, own: Mapping[str, Judge]
 
 def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
     """Read the input once: every broken row is found before anything is spent."""
-    full = Wants(settings)
+    wants = Wants(settings)
     rows = negatives = made = wanting = wanted = rejected = 0
     with ExitStack() as stack:
         lines = stack.enter_context(replacing(rejects)) if rejects is not None else None
@@ -208,13 +206,14 @@ def look(source: Source, settings: Settings, rejects: Path | None) -> Asked:
             synthetic = sum(is_synthetic(each) for each in example.negatives)
             made += synthetic
             negatives += len(example.negatives) - synthetic
-            wanting += bool(number := full.full(example))
+            wanting += bool(number := wants.full(example))
             wanted += number
     bare = settings.alone and not negatives  # a share of nothing is no limit
     most = None if bare else most_of(settings.max_share.data, negatives)
     most = None if most is None else max(0, most - made)
     thin = settings.written is None and most is not None and wanted > most
-    wants = Wants(settings, most / wanted if thin and most is not None else 1.0)
+    if thin and most is not None:
+        wants = Wants(settings, drawn(source.examples(lambda _: None), wants, most / wanted))
     asked = sum(wants.slots(example) for example in source.examples(lambda _: None))
     return Asked(rows, rejected, negatives, made, wanting, wanted, sha256_of(source.path), wants, most, asked)
 
@@ -264,10 +263,25 @@ def _failed(slots: Slots, *, asked_now: bool) -> Iterator[str]:
 
 
 def stray_lines(settings: Settings, slots: Slots) -> Iterator[str]:
-    """Yield a warning where lines of what was written before are for no row."""
+    """Yield a warning where lines of what was written before are for no row, or for one of several."""
     number, first = slots.strays()
     if number:
         yield f"lines of {settings.written} for no row of the input: {number:,}; {first}"
+    number, first = slots.passed_over()
+    if number:
+        beside = f"an earlier one has their query or query_id and took the lines; the first is {first[:200]!r}"
+        yield f"rows that got no line of {settings.written}: {number:,}; {beside}"
+
+
+def no_room(source: Source, settings: Settings, asked: Asked) -> Iterator[str]:
+    """Yield a warning where a share leaves no room for a single passage of those that rows would want."""
+    if asked.wanted and not asked.room and asked.room is not None:
+        beside = f"{asked.negatives:,} mined negatives, {asked.made:,} synthetic ones"
+        yield f"max_share.data leaves no room beside {beside}"
+    if not asked.wanted and settings.max_share.row < 1:
+        free = Wants(settings.model_copy(update={"max_share": replace(settings.max_share, row=1.0)}))
+        if any(free.full(example) for example in source.examples(lambda _: None)):
+            yield f"max_share.row ({settings.max_share.row:g}) leaves no room in any row that has too few negatives"
 
 
 def _told(source: Source, slots: Slots) -> Iterator[tuple[str, str, bool]]:

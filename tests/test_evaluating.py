@@ -1,6 +1,11 @@
 """Mined, synthetic and mixed negatives compared on a dev set, with the packaged model."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +157,100 @@ def test_settings_that_cannot_work_are_refused(name: str) -> None:
     """Nothing below 1."""
     with pytest.raises(SettingsError, match=f"{name} cannot be 0"):
         Trial(**dict[str, Any]({name: 0}))
+
+
+def typed(*words: object) -> "subprocess.CompletedProcess[str]":
+    """Type a command."""
+    command = [sys.executable, "-m", "relabel", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}, timeout=120
+    )
+
+
+def damaged(folder: Path, what: str) -> Path:
+    """Make a BEIR folder that cannot be used."""
+    dev = collection(folder, train=True)
+    corpus, qrels = dev / "corpus.jsonl", dev / "qrels"
+    if what == "broken":
+        corpus.write_text(corpus.read_text("utf-8") + "{broken\n", "utf-8")
+    elif what == "latin-1":
+        corpus.write_bytes(corpus.read_bytes() + '{"_id": "x", "text": "Käse"}\n'.encode("latin-1"))
+    elif what == "no judgments":
+        shutil.rmtree(qrels)
+    elif what == "grades of 0":
+        for each in qrels.iterdir():
+            each.write_text(each.read_text("utf-8").replace("\t1\n", "\t0\n"), "utf-8")
+    return dev
+
+
+@pytest.mark.parametrize("what", ["broken", "latin-1", "no judgments", "grades of 0"])
+def test_what_is_advised_can_be_typed(tmp_path: Path, what: str) -> None:
+    """Hints name options of the command that was typed, and none of those that only another has."""
+    dev = damaged(tmp_path / "dev", what)
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(10)])
+    evaluated = typed("synthesize", "evaluate", train, "--dev", dev, "-o", tmp_path / "out", "-q")
+    mined = typed("mine", dev, "-o", tmp_path / "mined", "--split", "dev", "-q")
+    higher = typed("mine", dev, "-o", tmp_path / "mined", "--split", "dev", "-q", "--threshold", 2)
+    assert (evaluated.returncode, mined.returncode, higher.returncode) == (2, 2, 2)
+    assert not set(re.findall(r"--[a-z-]+", evaluated.stderr)) - {"--dev", "--split", "--synthetic", "--budget"}
+    assert "--threshold 1" not in mined.stderr
+    assert len(evaluated.stderr.splitlines()) == len(mined.stderr.splitlines()) == 2  # the hint is not gone altogether
+    if what == "no judgments":
+        assert mined.stderr.endswith("Name a source that has them, or a file: --qrels FILE\n")
+    elif what != "grades of 0":
+        assert mined.stderr.endswith("Or leave bad rows out: --on-error skip\n")
+
+
+def test_a_lower_threshold_is_advised_where_it_helps(tmp_path: Path) -> None:
+    """Grades of 1 do not reach 2, but 1."""
+    done = typed("mine", collection(tmp_path / "dev"), "-o", tmp_path / "out", "--split", "dev", "--threshold", 2, "-q")
+    assert done.returncode == 2
+    assert done.stderr.endswith("Lower the threshold: --threshold 1\n")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "separate"])
+def test_a_broken_row_of_the_training_file(tmp_path: Path, command: str) -> None:
+    """It cannot be skipped here, and nothing says that it can."""
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(10)])
+    train.write_text(train.read_text("utf-8") + "{broken\n", "utf-8")
+    more = ["--dev", collection(tmp_path / "dev"), "-o", tmp_path / "out"] if command == "evaluate" else []
+    done = typed("synthesize", command, train, *more)
+    assert done.returncode == 2
+    assert "train.jsonl, line 11: " in done.stderr
+    assert "--on-error" not in done.stderr
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    """Whoever names the training file as the output is told so, and it is left alone."""
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(10)])
+    before = train.read_bytes()
+    done = typed("synthesize", "evaluate", train, "--dev", collection(tmp_path / "dev"), "-o", train)
+    assert (done.returncode, done.stderr) == (2, f"relabel: {train} is a file\n  name another folder: -o\n")
+    assert train.read_bytes() == before
+
+
+@pytest.mark.embedding
+def test_judged_queries_of_which_the_passages_are_not_there_are_counted(tmp_path: Path) -> None:
+    """A collection that was cut is told of: on the screen and in the file; all judged ones are somewhere."""
+    dev = collection(tmp_path / "dev")
+    corpus = (dev / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (dev / "corpus.jsonl").write_text("".join(corpus[:16]), "utf-8")  # passages of 8 things of 20
+    with (dev / "qrels" / "dev.tsv").open("a", encoding="utf-8") as qrels:
+        qrels.write("q0\tw19\t1\nq1\tw18\t0\nnobody\tc0\t1\n")
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(9)] + [
+        row(9) | {"query": f"which colour has the {THINGS[0]}?"}
+    ])  # fmt: skip
+    done = typed(
+        "synthesize", "evaluate", train, "--dev", dev, "-o", tmp_path / "out", "--budget", 2, "--seeds", 1, "-q"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / EVALUATION).read_text("utf-8"))
+    assert [told[name] for name in ("queries", "overlap", "lost", "missing")] == [7, 1, 13, 13]
+    assert "7 dev queries (left out: 13 judged, but not in the collection, 1 trained on), 16 passages" in done.stdout
+    assert "warning: the dev collection lacks 13 judged positives, and all that 13 judged queries have" in done.stdout
+
+
+@pytest.mark.embedding
+def test_a_whole_collection_lacks_nothing(done: Evaluation) -> None:
+    """Queries that nobody judged are not counted as lost."""
+    assert (done.lost, done.missing) == (0, 0)

@@ -9,14 +9,18 @@ from typing import Any
 
 import filled
 import pytest
+from test_evaluating import QUICK, collection, row, saved
 from test_report import HOSTILE, Page
 from test_synthesizing import Scripted, chosen, text, write
 from test_synthesizing import run as fill
 
 import relabel
+from relabel import api_synthesis
 from relabel.errors import RunError
+from relabel.evaluating import evaluate
 from relabel.reporting.separability import alarm
 from relabel.reporting.synthesis import written_by
+from relabel.rundir import sha256_of
 from relabel.synthesis.written import Written
 from relabel.synthesisreport import SHOWN
 
@@ -172,6 +176,89 @@ def test_documents_of_another_shape(given_away: Path, tmp_path: Path, name: str,
     (folder / name).write_text(content, "utf-8")
     with pytest.raises(RunError, match="holds what no synthesis writes"):
         relabel.report(folder)
+
+
+@pytest.mark.embedding
+def test_folders_of_which_there_is_no_page(tmp_path: Path) -> None:
+    """A comparison and queries for passages are no run that could be finished: the message says where figures are."""
+    train = saved(tmp_path / "train.jsonl", [row(number) for number in range(8)])
+    evaluate(train, dev=collection(tmp_path / "dev"), output=tmp_path / "ab", trial=QUICK)
+    with pytest.raises(RunError, match="holds a comparison of negatives, which has no page") as caught:
+        relabel.report(tmp_path / "ab")
+    assert caught.value.hint == f"see {tmp_path / 'ab' / 'evaluation.json'}"
+    (tmp_path / "passages.txt").write_text("Bees dance.\n", "utf-8")
+    (tmp_path / "replies.jsonl").write_text("", "utf-8")
+    (tmp_path / "queries.yaml").write_text("engine: {kind: scripted, replies: replies.jsonl}\n", "utf-8")
+    api_synthesis.write_queries(tmp_path / "passages.txt", tmp_path / "queries.yaml", tmp_path / "queries")
+    with pytest.raises(RunError, match="holds queries for passages, which have no page") as caught:
+        relabel.report(tmp_path / "queries")
+    assert caught.value.hint == f"see {tmp_path / 'queries' / 'statistics.json'}"
+
+
+HUGE = 10**400  # an integer that no float holds
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("statistics.json", "separability", "style", 2, "difference"),
+        ("statistics.json", "separability", "auc", "value"),
+        ("statistics.json", "difficulty", "median"),
+        ("statistics.json", "share", "of_negatives"),
+        ("statistics.json", "slots", "asked"),
+        ("run.json", "usd"),
+        ("run.json", "seconds"),
+        ("manifest.json", "settings", "gate", "twin"),
+    ],
+)
+def test_numbers_that_no_float_holds(given_away: Path, tmp_path: Path, place: tuple[Any, ...]) -> None:
+    """They are no bug of ours: a page or one message."""
+    folder = shutil.copytree(given_away, tmp_path / "out")
+    file = folder / place[0]
+    document = inner = json.loads(file.read_text("utf-8"))
+    for part in place[1:-1]:
+        inner = inner[part]
+    inner[place[-1]] = HUGE
+    file.write_text(json.dumps(document), "utf-8")
+    try:
+        assert page_of(folder)[1].faults == []
+    except RunError as error:
+        assert "holds what no synthesis writes" in error.message  # noqa: PT017 - one of the two
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"end": None}, {"end": "lost"}, {"position": None}, {"position": "0"}, {"position": 10**12}, {"position": HUGE},
+        {"position": -2}, {"position": 1.0}, {"position": True}, {"recipe": []}, {"recipe": {}}, {"generator": 3},
+        {"id": None}, {"reason": {}}, {"why": 1}, {"text": ["a"]}, {"title": {}}, {"difficulty": HUGE},
+        {"difficulty": "x"}, {"judge": None}, {"left": 3}, {"detail": {}},
+    ],
+)  # fmt: skip
+def test_a_ledger_that_was_tampered_with(given_away: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A line that no synthesis writes is one message, also where its hash was made to fit."""
+    folder = shutil.copytree(given_away, tmp_path / "out")
+    check_refused(folder, 5, change)
+
+
+def check_refused(folder: Path, number: int, change: dict[str, Any]) -> None:
+    """See that a report refuses a ledger of which one line was changed."""
+    ledger, manifest = folder / "synthetic.jsonl", folder / "manifest.json"
+    lines = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+    lines[number] |= change
+    lines[number] = {name: value for name, value in lines[number].items() if name not in change or value is not None}
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    told = json.loads(manifest.read_text("utf-8"))
+    told["files"]["synthetic.jsonl"] = sha256_of(ledger)
+    manifest.write_text(json.dumps(told), "utf-8")
+    with pytest.raises(RunError, match=r"holds what no synthesis writes: .*line ") as caught:
+        relabel.report(folder)
+    assert caught.value.hint.startswith("finish it: relabel synthesize")
+
+
+def test_lines_of_a_ledger_in_another_order(given_away: Path, tmp_path: Path) -> None:
+    """A row that stood before does not come again."""
+    check_refused(shutil.copytree(given_away, tmp_path / "out"), -1, {"position": 0})
 
 
 def test_the_input_has_to_be_there(given_away: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from server import Body, FakeServer, Plan, content_key, oracle
 
@@ -168,6 +168,7 @@ ONE = st.one_of(
         ["add: 2", "add: 1\nmax_share: {row: 1.0, data: 0.2}", "add: 3\nalone: true\nmax_share: {row: 0.4}"]
     ),
 )
+@example([(1, [Written(0, "made", text(0)), Written(0, "made", text(0))])], "add: 2")
 def test_every_slot_ends_once(rows: list[tuple[int, list[Written]]], more: str) -> None:
     """Asked = accepted + refused by each reason + none by each, whatever is written; and only a "no" is used."""
     with TemporaryDirectory() as name:
@@ -175,7 +176,7 @@ def test_every_slot_ends_once(rows: list[tuple[int, list[Written]]], more: str) 
         source = write(folder / "rows.jsonl", [count for count, _ in rows])
         wanted = chosen(folder, more)
         done = run(folder, source, wanted, writer=Scripted({row: each for row, (_, each) in enumerate(rows)}))
-        used = {line["id"] for line in ledger(done) if line.get("used")}  # a repeated text has the id of the first
+        used = {line["id"] for line in ledger(done) if line.get("used")}  # a refused copy has the same id
         check_accounts(done, len(ledger(done)))
         before, after = list(api.read(source)), list(api.read(done.files["training"]))
         assert len(after) == len(before)
@@ -411,6 +412,35 @@ def test_lines_for_no_row_say_which_was_meant(tmp_path: Path) -> None:
     assert told in foreseeing.foresee(sources.open_source(source), chosen(tmp_path, written=file)).warnings
 
 
+def test_rows_that_share_a_query_id_are_told(tmp_path: Path) -> None:
+    """The first of them gets all lines; the others, if they want something, are counted, and warned of."""
+    source = tmp_path / "rows.jsonl"
+    with open_writer(source, get_format("tevatron")) as writer:
+        for example in examples([3, 4, 5]):
+            named = replace(example, id="shared", row={"query_id": "shared"}) if example.position else example
+            writer.write(named)
+    file = candidates(
+        tmp_path / "written.jsonl", *[{"query_id": name, "text": text(at)} for at, name in enumerate(["q0", "shared"])]
+    )
+    done = run(tmp_path, source, chosen(tmp_path, written=file))
+    check_accounts(done, 2)
+    beside = "an earlier one has their query or query_id and took the lines; the first is 'shared'"
+    assert f"rows that got no line of {file}: 1; {beside}" in done.warnings
+    once = run(tmp_path / "out", write(tmp_path / "once.jsonl", [3, 4]), chosen(tmp_path, written=file))
+    assert not [each for each in once.warnings if "got no line" in each]
+
+
+def test_a_share_without_room_is_told(tmp_path: Path) -> None:
+    """Rows that would want something and may have nothing: which setting it is, in a dry run too."""
+    source = write(tmp_path / "rows.jsonl", [3, 4])
+    told = "max_share.row (0) leaves no room in any row that has too few negatives"
+    for row, below, add, warned in ((0, 0, 2, True), (0, 2, 0, False), (0.5, 0, 2, False)):
+        wanted = chosen(tmp_path, f"recipes: {{rules: 1}}\nmax_share: {{row: {row}}}\nadd: 2")
+        wanted = wanted.model_copy(update={"below": below, "add": add})
+        assert (told in run(tmp_path, source, wanted).warnings) == warned
+        assert (told in foreseeing.foresee(sources.open_source(source), wanted).warnings) == warned
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -566,6 +596,62 @@ def test_of_more_than_the_data_set_may_have_no_more_is_asked(tmp_path: Path) -> 
     assert 2 <= writer.asked <= 20
     assert done.statistics["slots"]["used"] <= 17  # a tenth of 160 + 17
     assert done.statistics["share"]["of_negatives"] <= 0.1
+
+
+ORDERS = [
+    [*range(30)],
+    [*reversed(range(30))],
+    [99, *range(15), 98, 97, *range(15, 30), 96],
+]
+"""Rows by number: as they were, the other way round, with others between."""
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_which_rows_are_filled_is_no_matter_of_their_place(tmp_path: Path, *, written: bool) -> None:
+    """Under max_share.data the dice know rows by their texts: sorted, or with others between, the same are filled."""
+    every = examples([4] * 100)
+    more = "recipes: {rules: 1}\nadd: 2\noversample: 1.0\nmax_share: {row: 0.5, data: 0.1}\n"
+    filled = []
+    for number, order in enumerate(ORDERS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        source, file = folder / "rows.jsonl", None
+        with open_writer(source, get_format("tevatron")) as writer:
+            for row in order:
+                writer.write(every[row])
+        if written:
+            rows = [{"query_id": f"q{row}", "text": text(50 * row + at)} for row in range(100) for at in (1, 2)]
+            file = candidates(folder / "written.jsonl", *rows)
+        wanted = chosen(folder, more, file)
+        models = {row: [Written(row, "r", text(50 * each + at)) for at in (1, 2)] for row, each in enumerate(order)}
+        done = run(folder, source, wanted, writer=None if written else Scripted(models))
+        lines = ledger(done)
+        assert 4 <= sum(bool(line.get("used")) for line in lines) <= 15  # a tenth of 120 + 13, or of 136 + 15
+        # what was written before is capped slot by slot, what is asked for row by row
+        chosen_rows = {
+            (line["query_id"], line["id"] if written else "") for line in lines if line.get("used") or not written
+        }
+        filled.append({each for each in chosen_rows if int(each[0][1:]) < 30})
+    first, other_way, between = filled
+    assert first == other_way
+    # where there are more rows the bar is another: who was lucky then is lucky still
+    assert first
+    assert first <= between or between <= first
+
+
+def test_equal_rows_are_told_apart_by_which_of_them_they_are(tmp_path: Path) -> None:
+    """Of rows that are all equal some are filled and some are not: the dice are thrown for each."""
+    source = tmp_path / "rows.jsonl"
+    with open_writer(source, get_format("tevatron")) as file:
+        for example in examples([4]) * 60:
+            file.write(example)
+    wanted = chosen(tmp_path, "add: 2\noversample: 1.0\nmax_share: {row: 0.5, data: 0.1}")
+    writer_of = Scripted(
+        {row: [Written(row, "r", text(2 * row)), Written(row, "r", text(2 * row + 1))] for row in range(60)}
+    )
+    done = run(tmp_path, source, wanted, writer=writer_of)
+    assert 3 <= writer_of.asked <= 30
+    assert 6 <= done.statistics["slots"]["used"] <= 26  # a tenth of 240 + 26
 
 
 CASCADE = """\

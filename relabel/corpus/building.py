@@ -61,10 +61,11 @@ def build(
     path = Path(path)
     missing = [name for name in ("documents", "queries", "judged") if getattr(parts, name) is None]
     if missing:
-        raise InputError(
-            f"there are no {', no '.join(_WORDS[name] for name in missing)}",
-            hint=f"Name a source that has them, or a file: {', '.join(f'--{_OPTIONS[name]} FILE' for name in missing)}",
+        lacking = InputError(
+            f"there are no {', no '.join(_WORDS[name] for name in missing)}", hint="Name a source that has them"
         )
+        lacking.offer(f", or a file: {', '.join(f'--{_OPTIONS[name]} FILE' for name in missing)}")
+        raise lacking
     if threshold < 1:
         raise SettingsError(f"threshold is {threshold}; grades of 0 and less are not relevant", hint="Name 1 or more.")
     lock = _locked(path)

@@ -176,7 +176,7 @@ class Filling:
         if top is not None:
             return InputError(
                 f"no judgment reaches the threshold {self._threshold}: the highest grade is {top}",
-                hint="Lower the threshold: --threshold 1",
+                hint="Lower the threshold: --threshold 1" if top >= 1 else "Name judgments with grades of 1 and more.",
             )
         if self._judged is None:
             return InputError("there are no judgments: nothing says which passages are positive", hint="Add some.")

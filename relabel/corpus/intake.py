@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from relabel.corpus.schema import Unknown
-from relabel.errors import RowError
+from relabel.errors import SKIP, RowError
 from relabel.formats.corpora.base import Part
 from relabel.mining.searching import Progress
 
@@ -61,7 +61,7 @@ class Intake:
     def bad(self, error: RowError, content: str) -> None:
         """Leave a row out, or raise."""
         if not self._skip:
-            error.hint = f"{error.hint} Or leave bad rows out: --on-error skip".strip()
+            error.offer(SKIP)
             raise error
         place = error.path, error.line
         if place in self._bad:

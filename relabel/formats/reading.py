@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from relabel.errors import InputError, RowError, SettingsError
+from relabel.errors import SKIP, InputError, RowError, SettingsError
 from relabel.formats.base import Format
 from relabel.formats.containers import read_records
 from relabel.formats.endings import is_saved
@@ -147,7 +147,7 @@ class _Reader:
 
     def _leave_out(self, error: RowError, records: Sequence[Record]) -> None:
         if not self.skip:
-            error.hint = f"{error.hint} Or leave bad rows out: --on-error skip".strip()
+            error.offer(SKIP)
             raise error
         if self.on_reject:
             content = "\n".join(record.content for record in records)

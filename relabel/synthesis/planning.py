@@ -80,6 +80,12 @@ def wanted(example: Example, settings: Settings) -> int:
     return want if share >= 1 else max(0, min(want, math.floor(mined * share / (1 - share) + 1e-9) - made))
 
 
+def content(example: Example, seed: int) -> str:
+    """Return what the dice know of a row: a digest of its texts and the seed, not its place nor its ids."""
+    texts = [part for each in (*example.positives, *example.negatives) for part in (each.title, each.text)]
+    return digest(str(seed), example.query, str(len(example.positives)), *texts).hex()
+
+
 def plan(example: Example, settings: Settings, recipes: Mapping[str, Recipe]) -> list[Order]:
     """Return what is ordered for a row; its counts sum to `oversample` times what it may use, rounded up.
 
@@ -91,8 +97,7 @@ def plan(example: Example, settings: Settings, recipes: Mapping[str, Recipe]) ->
     count = math.ceil(wanted(example, settings) * settings.oversample - 1e-9)
     if not count:
         return []
-    texts = [part for each in (*example.positives, *example.negatives) for part in (each.title, each.text)]
-    key = digest(str(settings.seed), example.query, str(len(example.positives)), *texts).hex()
+    key = content(example, settings.seed)
     weights = {name: weight for name, weight in settings.recipes.items() if weight}
     lacks = {name: _lack(recipes.get(name), example) for name in weights}
     able = {name: weight for name, weight in weights.items() if not lacks[name]}

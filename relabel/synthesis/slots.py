@@ -78,6 +78,7 @@ class Slots:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._passed_over = (0, "")
 
     def add(self, written: Iterable[Written]) -> None:
         """Take in what was written, row by row, in an order that is the same at every execution."""
@@ -122,6 +123,10 @@ class Slots:
         execute("CREATE INDEX besides ON slots (beside, position)")
         for example in examples:
             keys = (example.position, _BY_ID + example.id, _BY_TEXT + example.query)
+            taken = execute("SELECT 1 FROM slots WHERE query IN (?, ?) AND position >= 0 LIMIT 1", keys[1:]).fetchone()
+            if taken is not None and wanted(example):
+                number, first = self._passed_over
+                self._passed_over = number + 1, first or example.id or example.query
             done = execute("UPDATE slots SET position = ? WHERE query IN (?, ?) AND position = -1", keys)
             if done.rowcount and not wanted(example):
                 self._close_row(example.position, NOT_WANTED)
@@ -197,16 +202,26 @@ class Slots:
             "UPDATE slots SET unused = ? WHERE number = ?", [(reason, each.number) for each in slots]
         )
 
-    def cap(self, most: int | None, seed: int) -> None:
-        """Leave out those used above so many; dice that know nothing of the order of the rows choose them."""
+    def cap(self, most: int | None, rows: Iterable[tuple[int, str]]) -> None:
+        """Leave out those used above so many; dice that know nothing of the order of the rows choose them.
+
+        Args:
+            most: see above; None = any number.
+            rows: the rows in their order, by what the dice know of them; of equal ones they know which it is.
+        """
         if most is None:
             return
+        execute = self._connection.execute
+        execute("CREATE TABLE dealt (position INTEGER PRIMARY KEY, key TEXT)")
+        self._connection.executemany("INSERT INTO dealt VALUES (?, ?)", rows)
         self._connection.create_function(
-            "dice", 2, lambda position, name: chance(str(seed), str(position), name), deterministic=True
+            "dice", 3, lambda key, turn, name: chance("used", key, str(turn), name), deterministic=True
         )
-        self._connection.execute(
-            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots"
-            " WHERE end = 'accepted' AND unused = '' ORDER BY dice(position, id) LIMIT -1 OFFSET ?)",
+        execute(
+            "UPDATE slots SET unused = ? WHERE number IN (SELECT number FROM slots JOIN"
+            " (SELECT position, key, row_number() OVER (PARTITION BY key ORDER BY position) AS turn FROM dealt)"
+            " USING (position) WHERE end = 'accepted' AND unused = ''"
+            " ORDER BY dice(key, turn, id), number LIMIT -1 OFFSET ?)",
             (OVER, most),
         )
 
@@ -245,6 +260,10 @@ class Slots:
         asked = "SELECT count(*) OVER (), why FROM slots WHERE reason = ? AND position = -1 ORDER BY number LIMIT 1"
         found: tuple[int, str] | None = self._connection.execute(asked, (NO_ROW,)).fetchone()
         return found or (0, "")
+
+    def passed_over(self) -> tuple[int, str]:
+        """Return how many rows share the query or its id with an earlier one that took the lines, and the first."""
+        return self._passed_over
 
     def difficulties(self) -> list[float]:
         """Return how hard those are that are used: the lowest, the quartiles, the highest; empty without any."""

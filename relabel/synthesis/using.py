@@ -1,13 +1,15 @@
 """How many synthetic negatives a row wants and may have, which of the accepted it gets, and how they stand in it."""
 
 import math
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from relabel.records import Example, Passage, chance
 from relabel.synthesis.marks import MARK
-from relabel.synthesis.planning import wanted
+from relabel.synthesis.planning import content, wanted
 from relabel.synthesis.settings import Settings
 from relabel.synthesis.slots import Slot
 
@@ -45,12 +47,11 @@ class Wants:
 
     Attributes:
         settings: see there.
-        thin: the share of the rows that are filled, in [0, 1]: what all of them want would be more than the data set
-            may have, and is not asked for. Dice choose the rows.
+        rows: positions of the rows that are filled, see `drawn`; None = of all of them.
     """
 
     settings: Settings
-    thin: float = 1.0
+    rows: Container[int] | None = None
 
     def full(self, example: Example) -> int:
         """Return how many a row wants and may have, were it alone in the data set."""
@@ -58,12 +59,49 @@ class Wants:
 
     def of(self, example: Example) -> int:
         """Return how many a row is to get."""
-        chosen_row = self.thin >= 1 or chance(str(self.settings.seed), "row", str(example.position)) < self.thin
-        return self.full(example) if chosen_row else 0
+        return self.full(example) if self.rows is None or example.position in self.rows else 0
 
     def slots(self, example: Example) -> int:
         """Return how many are asked for a row."""
         return math.ceil(self.of(example) * self.settings.oversample - _ROUNDING)
+
+
+class Positions:
+    """Places of rows, a bit for each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, position: int) -> None:
+        """Take one in."""
+        place, bit = divmod(position, 8)
+        self._bits.extend(bytes(max(0, place + 1 - len(self._bits))))
+        self._bits[place] |= 1 << bit
+
+    def __contains__(self, position: object) -> bool:
+        if not isinstance(position, int):
+            return False
+        place, bit = divmod(position, 8)
+        return place < len(self._bits) and bool(self._bits[place] >> bit & 1)
+
+
+def drawn(examples: Iterable[Example], wants: Wants, share: float) -> Positions:
+    """Draw the share of the rows that are filled: what all of them want is more than the data set may have.
+
+    The dice know a row by its texts, and equal rows by whether it is the first of them, the second, …: rows that are
+    sorted, or that others are put between, are drawn as before.
+    """
+    found = Positions()
+    with closing(sqlite3.connect("")) as seen:  # a file without a name, which goes as it is closed
+        seen.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, times INTEGER NOT NULL) WITHOUT ROWID")
+        for example in examples:
+            if wants.full(example):
+                key = content(example, wants.settings.seed)
+                seen.execute("INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1", (key,))
+                (turn,) = seen.execute("SELECT times FROM seen WHERE key = ?", (key,)).fetchone()
+                if chance("row", key, str(turn)) < share:
+                    found.add(example.position)
+    return found
 
 
 def chosen(accepted: Sequence[Slot], number: int, order: str) -> tuple[list[Slot], list[Slot]]:
