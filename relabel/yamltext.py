@@ -119,11 +119,12 @@ def problems(
 def _problem(name: str, tree: Any, found: Mapping[str, Any], place: list[Any]) -> str:
     field = ".".join(str(part) for part in place)
     message = found["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]  # a class of ours
+    value = found.get("input")
     if found["type"] == "extra_forbidden":
         message = "there is no such field here"
     if found["type"] in ("dataclass_type", "model_type", "dict_type"):
-        message = "fields are expected, {name: value, …}; left out, it has its defaults"
-    value = found.get("input")
+        message = "fields are expected, {name: value, …}"
+        message += "; left out, it has its defaults" if value is None else ""
     if found["type"] != "value_error" and isinstance(value, float) and not math.isfinite(value):
         message = f"Input should be a finite number, not {yaml.safe_dump(value).split()[0]}"
     # what is wrong with fields together is told of the whole, and begins with one of them

@@ -378,7 +378,7 @@ def test_a_file_says_all_there_is() -> None:
         ("num_negatives: 0", "line 1: num_negatives: Input should be greater"),
         ("sampling: random", "sampling by random takes num_negatives"),
         ("sampling: {strategy: rank_bands, bands: [{first: 0}]}", "holds no rank"),
-        ("- a", "Input should be an object"),
+        ("- a", "line 1: fields are expected, {name: value, …}"),
         ("a: [", "not YAML"),
         ("filter: 1", "there is no such field here"),
     ],
