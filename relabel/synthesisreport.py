@@ -25,7 +25,7 @@ from relabel.reporting.synthesis import Shown
 from relabel.rundir import sha256_of
 from relabel.sources import Source
 from relabel.synthesis.slots import End
-from relabel.synthesisdir import JUDGING, LEDGER, MANIFEST, NO_RECIPE
+from relabel.synthesisdir import EXECUTION, JUDGING, LEDGER, MANIFEST, NO_RECIPE, STATISTICS
 
 SHOWN: Final = 6
 """Accepted passages on the page, and as many refused ones."""
@@ -34,7 +34,7 @@ _TOLD: Final = ("id", "end", "reason", "why", "judge")
 _SAID: Final = ("recipe", "generator", "title", "text", "detail", "left")
 """Texts of a slot in the ledger: those that every one has, and those that one may have."""
 
-_DOCUMENTS: Final = (MANIFEST, "statistics.json", "run.json")
+_DOCUMENTS: Final = (MANIFEST, STATISTICS, EXECUTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def refuse_others(folder: Path) -> None:
             f"{folder} holds a comparison of negatives, which has no page", hint=f"see {folder / EVALUATION}"
         )
     if all((folder / name).exists() for name in ("rows.jsonl", "none.jsonl", "writing")):
-        figures = folder / "statistics.json"
+        figures = folder / STATISTICS
         raise RunError(f"{folder} holds queries for passages, which have no page", hint=f"see {figures}")
 
 

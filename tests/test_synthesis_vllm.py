@@ -26,16 +26,7 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample.jsonl"
 ROWS = 8
 SETTINGS = """\
-engine:
-  kind: vllm
-  model: {model}
-  dtype: float32
-  enforce_eager: true
-  max_model_len: 1536
-  max_num_seqs: 8
-  max_tokens: 96
-  temperature: 0.3
-recipes: {{requirement: 1, mirror: 1, query-only: 1}}
+recipes: {requirement: 1, mirror: 1, query-only: 1}
 at_once: 1
 add: 1
 below: 0
@@ -48,20 +39,13 @@ max_share: {row: 1, data: 1}
 gate: {words: null, copy: null, near: null, twin: null, easy: null, language: false}
 order: as written
 """
-JUDGE = """\
-stages:
-  - name: local
-    judge: llm
-    prompt: relevance
-    engine:
-      kind: vllm
-      model: {model}
-      dtype: float32
-      enforce_eager: true
-      max_model_len: 1536
-      max_num_seqs: 8
-      max_tokens: 8
-"""
+JUDGE = "stages:\n  - {name: local, judge: llm, prompt: relevance, "
+
+
+def engine(model: Path, **more: float) -> str:
+    """Return the engine's settings; JSON is YAML."""
+    told = {"kind": "vllm", "model": str(model), "dtype": "float32", "enforce_eager": True} | more
+    return "engine: " + json.dumps(told | {"max_model_len": 1536, "max_num_seqs": 8})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,7 +59,7 @@ def environment() -> Iterator[None]:
 
 def test_a_small_model_writes(models: Path, tmp_path: Path) -> None:
     """Every passage that was ordered is there or says why not; some are there; a second time no model is loaded."""
-    settings = parse(SETTINGS.format(model=models / "smol"))
+    settings = parse(f"{SETTINGS}{engine(models / 'smol', max_tokens=96, temperature=0.3)}\n")
     rows = list(islice(open_source(SAMPLE).examples(), 3))
     with open_author(settings, tmp_path / "writing") as author:
         author.ask(rows)
@@ -96,8 +80,9 @@ def test_a_small_model_writes(models: Path, tmp_path: Path) -> None:
 def test_one_command_has_passages_written_and_judged(models: Path, tmp_path: Path) -> None:
     """Two stages of vLLM one after the other, everything accounted for; the same call again loads no model."""
     model = models / "smol"
-    (tmp_path / "judge.yaml").write_text(JUDGE.format(model=model))
-    (tmp_path / "synthesize.yaml").write_text(SETTINGS.format(model=model) + LENIENT)
+    (tmp_path / "judge.yaml").write_text(f"{JUDGE}{engine(model, max_tokens=8)}}}\n")
+    writer = engine(model, max_tokens=96, temperature=0.3)
+    (tmp_path / "synthesize.yaml").write_text(f"{SETTINGS}{LENIENT}{writer}\n")
     rows = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:ROWS]
     (tmp_path / "train.jsonl").write_text("".join(rows), encoding="utf-8")
     told = _synthesize(tmp_path)
